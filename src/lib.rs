@@ -1,0 +1,16 @@
+//! hud names the code that blocks a live Tokio process.
+//!
+//! Data flows one way, and no module looks back:
+//!
+//! ```text
+//! hud.bpf.c -> ring -> decode -> polls -> unwind -> symbolise -> cause -> Record
+//!                                  replay: trace reader -------------->  Record
+//!                                           Record -> Session -> Snapshot -> {tui, report}
+//!                                           Record log -> export
+//! ```
+//!
+//! `model` is the vocabulary and imports nothing of the rest. Only `bpf` and `capture` know
+//! libbpf, only `analysis::symbolize` knows blazesym, only `export` knows JSON; `tui`, `report`
+//! and `export` see records and the session, never the kernel side.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! `hud`: arguments in, exit code out.
+
+fn main() {}

@@ -1,0 +1,498 @@
+//! The vocabulary everything shares: what hud observes and says, as plain data.
+//!
+//! These types import nothing of hud: not the kernel side, not JSON, not the terminal. A live
+//! capture and a replayed trace both produce [`Record`]s of these types, and every view is drawn
+//! from them. All times are nanoseconds; points in time are on `CLOCK_MONOTONIC`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Why a worker was held: the answer to "what was it doing instead of polling other tasks?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// Computing in user mode (or in kernel code that belongs to no other cause).
+    Cpu,
+    /// Waiting for another thread: futex, flock, eventfd.
+    Lock,
+    /// Reading, writing or opening files or block devices.
+    FileIo,
+    /// A timed sleep of the thread itself.
+    Sleep,
+    /// A socket call that blocks, or name resolution.
+    Network,
+    /// A pipe between this process and another.
+    Pipe,
+    /// Creating or waiting for a child process.
+    ChildProcess,
+    /// Page faults, or the locks of the address space (mmap, munmap).
+    PageFault,
+    /// Runnable, but another thread had the CPU or the cgroup was throttled: not this code's fault.
+    RunQueue,
+    /// Stopped by a signal or a debugger.
+    Stopped,
+    /// The kernel facts fit no rule.
+    Unknown,
+}
+
+impl Cause {
+    /// Every cause, in the order in which tables and legends list them.
+    pub const ALL: [Cause; 11] = [
+        Cause::Cpu,
+        Cause::Lock,
+        Cause::FileIo,
+        Cause::Sleep,
+        Cause::Network,
+        Cause::Pipe,
+        Cause::ChildProcess,
+        Cause::PageFault,
+        Cause::RunQueue,
+        Cause::Stopped,
+        Cause::Unknown,
+    ];
+
+    /// The name used in reports and in the trace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Cpu => "cpu",
+            Cause::Lock => "lock",
+            Cause::FileIo => "file_io",
+            Cause::Sleep => "sleep",
+            Cause::Network => "network",
+            Cause::Pipe => "pipe",
+            Cause::ChildProcess => "child_process",
+            Cause::PageFault => "page_fault",
+            Cause::RunQueue => "run_queue",
+            Cause::Stopped => "stopped",
+            Cause::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the polled code itself held the worker. Run-queue wait and stops are done *to* it.
+    pub fn blames_code(self) -> bool {
+        !matches!(self, Cause::RunQueue | Cause::Stopped)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A cause's name that hud does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownCause(pub String);
+
+impl FromStr for Cause {
+    type Err = UnknownCause;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Cause::ALL
+            .into_iter()
+            .find(|cause| cause.as_str() == s)
+            .ok_or_else(|| UnknownCause(s.to_owned()))
+    }
+}
+
+/// Whose code a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// The target's own crates.
+    User,
+    /// A dependency from a registry or a git checkout.
+    ThirdParty,
+    /// Tokio itself and the machinery of polling futures.
+    Runtime,
+    /// std, core, alloc, and the C library.
+    Std,
+    /// Kernel code.
+    Kernel,
+    /// No symbol says.
+    Unknown,
+}
+
+/// One frame of a stack, as shown to people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// The readable name: `my_app::handler` for `my_app::handler::{{closure}}`;
+    /// `module+0x1234` where there is no symbol.
+    pub function: String,
+    /// The whole demangled name, where it differs from `function`.
+    pub raw: Option<String>,
+    /// The source position, where the debug info has one.
+    pub location: Option<Location>,
+    /// File name of the executable or library the code is in.
+    pub module: Option<Arc<str>>,
+    /// Whose code it is.
+    pub origin: Origin,
+    /// Inlined into the next frame towards the thread's start.
+    pub inlined: bool,
+}
+
+/// A position in the source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// Path as the debug info has it.
+    pub file: Arc<str>,
+    /// Line, counted from 1; 0 where the compiler assigned none.
+    pub line: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What the thread was doing while a stack was its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Activity {
+    /// Running.
+    OnCpu,
+    /// Runnable and waiting for a CPU.
+    RunQueue,
+    /// Asleep in the kernel.
+    Blocked,
+}
+
+impl Activity {
+    /// The name used in reports and in the trace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activity::OnCpu => "on_cpu",
+            Activity::RunQueue => "run_queue",
+            Activity::Blocked => "blocked",
+        }
+    }
+}
+
+/// One distinct stack inside a slow poll, with its share of the poll's time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedStack {
+    /// Leaf first, thread start last. Inlined frames stand on their own.
+    pub frames: Vec<Arc<Frame>>,
+    /// What the thread was doing.
+    pub activity: Activity,
+    /// Why, by the kernel's facts at that moment.
+    pub cause: Cause,
+    /// How much of the poll's time this stack stands for.
+    pub weight_ns: u64,
+    /// Whether unwinding reached the thread's start.
+    pub complete: bool,
+}
+
+/// A poll's wall time by what the scheduler did with the thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeSplit {
+    pub on_cpu_ns: u64,
+    pub run_queue_ns: u64,
+    pub blocked_ns: u64,
+}
+
+impl TimeSplit {
+    /// The wall time.
+    pub fn total_ns(self) -> u64 {
+        self.on_cpu_ns
+            .saturating_add(self.run_queue_ns)
+            .saturating_add(self.blocked_ns)
+    }
+}
+
+/// The code to look at first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Culprit {
+    /// The innermost function of the user's own code inside the poll; where there is none, the
+    /// outermost that is not the runtime's.
+    pub function: String,
+    /// What it called that held the worker: `bcrypt::hash`, `std::thread::sleep`.
+    pub calls: Option<String>,
+    /// Where, if the debug info says.
+    pub location: Option<Location>,
+    /// The async chain above it: its callers inside the poll that are not runtime code, from the
+    /// culprit's own caller up to the task's future.
+    pub chain: Vec<String>,
+}
+
+/// One poll that held its worker for at least the threshold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlowPoll {
+    /// Kernel thread id of the worker.
+    pub tid: u32,
+    /// Tokio's index of the worker in its runtime, where it could be read.
+    pub worker: Option<u32>,
+    /// [`Worker::runtime`] of that worker.
+    pub runtime: u32,
+    /// Tokio's task id; none for the root future of a `current_thread` runtime.
+    pub task: Option<u64>,
+    pub start_ns: u64,
+    /// When it ended or, while it runs, up to when it is known to have run.
+    pub end_ns: u64,
+    /// It has not ended yet.
+    pub running: bool,
+    /// It was under way when hud attached: `start_ns` is the latest it can have started.
+    pub began_before_attach: bool,
+    pub split: TimeSplit,
+    /// The cause with the largest share.
+    pub cause: Cause,
+    /// Time by cause, largest first.
+    pub causes: Vec<(Cause, u64)>,
+    /// The CPU bandwidth limit of the cgroup held the thread back at least once.
+    pub throttled: bool,
+    pub culprit: Culprit,
+    /// Heaviest first. Empty when every capture was lost (which is counted).
+    pub stacks: Vec<WeightedStack>,
+}
+
+impl SlowPoll {
+    /// How long it has held its worker.
+    pub fn held_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// The stack that stands for most of the poll's time.
+    pub fn heaviest(&self) -> Option<&WeightedStack> {
+        self.stacks.first()
+    }
+}
+
+/// Which of Tokio's schedulers a worker belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Flavor {
+    CurrentThread,
+    MultiThread,
+}
+
+impl Flavor {
+    /// The name Tokio gives it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Flavor::CurrentThread => "current_thread",
+            Flavor::MultiThread => "multi_thread",
+        }
+    }
+}
+
+/// A thread that runs tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    pub tid: u32,
+    /// Tokio's index of it in its runtime, where it could be read.
+    pub index: Option<u32>,
+    /// The runtime, numbered from 0 in the order of discovery.
+    pub runtime: u32,
+    pub flavor: Flavor,
+    /// The thread's name (`comm`, at most 15 bytes).
+    pub thread_name: String,
+}
+
+/// Where a worker's time went since hud attached. Cumulative, so a lost one costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerUsage {
+    pub tid: u32,
+    /// When this was read.
+    pub at_ns: u64,
+    /// On a CPU: polling, scheduling, or driving I/O.
+    pub on_cpu_ns: u64,
+    /// Runnable, waiting for a CPU.
+    pub run_queue_ns: u64,
+    /// Asleep inside a poll.
+    pub blocked_ns: u64,
+    /// Asleep with nothing to do.
+    pub parked_ns: u64,
+    /// Polls that were seen at a context switch or sample; most short ones never are.
+    pub polls_observed: u64,
+    /// The longest poll seen, slow or not.
+    pub longest_poll_ns: u64,
+}
+
+/// Everything hud knows it missed. Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Events that found the ring buffer full.
+    pub ring_full: u64,
+    /// Blocked stacks overwritten before they could be sent.
+    pub stack_overwritten: u64,
+    /// Stacks whose user memory could not be read.
+    pub stack_unreadable: u64,
+    /// Stacks longer than the copy, or that unwinding could not follow to the thread's start.
+    pub stack_incomplete: u64,
+    /// Events with bytes that make no sense.
+    pub undecodable: u64,
+    /// Worker threads beyond the number that can be tracked.
+    pub worker_untracked: u64,
+    /// Events the analysis thread had no room for.
+    pub analysis_full: u64,
+    /// Records that could not be written to the trace.
+    pub trace_unwritten: u64,
+}
+
+impl Losses {
+    /// Each counter with its name in reports and in the trace.
+    pub fn by_kind(&self) -> [(&'static str, u64); 8] {
+        [
+            ("ring_full", self.ring_full),
+            ("stack_overwritten", self.stack_overwritten),
+            ("stack_unreadable", self.stack_unreadable),
+            ("stack_incomplete", self.stack_incomplete),
+            ("undecodable", self.undecodable),
+            ("worker_untracked", self.worker_untracked),
+            ("analysis_full", self.analysis_full),
+            ("trace_unwritten", self.trace_unwritten),
+        ]
+    }
+
+    /// The counter with this name.
+    pub fn kind_mut(&mut self, name: &str) -> Option<&mut u64> {
+        Some(match name {
+            "ring_full" => &mut self.ring_full,
+            "stack_overwritten" => &mut self.stack_overwritten,
+            "stack_unreadable" => &mut self.stack_unreadable,
+            "stack_incomplete" => &mut self.stack_incomplete,
+            "undecodable" => &mut self.undecodable,
+            "worker_untracked" => &mut self.worker_untracked,
+            "analysis_full" => &mut self.analysis_full,
+            "trace_unwritten" => &mut self.trace_unwritten,
+            _ => return None,
+        })
+    }
+
+    /// Everything together.
+    pub fn total(&self) -> u64 {
+        self.by_kind().iter().map(|(_, n)| n).sum()
+    }
+}
+
+/// What hud itself costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SelfCost {
+    pub at_ns: u64,
+    /// CPU time of hud's process since it started.
+    pub cpu_ns: u64,
+    /// Time spent in hud's BPF programs on all CPUs, where the kernel counts it.
+    pub bpf_ns: Option<u64>,
+    /// Peak resident memory of hud's process, bytes.
+    pub peak_rss: u64,
+}
+
+/// How hud knows where polls begin and end: the best that this target allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// Field offsets from the target's own debug info.
+    DebugInfo,
+    /// Tokio's symbol, with offsets from a version table checked against the live process.
+    VersionTable,
+    /// No symbols: Tokio's state was found by its shape in thread-local memory.
+    Scan,
+    /// Thread names and poll frames on the stacks.
+    Frames,
+    /// Scheduler latency alone.
+    Scheduler,
+}
+
+impl Tier {
+    /// From 1, the best, to 5.
+    pub fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// Tier of that number.
+    pub fn from_number(n: u8) -> Option<Tier> {
+        [
+            Tier::DebugInfo,
+            Tier::VersionTable,
+            Tier::Scan,
+            Tier::Frames,
+            Tier::Scheduler,
+        ]
+        .into_iter()
+        .find(|tier| tier.number() == n)
+    }
+
+    /// What it rests on, in a few words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Tier::DebugInfo => "exact polls, layout from debug info",
+            Tier::VersionTable => "exact polls, layout from the version table, checked live",
+            Tier::Scan => "exact polls, layout found by shape",
+            Tier::Frames => "polls from thread names and stacks",
+            Tier::Scheduler => "scheduler latency only",
+        }
+    }
+}
+
+/// What was recorded, and how: the first record of every session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    pub hud_version: String,
+    pub pid: u32,
+    /// The process's name (`comm`).
+    pub process: String,
+    /// The command line, arguments separated by spaces.
+    pub command: String,
+    /// Path of the executable.
+    pub executable: String,
+    /// Tokio's version, where the binary says.
+    pub tokio_version: Option<String>,
+    pub tier: Tier,
+    pub threshold_ns: u64,
+    /// When hud attached, on `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+    /// The same moment as Unix time.
+    pub start_unix_ns: u64,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// `--duration` is over.
+    Duration,
+    /// Ctrl+C, SIGTERM, SIGHUP or `q`.
+    Interrupted,
+    /// The target exited.
+    TargetExited,
+}
+
+impl EndReason {
+    /// The name used in the trace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndReason::Duration => "duration",
+            EndReason::Interrupted => "interrupted",
+            EndReason::TargetExited => "target_exited",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<EndReason> {
+        [
+            EndReason::Duration,
+            EndReason::Interrupted,
+            EndReason::TargetExited,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == name)
+    }
+}
+
+/// One thing that happened. A session is the fold of its records, live or replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// Always first.
+    Header(Box<Header>),
+    /// A worker was found, or more became known of it.
+    Worker(Worker),
+    /// A worker's thread ended.
+    WorkerGone { tid: u32, at_ns: u64 },
+    /// A poll ended that held its worker for the threshold or longer.
+    SlowPoll(Arc<SlowPoll>),
+    /// A poll over the threshold that has not ended: replaces the previous one of that thread.
+    Running(Arc<SlowPoll>),
+    Usage(WorkerUsage),
+    Losses(Losses),
+    Cost(SelfCost),
+    /// Poll tracking moved to another tier, and why.
+    TierChanged { tier: Tier, at_ns: u64, why: String },
+    /// Always last, unless the recording was cut short.
+    End { reason: EndReason, at_ns: u64 },
+}

@@ -1,0 +1,57 @@
+//! Where Tokio keeps the state that says which task poll a thread is in.
+//!
+//! A [`TokioLayout`] is all that the kernel side needs to know of a Tokio version: offsets, found
+//! from the target's debug info or from a version table.
+
+/// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
+///
+/// The chain, as the kernel side follows it at a context switch: thread pointer + `context` is
+/// Tokio's `Context`; its `scheduler` field points to the scheduler's context on the worker's own
+/// stack; that holds the discriminant of the flavor and the pointer to the worker's `Core`, whose
+/// `tick` counts scheduling rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokioLayout {
+    /// `CONTEXT` relative to the thread pointer; negative on x86-64.
+    pub context: i64,
+    /// Fields of `tokio::runtime::context::Context`.
+    pub fields: ContextFields,
+    /// `tokio::runtime::scheduler::Context`: offset of the discriminant (u64).
+    pub flavor: u32,
+    /// The `current_thread` variant, unless compiled out.
+    pub current_thread: Option<CoreFields>,
+    /// The `multi_thread` variant, unless compiled out.
+    pub multi_thread: Option<CoreFields>,
+}
+
+/// Offsets in `tokio::runtime::context::Context`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextFields {
+    /// `current_task_id`.
+    pub task_id: u32,
+    /// The id is an `Option<u64>` of 16 bytes (discriminant, value), not a niche of 8.
+    pub task_id_wide: bool,
+    /// `budget`: a byte that is 1 while a constrained task is polled, then the budget left.
+    pub budget: u32,
+    /// `scheduler`: pointer to the scheduler's context, null outside a worker.
+    pub scheduler: u32,
+    /// `runtime`: `EnterRuntime` as a byte, 2 where no runtime is entered.
+    pub runtime: u32,
+    /// `current`'s handle, an `Option<scheduler::Handle>`: where the pointer to the runtime's
+    /// shared `Handle` lies. Equal for all threads of one runtime. None where unknown.
+    pub handle: Option<u32>,
+}
+
+/// Offsets inside one variant of `scheduler::Context`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreFields {
+    /// Value of the discriminant for this variant.
+    pub tag: u64,
+    /// `core`: the pointer inside `RefCell<Option<Box<Core>>>`, null while the core is elsewhere.
+    pub core: u32,
+    /// `Core::tick` (u32), from the core's start.
+    pub tick: u32,
+    /// `worker` in the `multi_thread` context: the pointer to `ArcInner<Worker>`. None where unknown.
+    pub worker: Option<u32>,
+    /// `Worker::index` (usize) from the start of `ArcInner<Worker>`. None where unknown.
+    pub worker_index: Option<u32>,
+}
