@@ -13,4 +13,5 @@
 //! libbpf, only `analysis::symbolize` knows blazesym, only `export` knows JSON; `tui`, `report`
 //! and `export` see records and the session, never the kernel side.
 
+pub mod failure;
 pub mod model;
