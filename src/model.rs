@@ -483,7 +483,10 @@ pub enum Record {
     /// A worker was found, or more became known of it.
     Worker(Worker),
     /// A worker's thread ended.
-    WorkerGone { tid: u32, at_ns: u64 },
+    WorkerGone {
+        tid: u32,
+        at_ns: u64,
+    },
     /// A poll ended that held its worker for the threshold or longer.
     SlowPoll(Arc<SlowPoll>),
     /// A poll over the threshold that has not ended: replaces the previous one of that thread.
@@ -492,7 +495,14 @@ pub enum Record {
     Losses(Losses),
     Cost(SelfCost),
     /// Poll tracking moved to another tier, and why.
-    TierChanged { tier: Tier, at_ns: u64, why: String },
+    TierChanged {
+        tier: Tier,
+        at_ns: u64,
+        why: String,
+    },
     /// Always last, unless the recording was cut short.
-    End { reason: EndReason, at_ns: u64 },
+    End {
+        reason: EndReason,
+        at_ns: u64,
+    },
 }
