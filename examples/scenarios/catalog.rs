@@ -156,11 +156,9 @@ impl Jitter {
 /// Blocks again and again, once a poll.
 async fn repeat(context: Context, number: usize, label: Label, mut block: impl FnMut(Duration)) {
     let mut jitter = Jitter::new(number);
-    loop {
+    // The runtime goes away at the deadline, and starting a timer after that is a panic.
+    while Instant::now() < context.deadline {
         tokio::time::sleep(jitter.gap(&context)).await;
-        if Instant::now() >= context.deadline {
-            return;
-        }
         let time = jitter.block(&context);
         truth::blocking(label, || block(time));
     }

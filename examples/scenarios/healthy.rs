@@ -79,9 +79,9 @@ pub fn block_in_place(context: &Context) -> io::Result<()> {
         let future = async move {
             let mut jitter = Jitter::new(number);
             while Instant::now() < context.deadline {
+                tokio::time::sleep(jitter.gap(&context)).await;
                 let time = jitter.block(&context);
                 tokio::task::block_in_place(|| either(number, time));
-                tokio::time::sleep(jitter.gap(&context)).await;
             }
         };
         // `either` times itself: what follows the hand-over is no longer a worker's poll.
@@ -132,7 +132,7 @@ pub fn stolen(context: &Context) -> io::Result<()> {
 struct Thieves(Vec<Child>);
 
 impl Thieves {
-    const PER_CPU: usize = 2;
+    const PER_CPU: usize = 3;
 
     fn start(context: &Context) -> io::Result<Self> {
         let mut thieves = Thieves(Vec::new());

@@ -1,0 +1,18 @@
+# Everything a fresh machine needs is done by `make demo` and `make test`; the work is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: ## set up, build, and let hud find what blocks a demo server
+	@scripts/demo
+
+test: ## set up, lint, and run every test, the live BPF ones included
+	@scripts/test
+
+bench: ## set up, and measure what hud costs its target and itself
+	@scripts/bench
+
+lint: ## check formatting and lints
+	@scripts/lint

@@ -1,0 +1,149 @@
+//! Targets to measure hud's cost on: each does one thing as often as it can, and counts.
+//!
+//! Prints one JSON line at the end: `mode`, `ops`, `seconds`, `cpu_seconds` (of the whole
+//! process), and `pid` on a first line once it is running.
+
+mod http;
+#[path = "../load/client.rs"]
+mod http_client;
+mod ping_pong;
+mod yield_storm;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    /// Tasks that only yield: polls per second, workers never park
+    Yield,
+    /// An HTTP server and its clients, over loopback: requests per second
+    Http,
+    /// A message bounced between two threads: every op parks one and wakes the other
+    PingPong,
+}
+
+/// Something for hud to watch while its throughput is measured.
+#[derive(Parser)]
+#[command(name = "bench-targets")]
+struct Args {
+    mode: Mode,
+    /// How long to count
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Worker threads, where the mode has a runtime to size
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Tasks that yield, or HTTP clients
+    #[arg(long, default_value_t = 16)]
+    tasks: usize,
+    /// Pin the whole process to this CPU
+    #[arg(long)]
+    cpu: Option<usize>,
+}
+
+/// What the modes count and when they end.
+struct Counter {
+    ops: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Counter {
+    /// Counts `n` operations; false once it is time to end.
+    fn add(&self, n: u64) -> bool {
+        self.ops.fetch_add(n, Ordering::Relaxed);
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+static COUNTER: Counter = Counter {
+    ops: AtomicU64::new(0),
+    stop: AtomicBool::new(false),
+};
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-targets: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let duration = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
+    if let Some(cpu) = args.cpu {
+        pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
+    }
+    let running: Box<dyn std::any::Any> = match args.mode {
+        Mode::Yield => Box::new(yield_storm::start(args.workers, args.tasks)?),
+        Mode::Http => Box::new(http::start(args.workers, args.tasks)?),
+        Mode::PingPong => Box::new(ping_pong::start()?),
+    };
+    print(&serde_json::json!({ "pid": std::process::id() }));
+    // What a start-up costs is not what is measured.
+    std::thread::sleep(Duration::from_millis(100));
+    let (ops, start, cpu) = (
+        COUNTER.ops.load(Ordering::Relaxed),
+        Instant::now(),
+        cpu_seconds(),
+    );
+    std::thread::sleep(duration);
+    let ops = COUNTER.ops.load(Ordering::Relaxed) - ops;
+    let mode = args.mode.to_possible_value();
+    print(&serde_json::json!({
+        "mode": mode.as_ref().map(|mode| mode.get_name()),
+        "ops": ops,
+        "seconds": start.elapsed().as_secs_f64(),
+        "cpu_seconds": cpu_seconds() - cpu,
+    }));
+    COUNTER.stop.store(true, Ordering::Relaxed);
+    drop(running);
+    Ok(())
+}
+
+/// Like `println!`, for which a closed pipe is a panic.
+fn print(line: &serde_json::Value) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A multi_thread runtime of this size.
+fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.max(1))
+        .enable_all()
+        .build()
+}
+
+/// CPU time of the process so far.
+fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid timespec, and this clock always exists on Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Keeps this process, threads yet to come included, on one CPU.
+fn pin(cpu: usize) -> std::io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `CPU_SET` writes inside the set, as the number was checked.
+    let done = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set)
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

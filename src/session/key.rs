@@ -1,0 +1,170 @@
+//! What a row of the culprits table stands for. A selection is one of these keys, so that it
+//! follows its culprit wherever sorting puts the row.
+
+use std::sync::Arc;
+
+use crate::model::{Cause, Location, SlowPoll};
+
+/// What slow polls are put together by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// Function, what it called, cause and location: the finest.
+    #[default]
+    Culprit,
+    /// The culprit's function.
+    Function,
+    /// The source file of the culprit.
+    File,
+    /// The main cause.
+    Cause,
+    /// The task's future: the outermost function of the async chain.
+    Future,
+    /// Tokio's task id.
+    Task,
+}
+
+impl Group {
+    /// In the order in which the views go round them.
+    pub const ALL: [Group; 6] = [
+        Group::Culprit,
+        Group::Function,
+        Group::File,
+        Group::Cause,
+        Group::Future,
+        Group::Task,
+    ];
+
+    /// The heading of the column that names the rows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Group::Culprit => "culprit",
+            Group::Function => "function",
+            Group::File => "file",
+            Group::Cause => "cause",
+            Group::Future => "future",
+            Group::Task => "task",
+        }
+    }
+}
+
+/// Identity of a culprit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CulpritKey {
+    pub function: String,
+    pub calls: Option<String>,
+    pub cause: Cause,
+    pub location: Option<Location>,
+}
+
+/// Identity of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RowKey {
+    Culprit(Arc<CulpritKey>),
+    /// The flag tells code that blocks from polls that were held up from outside.
+    Function(Arc<str>, bool),
+    File(Option<Arc<str>>, bool),
+    Cause(Cause),
+    Future(Arc<str>, bool),
+    Task(Option<u64>, bool),
+    /// What came after the table was full. The flag as above.
+    Other(bool),
+}
+
+impl RowKey {
+    /// The row a poll belongs to.
+    pub fn of(poll: &SlowPoll, group: Group) -> RowKey {
+        let blames = poll.cause.blames_code();
+        let culprit = &poll.culprit;
+        match group {
+            Group::Culprit => RowKey::Culprit(Arc::new(CulpritKey {
+                function: culprit.function.clone(),
+                calls: culprit.calls.clone(),
+                cause: poll.cause,
+                location: culprit.location.clone(),
+            })),
+            Group::Future => {
+                let future = culprit.chain.last().unwrap_or(&culprit.function);
+                RowKey::Future(future.as_str().into(), blames)
+            }
+            Group::Task => RowKey::Task(poll.task, blames),
+            Group::Cause => RowKey::Cause(poll.cause),
+            Group::File => {
+                let file = culprit.location.as_ref().map(|l| l.file.clone());
+                RowKey::File(file, blames)
+            }
+            Group::Function => RowKey::Function(culprit.function.as_str().into(), blames),
+        }
+    }
+
+    /// Whether a poll is one of this row's; the polls of `Other` are not told apart any more.
+    pub fn matches(&self, poll: &SlowPoll) -> bool {
+        let culprit = &poll.culprit;
+        let same_kind = poll.cause.blames_code() == self.blames_code();
+        same_kind
+            && match self {
+                RowKey::Culprit(key) => {
+                    key.cause == poll.cause
+                        && key.function == culprit.function
+                        && key.calls == culprit.calls
+                        && key.location == culprit.location
+                }
+                RowKey::Function(name, _) => **name == *culprit.function,
+                RowKey::File(file, _) => {
+                    file.as_ref() == culprit.location.as_ref().map(|l| &l.file)
+                }
+                RowKey::Cause(cause) => *cause == poll.cause,
+                RowKey::Future(name, _) => {
+                    **name == **culprit.chain.last().unwrap_or(&culprit.function)
+                }
+                RowKey::Task(task, _) => *task == poll.task,
+                RowKey::Other(_) => false,
+            }
+    }
+
+    /// The coarser row this culprit's row is part of; none where the culprit alone does not say.
+    pub fn coarsen(&self, group: Group) -> Option<RowKey> {
+        let key = match self {
+            RowKey::Culprit(key) => key,
+            RowKey::Other(blames) => return Some(RowKey::Other(*blames)),
+            _ => return None,
+        };
+        let blames = key.cause.blames_code();
+        match group {
+            Group::Culprit => Some(self.clone()),
+            Group::Function => Some(RowKey::Function(key.function.as_str().into(), blames)),
+            Group::File => {
+                let file = key.location.as_ref().map(|l| l.file.clone());
+                Some(RowKey::File(file, blames))
+            }
+            Group::Cause => Some(RowKey::Cause(key.cause)),
+            Group::Future | Group::Task => None,
+        }
+    }
+
+    /// Whether the row is about code that blocks, or about polls held up from outside.
+    pub fn blames_code(&self) -> bool {
+        match self {
+            RowKey::Culprit(key) => key.cause.blames_code(),
+            RowKey::Cause(cause) => cause.blames_code(),
+            RowKey::Function(_, blames)
+            | RowKey::File(_, blames)
+            | RowKey::Future(_, blames)
+            | RowKey::Task(_, blames)
+            | RowKey::Other(blames) => *blames,
+        }
+    }
+
+    /// What the row is called.
+    pub fn label(&self) -> String {
+        match self {
+            RowKey::Culprit(key) => key.function.clone(),
+            RowKey::Function(name, _) | RowKey::Future(name, _) => name.to_string(),
+            RowKey::File(Some(file), _) => file.to_string(),
+            RowKey::File(None, _) => "(no source known)".to_owned(),
+            RowKey::Cause(cause) => cause.to_string(),
+            RowKey::Task(Some(id), _) => format!("task {id}"),
+            RowKey::Task(None, _) => "root future".to_owned(),
+            RowKey::Other(_) => "(all other culprits)".to_owned(),
+        }
+    }
+}

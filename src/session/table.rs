@@ -1,0 +1,170 @@
+//! The rows of a table, since the start or over a rolling window.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::aggregate::Aggregate;
+use super::key::{Group, RowKey};
+use crate::model::SlowPoll;
+
+/// A window is cut into this many slices; what leaves it leaves a slice at a time.
+const SLICES: u64 = 60;
+/// A slice tells fewer rows apart than the whole, since there are so many slices.
+const SLICE_SHARE: usize = 10;
+
+/// Bounds of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub rows: usize,
+    pub tree_nodes: usize,
+}
+
+/// A bounded set of rows.
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    rows: HashMap<RowKey, Aggregate>,
+}
+
+impl Rows {
+    fn entry(&mut self, key: RowKey, limit: usize) -> &mut Aggregate {
+        let key = if self.rows.len() < limit || self.rows.contains_key(&key) {
+            key
+        } else {
+            RowKey::Other(key.blames_code())
+        };
+        self.rows
+            .entry(key)
+            .or_insert_with_key(|key| Aggregate::new(key.clone()))
+    }
+}
+
+/// Rows over some time.
+#[derive(Clone, Debug)]
+pub struct Table {
+    group: Group,
+    limits: Limits,
+    /// Tree nodes that may still be made, in `all` and in the slices together.
+    room: usize,
+    all: Rows,
+    window: Option<Window>,
+}
+
+/// The parts of a rolling window, oldest first, by number of the slice.
+#[derive(Clone, Debug)]
+struct Window {
+    slice_ns: u64,
+    slices: VecDeque<(u64, Rows)>,
+}
+
+impl Table {
+    /// Empty. With a `window_ns` polls leave as many nanoseconds after they ended, to within a
+    /// sixtieth of the window.
+    pub fn new(group: Group, window_ns: Option<u64>, limits: Limits) -> Self {
+        Table {
+            group,
+            limits,
+            room: limits.tree_nodes,
+            all: Rows::default(),
+            window: window_ns.map(|ns| Window {
+                slice_ns: (ns / SLICES).max(1),
+                slices: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Adds a poll.
+    pub fn add(&mut self, poll: &SlowPoll) {
+        let key = RowKey::of(poll, self.group);
+        if let Some(window) = &mut self.window {
+            let number = poll.end_ns / window.slice_ns;
+            let newest = window.slices.back().map_or(0, |(n, _)| *n);
+            if number.saturating_add(SLICES) < newest {
+                return; // Over before the window begins.
+            }
+            let limit = self.limits.rows / SLICE_SHARE;
+            if let Some(rows) = window.slice(number) {
+                rows.entry(key.clone(), limit).add(poll, &mut self.room);
+            }
+        }
+        self.all
+            .entry(key, self.limits.rows)
+            .add(poll, &mut self.room);
+    }
+
+    /// Lets go of what has left the window at `now_ns`.
+    pub fn advance(&mut self, now_ns: u64) {
+        let Some(window) = &mut self.window else {
+            return;
+        };
+        let oldest = (now_ns / window.slice_ns).saturating_sub(SLICES);
+        let mut stale = Vec::new();
+        while window.slices.front().is_some_and(|(n, _)| *n < oldest) {
+            if let Some((_, rows)) = window.slices.pop_front() {
+                for (key, row) in rows.rows {
+                    self.room += row.tree_nodes();
+                    stale.push(key);
+                }
+            }
+        }
+        stale.sort_unstable();
+        stale.dedup();
+        for key in stale {
+            if let Some(old) = self.all.rows.remove(&key) {
+                self.room += old.tree_nodes();
+            }
+            for (_, rows) in &window.slices {
+                if let Some(part) = rows.rows.get(&key) {
+                    self.all
+                        .entry(key.clone(), self.limits.rows)
+                        .merge(part, &mut self.room);
+                }
+            }
+        }
+    }
+
+    /// The same polls put together more coarsely; none where only the polls themselves could say.
+    pub fn regroup(&self, group: Group) -> Option<Table> {
+        let mut table = Table::new(group, None, self.limits);
+        let fold = |from: &Rows, to: &mut Rows, room: &mut usize| {
+            for (key, row) in &from.rows {
+                let coarse = key.coarsen(group)?;
+                to.entry(coarse, self.limits.rows).merge(row, room);
+            }
+            Some(())
+        };
+        fold(&self.all, &mut table.all, &mut table.room)?;
+        if let Some(window) = &self.window {
+            let mut slices = VecDeque::new();
+            for (number, rows) in &window.slices {
+                let mut coarse = Rows::default();
+                fold(rows, &mut coarse, &mut table.room)?;
+                slices.push_back((*number, coarse));
+            }
+            table.window = Some(Window {
+                slice_ns: window.slice_ns,
+                slices,
+            });
+        }
+        Some(table)
+    }
+
+    /// All rows, in no order.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut Aggregate> {
+        self.all.rows.values_mut()
+    }
+
+    /// One row.
+    pub fn get_mut(&mut self, key: &RowKey) -> Option<&mut Aggregate> {
+        self.all.rows.get_mut(key)
+    }
+}
+
+impl Window {
+    /// The slice of that number, made if it is new.
+    fn slice(&mut self, number: u64) -> Option<&mut Rows> {
+        let at = self.slices.partition_point(|(n, _)| *n < number);
+        if self.slices.get(at).is_none_or(|(n, _)| *n != number) {
+            self.slices.insert(at, (number, Rows::default()));
+        }
+        self.slices.get_mut(at).map(|(_, rows)| rows)
+    }
+}

@@ -1,0 +1,292 @@
+//! All stacks of a culprit merged into one call tree, caller to callee, with a bound on its size.
+
+use std::sync::Arc;
+
+use crate::model::{Activity, Cause, Frame, WeightedStack};
+
+/// Index of the root: no frame of its own, everything below it.
+pub const ROOT: usize = 0;
+
+/// Stacks merged from the thread's start towards the leaf.
+#[derive(Clone, Debug)]
+pub struct CallTree {
+    nodes: Vec<Node>,
+    /// Weight whose deeper frames were left out because the tree was full.
+    cut_ns: u64,
+}
+
+/// One function reached over one path of callers.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// None for the root.
+    pub frame: Option<Arc<Frame>>,
+    pub parent: usize,
+    /// In the order of discovery; [`CallTree::heaviest_children`] sorts.
+    pub children: Vec<u32>,
+    /// Time with this function on the stack.
+    pub total_ns: u64,
+    /// Time with this function as the leaf, by what the thread was doing.
+    pub own: Vec<Leaf>,
+}
+
+/// Time that ended in one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    pub activity: Activity,
+    pub cause: Cause,
+    pub complete: bool,
+    pub ns: u64,
+}
+
+impl Node {
+    /// Time with this function as the leaf.
+    pub fn own_ns(&self) -> u64 {
+        self.own
+            .iter()
+            .fold(0, |sum, leaf| sum.saturating_add(leaf.ns))
+    }
+
+    fn add(&mut self, ns: u64) {
+        self.total_ns = self.total_ns.saturating_add(ns);
+    }
+}
+
+impl Default for CallTree {
+    fn default() -> Self {
+        CallTree {
+            nodes: vec![Node::new(None, ROOT)],
+            cut_ns: 0,
+        }
+    }
+}
+
+impl Node {
+    fn new(frame: Option<Arc<Frame>>, parent: usize) -> Node {
+        Node {
+            frame,
+            parent,
+            children: Vec::new(),
+            total_ns: 0,
+            own: Vec::new(),
+        }
+    }
+}
+
+impl CallTree {
+    /// Adds a stack. `room` is how many nodes may still be made; what does not fit ends in the
+    /// deepest node there is, and is counted as cut.
+    pub fn add(&mut self, stack: &WeightedStack, room: &mut usize) {
+        let leaf = Leaf {
+            activity: stack.activity,
+            cause: stack.cause,
+            complete: stack.complete,
+            ns: stack.weight_ns,
+        };
+        self.add_path(stack.frames.iter().rev(), &[leaf], room);
+    }
+
+    fn add_path<'a>(
+        &mut self,
+        caller_first: impl Iterator<Item = &'a Arc<Frame>>,
+        leaves: &[Leaf],
+        room: &mut usize,
+    ) {
+        let ns = leaves
+            .iter()
+            .fold(0u64, |sum, leaf| sum.saturating_add(leaf.ns));
+        let mut at = ROOT;
+        self.nodes[at].add(ns);
+        for frame in caller_first {
+            let Some(next) = self.child(at, frame, room) else {
+                self.cut_ns = self.cut_ns.saturating_add(ns);
+                break;
+            };
+            at = next;
+            self.nodes[at].add(ns);
+        }
+        for leaf in leaves {
+            let own = &mut self.nodes[at].own;
+            let same = |l: &&mut Leaf| {
+                (l.activity, l.cause, l.complete) == (leaf.activity, leaf.cause, leaf.complete)
+            };
+            match own.iter_mut().find(same) {
+                Some(l) => l.ns = l.ns.saturating_add(leaf.ns),
+                None => own.push(*leaf),
+            }
+        }
+    }
+
+    fn child(&mut self, at: usize, frame: &Arc<Frame>, room: &mut usize) -> Option<usize> {
+        let known = self.nodes[at].children.iter().copied().find(|&child| {
+            let node = &self.nodes[child as usize];
+            node.frame.as_ref().is_some_and(|f| same_code(f, frame))
+        });
+        if let Some(child) = known {
+            return Some(child as usize);
+        }
+        *room = room.checked_sub(1)?;
+        let child = self.nodes.len();
+        self.nodes.push(Node::new(Some(frame.clone()), at));
+        self.nodes[at].children.push(u32::try_from(child).ok()?);
+        Some(child)
+    }
+
+    /// Adds all stacks of another tree.
+    pub fn merge(&mut self, other: &CallTree, room: &mut usize) {
+        self.cut_ns = self.cut_ns.saturating_add(other.cut_ns);
+        for (i, node) in other.nodes.iter().enumerate() {
+            if !node.own.is_empty() {
+                let path = other.path(i);
+                self.add_path(path.iter(), &node.own, room);
+            }
+        }
+    }
+
+    /// The frames from the thread's start down to a node.
+    pub fn path(&self, mut at: usize) -> Vec<Arc<Frame>> {
+        let mut path = Vec::new();
+        while let Some(Node {
+            frame: Some(f),
+            parent,
+            ..
+        }) = self.nodes.get(at)
+        {
+            path.push(f.clone());
+            at = *parent;
+        }
+        path.reverse();
+        path
+    }
+
+    /// A node; [`ROOT`] always exists.
+    pub fn node(&self, at: usize) -> Option<&Node> {
+        self.nodes.get(at)
+    }
+
+    /// All weight in the tree.
+    pub fn total_ns(&self) -> u64 {
+        self.nodes[ROOT].total_ns
+    }
+
+    /// Weight whose deeper frames were left out because the tree was full.
+    pub fn cut_ns(&self) -> u64 {
+        self.cut_ns
+    }
+
+    /// How many nodes hold a frame.
+    pub fn len(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    /// No stack was added.
+    pub fn is_empty(&self) -> bool {
+        self.nodes[ROOT].total_ns == 0
+    }
+
+    /// What a node calls, heaviest first.
+    pub fn heaviest_children(&self, at: usize) -> Vec<usize> {
+        let Some(node) = self.nodes.get(at) else {
+            return Vec::new();
+        };
+        let mut children: Vec<usize> = node.children.iter().map(|&c| c as usize).collect();
+        children.sort_by_key(|&c| std::cmp::Reverse(self.nodes[c].total_ns));
+        children
+    }
+
+    /// The `n` distinct stacks that stand for most time, heaviest first.
+    pub fn heaviest_stacks(&self, n: usize) -> Vec<WeightedStack> {
+        let mut leaves: Vec<(usize, Leaf)> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(i, node)| node.own.iter().map(move |leaf| (i, *leaf)))
+            .collect();
+        // The index settles ties, so that a replay lists them as the recording did.
+        leaves.sort_by_key(|&(i, leaf)| (std::cmp::Reverse(leaf.ns), i));
+        leaves.truncate(n);
+        let stack = |(i, leaf): (usize, Leaf)| {
+            let mut frames = self.path(i);
+            frames.reverse();
+            WeightedStack {
+                frames,
+                activity: leaf.activity,
+                cause: leaf.cause,
+                weight_ns: leaf.ns,
+                complete: leaf.complete,
+            }
+        };
+        leaves.into_iter().map(stack).collect()
+    }
+}
+
+/// Frames of one function are one node whatever line they stand at: a loop is not a fan.
+fn same_code(a: &Arc<Frame>, b: &Arc<Frame>) -> bool {
+    Arc::ptr_eq(a, b)
+        || (a.function == b.function
+            && a.inlined == b.inlined
+            && a.raw == b.raw
+            && a.module == b.module)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Origin;
+
+    fn stack(names: &[&str], ns: u64) -> WeightedStack {
+        let frame = |name: &&str| {
+            Arc::new(Frame {
+                function: (*name).to_owned(),
+                raw: None,
+                location: None,
+                module: None,
+                origin: Origin::User,
+                inlined: false,
+            })
+        };
+        WeightedStack {
+            frames: names.iter().map(frame).collect(),
+            activity: Activity::OnCpu,
+            cause: Cause::Cpu,
+            weight_ns: ns,
+            complete: true,
+        }
+    }
+
+    #[test]
+    fn stacks_share_their_callers() {
+        let mut tree = CallTree::default();
+        let mut room = 100;
+        tree.add(&stack(&["hash", "handler", "main"], 30), &mut room);
+        tree.add(&stack(&["parse", "handler", "main"], 50), &mut room);
+        tree.add(&stack(&["handler", "main"], 5), &mut room);
+        assert_eq!((tree.len(), room, tree.total_ns()), (4, 96, 85));
+        let main = tree.heaviest_children(ROOT)[0];
+        let handler = tree.heaviest_children(main)[0];
+        assert_eq!(tree.node(handler).unwrap().own_ns(), 5);
+        let callees = tree.heaviest_children(handler);
+        let name = |i: usize| {
+            tree.node(i)
+                .unwrap()
+                .frame
+                .as_ref()
+                .unwrap()
+                .function
+                .clone()
+        };
+        assert_eq!([name(callees[0]), name(callees[1])], ["parse", "hash"]);
+        let top = tree.heaviest_stacks(1);
+        assert_eq!(top[0], stack(&["parse", "handler", "main"], 50));
+    }
+
+    #[test]
+    fn a_full_tree_keeps_the_weight_and_says_what_it_cut() {
+        let mut tree = CallTree::default();
+        let mut room = 2;
+        tree.add(&stack(&["leaf", "handler", "main"], 10), &mut room);
+        assert_eq!((tree.len(), tree.total_ns(), tree.cut_ns()), (2, 10, 10));
+        let mut again = CallTree::default();
+        again.merge(&tree, &mut 10);
+        assert_eq!((again.total_ns(), again.cut_ns()), (10, 10));
+    }
+}

@@ -1,0 +1,225 @@
+//! The workers of a session: who they are, and where their time went.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::bins::{Bins, Overflow, Slice};
+use super::snapshot::{Sum, WorkerView};
+use crate::model::{SlowPoll, Worker, WorkerUsage};
+
+/// A lane covers the last half minute.
+const LANE_BIN_NS: u64 = 100_000_000;
+const LANE_BINS: usize = 300;
+/// The timeline begins as fine as a lane and doubles.
+const TIMELINE_BINS: usize = 512;
+/// "Now" is this much of the lane's end.
+const NOW_BINS: usize = 20;
+/// Workers whose thread ended that are remembered, and living ones that are followed.
+const KEEP_GONE: usize = 256;
+const KEEP_LIVE: usize = 4096;
+
+/// All workers that records spoke of.
+#[derive(Clone, Debug, Default)]
+pub struct Workers {
+    live: BTreeMap<u32, State>,
+    gone: VecDeque<State>,
+    /// Threads that `--workers` leaves out.
+    excluded: BTreeSet<u32>,
+    prefix: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    worker: Worker,
+    gone_ns: Option<u64>,
+    usage: WorkerUsage,
+    lane: Bins<Slice>,
+    timeline: Bins<Slice>,
+    slow: Sum,
+}
+
+impl Workers {
+    /// None yet. With a prefix, only those whose thread name begins with it count.
+    pub fn new(prefix: Option<String>) -> Self {
+        Workers {
+            prefix,
+            ..Workers::default()
+        }
+    }
+
+    /// A worker was found, or more is known of it.
+    pub fn found(&mut self, worker: &Worker) {
+        let ours = |prefix: &String| worker.thread_name.starts_with(prefix.as_str());
+        if !self.prefix.as_ref().is_none_or(ours) {
+            if self.excluded.len() < KEEP_LIVE {
+                self.excluded.insert(worker.tid);
+            }
+            self.live.remove(&worker.tid);
+            return;
+        }
+        self.excluded.remove(&worker.tid);
+        let full = self.live.len() >= KEEP_LIVE;
+        match self.live.get_mut(&worker.tid) {
+            Some(state) => state.worker.clone_from(worker),
+            None if full => {}
+            None => {
+                self.live.insert(worker.tid, State::new(worker.clone()));
+            }
+        }
+    }
+
+    /// Whether records about this thread count. A thread not heard of yet does: a finding is not
+    /// dropped because its worker's record is late.
+    pub fn is_ours(&self, tid: u32) -> bool {
+        !self.excluded.contains(&tid)
+    }
+
+    /// A worker's thread ended.
+    pub fn gone(&mut self, tid: u32, at_ns: u64) {
+        self.excluded.remove(&tid);
+        if let Some(mut state) = self.live.remove(&tid) {
+            state.gone_ns = Some(at_ns);
+            self.gone.push_back(state);
+            if self.gone.len() > KEEP_GONE {
+                self.gone.pop_front();
+            }
+        }
+    }
+
+    /// A new reading of a worker's cumulative counters.
+    pub fn usage(&mut self, usage: &WorkerUsage) {
+        if let Some(state) = self.live.get_mut(&usage.tid) {
+            state.add_usage(usage);
+        }
+    }
+
+    /// A slow poll ended on a worker.
+    pub fn slow_poll(&mut self, poll: &SlowPoll) {
+        if let Some(state) = self.live.get_mut(&poll.tid) {
+            if poll.cause.blames_code() {
+                state.slow.add(poll.held_ns());
+            }
+            state.add_slow(poll, poll.end_ns);
+        }
+    }
+
+    /// Forgets the slow polls, not the workers.
+    pub fn clear(&mut self) {
+        self.gone.clear();
+        for state in self.live.values_mut() {
+            state.slow = Sum::default();
+        }
+    }
+
+    /// Each worker at `now_ns`, with the poll it is stuck in, as `running` says.
+    pub fn views<'a>(
+        &'a self,
+        now_ns: u64,
+        running: impl Fn(u32) -> Option<&'a std::sync::Arc<SlowPoll>>,
+    ) -> Vec<WorkerView> {
+        let mut views: Vec<WorkerView> = Vec::with_capacity(self.live.len() + self.gone.len());
+        for state in self.live.values().chain(&self.gone) {
+            let stuck = running(state.worker.tid).filter(|_| state.gone_ns.is_none());
+            let mut state = state.clone();
+            if let Some(poll) = stuck {
+                state.add_slow(poll, now_ns.max(poll.end_ns));
+            }
+            views.push(WorkerView {
+                now: state.recent(),
+                worker: state.worker,
+                gone_ns: state.gone_ns,
+                usage: state.usage,
+                lane: state.lane,
+                timeline: state.timeline,
+                slow: state.slow,
+                running: stuck.cloned(),
+            });
+        }
+        views.sort_by_key(|v| {
+            let w = &v.worker;
+            (
+                v.gone_ns.is_some(),
+                w.runtime,
+                w.index.unwrap_or(u32::MAX),
+                w.tid,
+            )
+        });
+        views
+    }
+}
+
+impl State {
+    fn new(worker: Worker) -> State {
+        State {
+            usage: WorkerUsage {
+                tid: worker.tid,
+                ..WorkerUsage::default()
+            },
+            worker,
+            gone_ns: None,
+            lane: Bins::new(LANE_BIN_NS, LANE_BINS, Overflow::DropOldest),
+            timeline: Bins::new(LANE_BIN_NS, TIMELINE_BINS, Overflow::Coarsen),
+            slow: Sum::default(),
+        }
+    }
+
+    fn add_usage(&mut self, usage: &WorkerUsage) {
+        let old = self.usage;
+        let delta = Slice {
+            on_cpu_ns: usage.on_cpu_ns.saturating_sub(old.on_cpu_ns),
+            run_queue_ns: usage.run_queue_ns.saturating_sub(old.run_queue_ns),
+            blocked_ns: usage.blocked_ns.saturating_sub(old.blocked_ns),
+            parked_ns: usage.parked_ns.saturating_sub(old.parked_ns),
+            ..Slice::default()
+        };
+        // The first reading speaks of the time since hud knows the worker.
+        let from = match old.at_ns {
+            0 => usage.at_ns.saturating_sub(delta.known_ns()),
+            at => at,
+        };
+        self.usage = *usage;
+        for bins in [&mut self.lane, &mut self.timeline] {
+            let span = usage.at_ns.saturating_sub(from).max(1);
+            bins.spread(from, usage.at_ns, |bin, a, b| {
+                // By difference of running shares, so that the parts add up to the whole.
+                let upto = |ns: u64, t: u64| {
+                    (u128::from(ns) * u128::from(t - from) / u128::from(span)) as u64
+                };
+                let part = |ns: u64| upto(ns, b) - upto(ns, a);
+                for (sum, ns) in [
+                    (&mut bin.on_cpu_ns, delta.on_cpu_ns),
+                    (&mut bin.run_queue_ns, delta.run_queue_ns),
+                    (&mut bin.blocked_ns, delta.blocked_ns),
+                    (&mut bin.parked_ns, delta.parked_ns),
+                ] {
+                    *sum = sum.saturating_add(part(ns));
+                }
+            });
+        }
+    }
+
+    fn add_slow(&mut self, poll: &SlowPoll, until_ns: u64) {
+        for bins in [&mut self.lane, &mut self.timeline] {
+            bins.spread(poll.start_ns, until_ns, |bin, from, to| {
+                bin.add_slow(poll.cause, to - from);
+            });
+        }
+    }
+
+    /// The last bins that say anything.
+    fn recent(&self) -> Slice {
+        use super::bins::Merge;
+        let mut sum = Slice::default();
+        let known = self.lane.iter().rev().filter(|bin| bin.known_ns() > 0);
+        known.take(NOW_BINS).for_each(|bin| sum.merge(bin));
+        sum
+    }
+}
+
+impl Sum {
+    /// Adds one poll.
+    pub fn add(&mut self, held_ns: u64) {
+        self.polls += 1;
+        self.held_ns = self.held_ns.saturating_add(held_ns);
+        self.max_ns = self.max_ns.max(held_ns);
+    }
+}
