@@ -1,4 +1,7 @@
-//! The process under observation: its modules, its binaries, its Tokio.
+//! The process under observation: finding it, its memory, its modules, its binaries, its Tokio.
 
 pub mod elf;
+pub mod layout;
+pub mod memory;
 pub mod modules;
+pub mod process;

@@ -3,6 +3,18 @@
 //! A [`TokioLayout`] is all that the kernel side needs to know of a Tokio version: offsets, found
 //! from the target's debug info or from a version table.
 
+mod discovery;
+mod dwarf;
+mod elf;
+mod live;
+mod symbols;
+mod table;
+mod types;
+mod versions;
+
+pub use discovery::{Discovery, discover};
+pub use live::{Flavor, Selection, ThreadView, Verdict, WorkerState, check, holds, select};
+
 /// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
 ///
 /// The chain, as the kernel side follows it at a context switch: thread pointer + `context` is
@@ -15,12 +27,20 @@ pub struct TokioLayout {
     pub context: i64,
     /// Fields of `tokio::runtime::context::Context`.
     pub fields: ContextFields,
-    /// `tokio::runtime::scheduler::Context`: offset of the discriminant (u64).
+    /// `tokio::runtime::scheduler::Context`: offset of the discriminant (u64). There is none, and
+    /// this must not be read, unless [`TokioLayout::has_flavor_tag`].
     pub flavor: u32,
     /// The `current_thread` variant, unless compiled out.
     pub current_thread: Option<CoreFields>,
     /// The `multi_thread` variant, unless compiled out.
     pub multi_thread: Option<CoreFields>,
+}
+
+impl TokioLayout {
+    /// Whether the scheduler's context has a discriminant: not with one flavor compiled in.
+    pub fn has_flavor_tag(&self) -> bool {
+        self.current_thread.is_some() && self.multi_thread.is_some()
+    }
 }
 
 /// Offsets in `tokio::runtime::context::Context`.

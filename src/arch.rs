@@ -1,0 +1,165 @@
+//! Everything on the Rust side that depends on the processor: ELF machine numbers, how the
+//! thread-local block of an executable lies around the thread pointer, and the thread pointer
+//! itself. Its counterpart in C is `src/bpf/`. The arithmetic of every processor is compiled and
+//! tested on all of them; only what is native is behind `cfg`.
+
+use object::elf::{EM_AARCH64, EM_X86_64};
+
+/// A processor hud knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    X86_64,
+    Aarch64,
+}
+
+/// The executable's `PT_TLS` segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsSegment {
+    /// `p_vaddr`.
+    pub address: u64,
+    /// `p_memsz`, bytes.
+    pub size: u64,
+    /// `p_align`, bytes; 0 and 1 mean none.
+    pub align: u64,
+}
+
+impl Machine {
+    /// The processor hud was built for: the only one whose processes it can look at.
+    #[cfg(target_arch = "x86_64")]
+    pub const NATIVE: Machine = Machine::X86_64;
+    #[cfg(target_arch = "aarch64")]
+    pub const NATIVE: Machine = Machine::Aarch64;
+
+    /// The processor of an ELF file by its `e_machine`.
+    pub fn from_elf(e_machine: u16) -> Option<Machine> {
+        match object::elf::Machine(e_machine) {
+            EM_X86_64 => Some(Machine::X86_64),
+            EM_AARCH64 => Some(Machine::Aarch64),
+            _ => None,
+        }
+    }
+
+    /// Where a thread-local variable of the *executable* lies, in bytes from the thread pointer.
+    ///
+    /// `value` is the symbol's `st_value`, an offset in the TLS segment. None when the segment's
+    /// numbers make no sense. Thread-locals of shared libraries are elsewhere (the DTV).
+    pub fn thread_local(self, value: u64, segment: TlsSegment) -> Option<i64> {
+        let align = segment.align.max(1);
+        if !align.is_power_of_two() || value > segment.size {
+            return None;
+        }
+        let start = match self {
+            Machine::X86_64 => x86_64::block_start(segment, align)?,
+            Machine::Aarch64 => aarch64::block_start(segment, align)?,
+        };
+        start.checked_add(i64::try_from(value).ok()?)
+    }
+}
+
+/// TLS variant II: the block ends at the thread pointer.
+mod x86_64 {
+    use super::TlsSegment;
+
+    pub(super) fn block_start(segment: TlsSegment, align: u64) -> Option<i64> {
+        // The thread pointer is aligned, and the block keeps the segment's own misalignment.
+        let end = segment.address.checked_add(segment.size)?;
+        let padding = end.wrapping_neg() & (align - 1);
+        i64::try_from(segment.size.checked_add(padding)?)
+            .ok()?
+            .checked_neg()
+    }
+
+    /// The thread pointer of the calling thread.
+    #[cfg(target_arch = "x86_64")]
+    pub fn thread_pointer() -> u64 {
+        let tp: u64;
+        // SAFETY: the x86-64 TLS ABI keeps the thread pointer itself at fs:0.
+        unsafe {
+            std::arch::asm!("mov {}, fs:0", out(reg) tp, options(nostack, readonly, preserves_flags));
+        }
+        tp
+    }
+}
+
+/// TLS variant I: the block follows the thread pointer's two reserved words.
+mod aarch64 {
+    use super::TlsSegment;
+
+    /// Bytes that the C library keeps between the thread pointer and the block.
+    const RESERVED: u64 = 16;
+
+    pub(super) fn block_start(segment: TlsSegment, align: u64) -> Option<i64> {
+        let padding = segment.address.wrapping_sub(RESERVED) & (align - 1);
+        i64::try_from(RESERVED.checked_add(padding)?).ok()
+    }
+
+    /// The thread pointer of the calling thread.
+    #[cfg(target_arch = "aarch64")]
+    pub fn thread_pointer() -> u64 {
+        let tp: u64;
+        // SAFETY: reading tpidr_el0 is allowed in user mode and touches nothing.
+        unsafe {
+            std::arch::asm!("mrs {}, tpidr_el0", out(reg) tp, options(nomem, nostack, preserves_flags));
+        }
+        tp
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::thread_pointer;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::thread_pointer;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(address: u64, size: u64, align: u64) -> TlsSegment {
+        TlsSegment {
+            address,
+            size,
+            align,
+        }
+    }
+
+    #[test]
+    fn x86_64_blocks_end_at_the_thread_pointer() {
+        let m = Machine::X86_64;
+        assert_eq!(m.thread_local(0, segment(0xb1580, 0x108, 8)), Some(-0x108));
+        assert_eq!(m.thread_local(8, segment(0x1000, 0x101, 64)), Some(-0x138));
+        // A segment that starts 8 bytes past its alignment keeps that misalignment.
+        assert_eq!(m.thread_local(0, segment(0x1008, 0x10, 64)), Some(-0x38));
+    }
+
+    #[test]
+    fn aarch64_blocks_follow_the_reserved_words() {
+        let m = Machine::Aarch64;
+        assert_eq!(m.thread_local(8, segment(0x1000, 0x100, 8)), Some(24));
+        assert_eq!(m.thread_local(0, segment(0x1000, 0x100, 64)), Some(64));
+    }
+
+    #[test]
+    fn nonsense_segments_are_refused() {
+        assert_eq!(
+            Machine::X86_64.thread_local(0, segment(0, 16, 24)),
+            None,
+            "alignment that is no power of two"
+        );
+        assert_eq!(
+            Machine::X86_64.thread_local(17, segment(0, 16, 8)),
+            None,
+            "a symbol outside the segment"
+        );
+        assert_eq!(
+            Machine::X86_64.thread_local(0, segment(8, u64::MAX, 8)),
+            None
+        );
+    }
+
+    #[test]
+    fn the_thread_pointer_differs_between_threads() {
+        let here = thread_pointer();
+        let there = std::thread::spawn(thread_pointer).join().unwrap();
+        assert!(here != 0 && there != 0 && here != there);
+    }
+}

@@ -1,0 +1,171 @@
+//! A 64-bit little-endian ELF file, read piece by piece: symbols, sections and debug info are
+//! fetched from the file only where something looks at them, so a 500 MB executable costs no more
+//! than its symbol table and the few units that matter.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::ops::Range;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::read::{CompressionFormat, ReadCache, ReadRef};
+use object::{LittleEndian, Object as _, ObjectSection as _, elf};
+
+use crate::arch::{Machine, TlsSegment};
+
+/// What [`Elf`] reads from: a file and the pieces of it already read.
+pub type Data<'f> = ReadCache<&'f File>;
+
+/// No section is decompressed beyond this many bytes, whatever its header promises.
+const MAX_SECTION: u64 = 2 << 30;
+
+/// An executable or a shared library.
+pub struct Elf<'d> {
+    pub(super) file: ElfFile64<'d, LittleEndian, &'d Data<'d>>,
+    data: &'d Data<'d>,
+    /// The processor the file is for.
+    pub machine: Machine,
+    /// Its thread-local segment.
+    pub tls: Option<TlsSegment>,
+}
+
+impl<'d> Elf<'d> {
+    /// Parses the headers and reads the symbol tables.
+    ///
+    /// # Errors
+    /// When the file is not a 64-bit little-endian ELF file of a known processor, or is damaged.
+    pub fn parse(data: &'d Data<'d>) -> Result<Self> {
+        let file = ElfFile64::<LittleEndian, _>::parse(data).context("not a 64-bit ELF file")?;
+        let endian = LittleEndian;
+        let e_machine = file.elf_header().e_machine(endian);
+        let machine = Machine::from_elf(e_machine.0)
+            .ok_or_else(|| anyhow!("built for a processor hud does not know ({})", e_machine.0))?;
+        let tls = file
+            .elf_program_headers()
+            .iter()
+            .find(|segment| segment.p_type(endian) == elf::PT_TLS)
+            .map(|segment| TlsSegment {
+                address: segment.p_vaddr(endian),
+                size: segment.p_memsz(endian),
+                align: segment.p_align(endian),
+            });
+        Ok(Elf {
+            file,
+            data,
+            machine,
+            tls,
+        })
+    }
+
+    /// Whether there is a symbol table beyond the one for dynamic linking.
+    pub fn has_symbols(&self) -> bool {
+        !self.file.elf_symbol_table().is_empty()
+    }
+
+    /// The build-id in hexadecimal, where there is one.
+    pub fn build_id(&self) -> Option<String> {
+        let id = self.file.build_id().ok()??;
+        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The section of that name, decompressed if need be; None when the file has none.
+    ///
+    /// # Errors
+    /// When the section reaches outside the file or does not decompress.
+    pub fn section(&self, name: &str) -> Result<Option<Section<'d>>> {
+        let Some(section) = self.file.section_by_name(name) else {
+            return Ok(None);
+        };
+        let range = section
+            .compressed_file_range()
+            .with_context(|| format!("section {name}"))?;
+        if range.format == CompressionFormat::None {
+            let end = range
+                .offset
+                .checked_add(range.uncompressed_size)
+                .filter(|end| self.data.len().is_ok_and(|len| *end <= len))
+                .with_context(|| format!("section {name} reaches outside the file"))?;
+            return Ok(Some(Section::File(self.data, range.offset..end)));
+        }
+        ensure!(
+            range.uncompressed_size <= MAX_SECTION,
+            "section {name} is too large"
+        );
+        let bytes = range
+            .data(self.data)
+            .and_then(|data| data.decompress())
+            .with_context(|| format!("section {name}"))?;
+        Ok(Some(Section::Memory(bytes)))
+    }
+
+    /// File ranges that hold constant data: `.rodata`, or every loaded segment where the section
+    /// names are gone.
+    pub fn constants(&self) -> Vec<Range<u64>> {
+        if let Some((offset, size)) = self
+            .file
+            .section_by_name(".rodata")
+            .and_then(|section| section.file_range())
+        {
+            return vec![offset..offset.saturating_add(size)];
+        }
+        self.file
+            .elf_program_headers()
+            .iter()
+            .filter(|segment| segment.p_type(LittleEndian) == elf::PT_LOAD)
+            .map(|segment| {
+                let (offset, size) = segment.file_range(LittleEndian);
+                offset..offset.saturating_add(size)
+            })
+            .collect()
+    }
+}
+
+/// The contents of a section.
+pub enum Section<'d> {
+    /// Read from the file when asked for.
+    File(&'d Data<'d>, Range<u64>),
+    /// Was compressed.
+    Memory(Cow<'d, [u8]>),
+}
+
+impl Section<'_> {
+    /// Size in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Section::File(_, range) => range.end - range.start,
+            Section::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// `size` bytes at `offset`.
+    pub fn bytes(&self, offset: u64, size: u64) -> Result<&[u8]> {
+        let bytes = match self {
+            Section::File(data, range) => self
+                .file_offset(range, offset, size)
+                .and_then(|start| data.read_bytes_at(start, size).ok()),
+            Section::Memory(bytes) => bytes.as_ref().read_bytes_at(offset, size).ok(),
+        };
+        bytes.with_context(|| format!("{size} bytes at {offset:#x} are outside the section"))
+    }
+
+    /// The string at `offset`, without its terminating zero.
+    pub fn string(&self, offset: u64) -> Result<&[u8]> {
+        if offset >= self.len() {
+            bail!("a string at {offset:#x} is outside the section");
+        }
+        let string = match self {
+            Section::File(data, range) => {
+                data.read_bytes_at_until(range.start + offset..range.end, 0)
+            }
+            Section::Memory(bytes) => bytes
+                .as_ref()
+                .read_bytes_at_until(offset..bytes.len() as u64, 0),
+        };
+        string.map_err(|()| anyhow!("the string at {offset:#x} does not end"))
+    }
+
+    fn file_offset(&self, range: &Range<u64>, offset: u64, size: u64) -> Option<u64> {
+        let end = offset.checked_add(size)?;
+        (end <= self.len()).then_some(range.start + offset)
+    }
+}
