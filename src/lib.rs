@@ -13,5 +13,11 @@
 //! libbpf, only `analysis::symbolize` knows blazesym, only `export` knows JSON; `tui`, `report`
 //! and `export` see records and the session, never the kernel side.
 
+pub mod analysis;
+pub mod arch;
+pub mod bpf;
+pub mod capture;
 pub mod failure;
 pub mod model;
+pub mod session;
+pub mod target;

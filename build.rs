@@ -1,0 +1,78 @@
+//! Compiles the BPF programs in `src/bpf` and generates their skeletons into `OUT_DIR`.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use libbpf_cargo::SkeletonBuilder;
+
+const SOURCES: &str = "src/bpf";
+const KERNEL_TYPES: &str = "vmlinux";
+/// The BPF objects: each becomes `OUT_DIR/NAME.skel.rs`.
+const OBJECTS: [&str; 2] = ["hud", "tasks"];
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-env-changed=CLANG");
+    for folder in [SOURCES, KERNEL_TYPES] {
+        // Every file by name: a folder alone is only watched for additions on some systems.
+        println!("cargo:rerun-if-changed={folder}");
+        for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {folder}"))? {
+            println!("cargo:rerun-if-changed={}", entry?.path().display());
+        }
+    }
+
+    let clang = find_clang()?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
+    for name in OBJECTS {
+        SkeletonBuilder::new()
+            .source(Path::new(SOURCES).join(format!("{name}.bpf.c")))
+            .obj(out.join(format!("{name}.bpf.o")))
+            .clang(&clang)
+            .clang_args([
+                "-I",
+                KERNEL_TYPES,
+                "-Wall",
+                "-Werror",
+                "-Wno-unused-function",
+            ])
+            .reference_obj(true)
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .with_context(|| {
+                format!("{} cannot compile {SOURCES}/{name}.bpf.c", clang.display())
+            })?;
+    }
+    Ok(())
+}
+
+/// A clang that can target BPF: `$CLANG`, or the first that runs of `clang`, `clang-19` to `-14`.
+fn find_clang() -> Result<PathBuf> {
+    if let Some(clang) = env::var_os("CLANG") {
+        if targets_bpf(&clang) {
+            return Ok(clang.into());
+        }
+        bail!(
+            "CLANG={} does not run or cannot compile for BPF",
+            clang.to_string_lossy()
+        );
+    }
+    std::iter::once("clang".to_owned())
+        .chain((14..=22).rev().map(|version| format!("clang-{version}")))
+        .find(|name| targets_bpf(name.as_ref()))
+        .map(PathBuf::from)
+        .context(
+            "no clang that can compile for BPF was found; install it:\n  \
+             Debian, Ubuntu:  apt install clang\n  \
+             Fedora:          dnf install clang\n  \
+             Arch:            pacman -S clang\n\
+             or name one with CLANG=/path/to/clang",
+        )
+}
+
+fn targets_bpf(clang: &OsStr) -> bool {
+    Command::new(clang)
+        .args(["-target", "bpf", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * What hud runs in the kernel: at every switch away from a thread of the target, at every tick of
+ * the CPU clock, and when threads end. See docs/ARCHITECTURE.md for the flow.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "hud.h"
+#include "compat.bpf.h"
+#include "arch.bpf.h"
+#include "state.bpf.h"
+#include "tokio.bpf.h"
+#include "stack.bpf.h"
+#include "poll.bpf.h"
+#include "site.bpf.h"
+
+/* A thread that could go on is read in full at most this often. */
+#define RUNNABLE_EVERY_NS (500 * 1000ull)
+/* A recognised park is read in full every so many times. */
+#define PARK_VERIFY_EVERY 256
+/* A poll's end is taken to be its park when the thread ran no longer than this in between. */
+#define PARK_FOLLOWS_NS (100 * 1000ull)
+
+#define TASK_STOPPED_OR_TRACED 0xc
+
+/* The park this sleep is known to be, or NULL. */
+static __always_inline struct hud_park *find_park(struct hud_thread *thread, struct user_regs *regs)
+{
+	for (int i = 0; i < 2; i++) {
+		struct hud_park *park = &thread->parks[i];
+
+		if (park->uses && park->sp == regs->sp && park->syscall == regs->syscall &&
+		    park->arg0 == regs->args[0])
+			return park;
+	}
+	return NULL;
+}
+
+/* Remembers what this worker's park looks like from the kernel. */
+static __always_inline void learn_park(struct hud_thread *thread, struct user_regs *regs, u64 task)
+{
+	struct hud_park *park = find_park(thread, regs);
+
+	/* Nobody but the driver waits in epoll: now the id in Context is the idle one. */
+	if (is_epoll(regs->syscall)) {
+		thread->idle_task = task;
+		thread->idle_task_known = 1;
+	}
+	if (park)
+		return;
+	park = &thread->parks[thread->next_park & 1];
+	thread->next_park++;
+	park->sp = regs->sp;
+	park->arg0 = regs->args[0];
+	park->syscall = regs->syscall;
+	park->uses = 1;
+}
+
+/* A thread that turns out to run a scheduler gets its state; its time starts with this stint. */
+static __noinline struct hud_thread *meet_thread(struct task_struct *task, u32 *index,
+						 struct moment *at, u64 thread_pointer)
+{
+	struct hud_thread *thread = add_thread(BPF_CORE_READ(task, pid), index);
+
+	if (!thread)
+		return NULL;
+	thread->thread_pointer = thread_pointer;
+	thread->seen_clock = at->arrival;
+	thread->delay_seen = at->delay;
+	thread->exec_seen = at->exec;
+	thread->seen_as = HUD_SEEN_SAMPLED;
+	bpf_probe_read_kernel_str(thread->comm, sizeof(thread->comm), &task->comm);
+	return thread;
+}
+
+SEC("tp_btf/sched_switch")
+int sched_switch(u64 *ctx)
+{
+	struct task_struct *prev = (void *)ctx[1];
+	struct tokio_state state;
+	struct hud_thread *thread;
+	struct hud_park *park;
+	struct user_regs regs;
+	struct moment at;
+	u64 thread_pointer;
+	u32 index = 0, left_as;
+	bool long_since;
+
+	if (prev->tgid != config.tgid)
+		return 0;
+	left_as = switch_state(ctx, prev);
+	thread = find_thread(prev->pid, &index);
+	at.now = switch_clock(prev);
+	if (!left_as) {
+		if (!thread)
+			return 0;
+		if (at.now - thread->seen_clock < RUNNABLE_EVERY_NS) {
+			thread->skipped = 1;
+			return 0;
+		}
+	}
+	at.arrival = prev->sched_info.last_arrival;
+	at.delay = prev->sched_info.run_delay;
+	at.exec = prev->se.sum_exec_runtime;
+	at.unused = 0;
+	at.seen_as = !left_as				? HUD_SEEN_RUNNABLE
+		     : left_as & TASK_STOPPED_OR_TRACED ? HUD_SEEN_STOPPED
+							: HUD_SEEN_BLOCKED;
+	read_user_regs(prev, &regs);
+	long_since = false;
+	if (thread) {
+		long_since = thread->phase == HUD_PHASE_POLL &&
+			     at.now - at.arrival > PARK_FOLLOWS_NS &&
+			     at.now - thread->seen_clock > PARK_FOLLOWS_NS;
+		park = find_park(thread, &regs);
+		if (left_as && park && !long_since && ++park->uses % PARK_VERIFY_EVERY) {
+			__builtin_memset(&state, 0, sizeof(state));
+			state.phase = HUD_PHASE_IDLE;
+			observe(thread, index, &at, &state);
+			return 0;
+		}
+	}
+
+	thread_pointer = prev->THREAD_POINTER;
+	if (!thread_pointer)
+		return 0;
+	compare_clocks(at.now);
+	count(work.reads);
+	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
+		       thread ? thread->idle_task : 0, long_since, &state)) {
+		if (thread) {
+			state.phase = HUD_PHASE_UNKNOWN;
+			observe(thread, index, &at, &state);
+		}
+		return 0;
+	}
+	if (!thread) {
+		if (!state.scheduler)
+			return 0;
+		thread = meet_thread(prev, &index, &at, thread_pointer);
+		if (!thread)
+			return 0;
+	}
+	thread->scheduler = state.scheduler;
+	thread->flavor = state.flavor;
+	if (state.phase == HUD_PHASE_IDLE && at.seen_as == HUD_SEEN_BLOCKED)
+		learn_park(thread, &regs, state.task);
+	else if (state.phase == HUD_PHASE_POLL && at.seen_as == HUD_SEEN_BLOCKED &&
+		 is_epoll(regs.syscall) && !state.constrained)
+		/* The core came to another thread: its idle id is a new one. */
+		state.phase = HUD_PHASE_IDLE;
+	observe(thread, index, &at, &state);
+
+	if (state.phase != HUD_PHASE_POLL)
+		return 0;
+	if (at.seen_as == HUD_SEEN_BLOCKED) {
+		enter_site(thread, prev, &regs);
+		if (thread->site < HUD_SITES && !thread->poll.sites[thread->site].captured &&
+		    may_capture(thread, at.now))
+			capture_blocked(ctx, thread, index, &regs, at.now);
+		if (regs.syscall != SYSCALL_RESTART)
+			thread->last_syscall = regs.syscall;
+	} else if (at.seen_as == HUD_SEEN_RUNNABLE) {
+		if (is_throttled(prev))
+			thread->poll.flags |= HUD_POLL_THROTTLED;
+		if (!thread->sample_valid && wants_running_stack(thread, at.now) &&
+		    may_capture(thread, at.now))
+			capture_running(ctx, thread, index, &regs, at.now);
+	}
+	return 0;
+}
+
+/* Attached for a moment at the start: one switch of anything compares the clocks. */
+SEC("tp_btf/sched_switch")
+int compare(u64 *ctx)
+{
+	if (!compared_at)
+		compare_clocks(switch_clock((void *)ctx[1]));
+	return 0;
+}
+
+/* perf's CPU clock, on every CPU: sees polls that compute and never leave the CPU. */
+SEC("perf_event")
+int cpu_clock(void *ctx)
+{
+	struct task_struct *task;
+	struct tokio_state state;
+	struct hud_thread *thread;
+	struct user_regs regs;
+	struct moment at;
+	u64 thread_pointer;
+	u32 index = 0;
+
+	if (bpf_get_current_pid_tgid() >> 32 != config.tgid)
+		return 0;
+	if (has_task_pt_regs())
+		task = bpf_get_current_task_btf();
+	else
+		task = (void *)bpf_get_current_task();
+	count(work.samples);
+	at.now = bpf_ktime_get_ns() - mono_minus_clock;
+	at.arrival = BPF_CORE_READ(task, sched_info.last_arrival);
+	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
+	at.exec = BPF_CORE_READ(task, se.sum_exec_runtime);
+	at.seen_as = HUD_SEEN_SAMPLED;
+	at.unused = 0;
+	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
+	thread = find_thread((u32)bpf_get_current_pid_tgid(), &index);
+	if (!thread_pointer)
+		return 0;
+	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
+		       thread ? thread->idle_task : 0, false, &state))
+		return 0;
+	if (!thread) {
+		if (!state.scheduler)
+			return 0;
+		thread = meet_thread(task, &index, &at, thread_pointer);
+		if (!thread)
+			return 0;
+	}
+	thread->scheduler = state.scheduler;
+	thread->flavor = state.flavor;
+	observe(thread, index, &at, &state);
+	if (state.phase == HUD_PHASE_POLL && wants_running_stack(thread, at.now)) {
+		read_user_regs(task, &regs);
+		capture_running(ctx, thread, index, &regs, at.now);
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int sched_process_exit(u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct hud_thread_exit_event *event;
+	struct tokio_state state = {};
+	struct hud_thread *thread;
+	struct moment at;
+	u32 index = 0, key;
+	u16 *slot;
+
+	if (task->tgid != config.tgid)
+		return 0;
+	key = task->pid;
+	thread = find_thread(key, &index);
+	slot = bpf_map_lookup_elem(&slots, &key);
+	if (slot)
+		*slot = 0;
+	if (!thread)
+		return 0;
+	at.now = bpf_ktime_get_ns() - mono_minus_clock;
+	at.arrival = task->sched_info.last_arrival;
+	at.delay = task->sched_info.run_delay;
+	at.exec = task->se.sum_exec_runtime;
+	at.seen_as = HUD_SEEN_SAMPLED;
+	at.unused = 0;
+	observe(thread, index, &at, &state);
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (event) {
+		fill_header(&event->header, HUD_EVENT_THREAD_EXIT, key, at.now);
+		event->used_on_cpu_ns = thread->used_on_cpu_ns;
+		event->used_run_queue_ns = thread->used_run_queue_ns;
+		event->used_blocked_ns = thread->used_blocked_ns;
+		event->used_parked_ns = thread->used_parked_ns;
+		event->polls_observed = thread->polls_observed;
+		event->longest_poll_ns = thread->longest_poll_ns;
+		bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	} else {
+		count(losses.ring_full);
+	}
+	thread->tid = 0;
+	bpf_map_push_elem(&free_slots, &index, 0);
+	return 0;
+}
+
+/* The process became another program: Tokio's layout no longer holds. */
+SEC("tp_btf/sched_process_exec")
+int sched_process_exec(u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct hud_event_header *event;
+
+	if (task->tgid != config.tgid)
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count(losses.ring_full);
+		return 0;
+	}
+	fill_header(event, HUD_EVENT_EXEC, task->pid, bpf_ktime_get_ns() - mono_minus_clock);
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * The whole interface between hud's BPF programs and its user space.
+ *
+ * The Rust types are generated from this file; nothing is declared twice. Fields have fixed
+ * widths and structs have no implicit padding. Times are nanoseconds. "clock" is the scheduler's
+ * own clock (rq->clock), which costs no read of a hardware clock; "mono" is CLOCK_MONOTONIC; both
+ * appear together where user space has to convert.
+ */
+#ifndef HUD_H
+#define HUD_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+
+/* User stack bytes in one capture. Copies stop at the top of the stack, so most are far smaller. */
+#define HUD_STACK_PAGES 32
+#define HUD_PAGE 4096
+#define HUD_STACK_BYTES (HUD_STACK_PAGES * HUD_PAGE)
+#define HUD_KERNEL_FRAMES 24
+/* Distinct places where one poll blocked; the last one collects the rest. */
+#define HUD_SITES 8
+#define HUD_COMM 16
+/* How much of Tokio's Context is read at once. */
+#define HUD_CONTEXT_BYTES 128
+
+/* Offsets of Tokio's state: see TokioLayout in src/target/layout. */
+struct hud_tokio {
+	s64 context;
+	u64 current_thread_tag;
+	u64 multi_thread_tag;
+	u32 task_id;
+	u32 task_id_wide;
+	u32 budget;
+	u32 scheduler;
+	u32 flavor;
+	u32 current_thread_core;
+	u32 current_thread_tick;
+	u32 multi_thread_core;
+	u32 multi_thread_tick;
+	u32 unused;
+};
+
+/* Set before load, constant afterwards. */
+struct hud_config {
+	struct hud_tokio tokio;
+	u64 threshold_ns;
+	u32 tgid;
+	/* Send every sample taken inside a poll, slow or not. */
+	u32 all_poll_time;
+};
+
+/* What a thread was last seen doing. */
+enum hud_phase {
+	HUD_PHASE_UNKNOWN = 0,
+	/* Not holding a worker's core: block_in_place, or the core is being handed over. */
+	HUD_PHASE_DETACHED = 1,
+	/* Holding a core, not polling: parked, or between polls. */
+	HUD_PHASE_IDLE = 2,
+	HUD_PHASE_POLL = 3,
+};
+
+/* How a thread was last seen. */
+enum hud_seen {
+	HUD_SEEN_SAMPLED = 0,
+	HUD_SEEN_RUNNABLE = 1,
+	HUD_SEEN_BLOCKED = 2,
+	HUD_SEEN_STOPPED = 3,
+};
+
+enum hud_flavor {
+	HUD_FLAVOR_CURRENT_THREAD = 0,
+	HUD_FLAVOR_MULTI_THREAD = 1,
+};
+
+enum hud_poll_flags {
+	/* Under way when hud attached. */
+	HUD_POLL_BEGAN_BEFORE = 1,
+	/* CPU bandwidth control held the thread back. */
+	HUD_POLL_THROTTLED = 2,
+	/* The poll passed the threshold: what was kept back has been sent. */
+	HUD_POLL_SLOW = 4,
+	/* Known by its task id alone: the coop budget was not in force. */
+	HUD_POLL_UNCONSTRAINED = 8,
+};
+
+/* The kernel's facts about one place where a poll blocked. */
+struct hud_site {
+	u64 sp;
+	u64 args[3];
+	u64 blocked_ns;
+	s32 syscall;
+	s32 previous_syscall;
+	u32 count;
+	/* i_mode of the file in argument 0 (or of the first pollfd); 0: none. */
+	u16 fd_mode;
+	u8 in_iowait;
+	u8 has_children;
+	/* A stack of it was captured in this poll. */
+	u32 captured;
+	u32 unused;
+};
+
+/* One poll of one task, so far. */
+struct hud_poll {
+	u64 sequence; /* of this thread */
+	u64 core;
+	u64 task; /* 0: the root future of block_on */
+	u64 start_clock;
+	u64 on_cpu_ns;
+	u64 run_queue_ns;
+	u64 blocked_ns;
+	u64 stopped_ns;
+	/* The part of run_queue_ns that came in pieces below 1 ms right after a wake. */
+	u64 wake_delay_ns;
+	u32 tick;
+	u32 flags;
+	u32 site_count;
+	u32 unused;
+	struct hud_site sites[HUD_SITES];
+};
+
+/* A blocked state known to be a park: recognised without reading the target's memory. */
+struct hud_park {
+	u64 sp;
+	u64 arg0;
+	s32 syscall;
+	u32 uses;
+};
+
+/* The state of one worker thread, in a map that user space has mapped. */
+struct hud_thread {
+	u32 tid; /* 0: free */
+	/* Odd while being written. */
+	u32 sequence;
+	u32 phase;
+	u32 seen_as;
+	u32 flavor;
+	u32 skipped;
+	u64 scheduler;
+	u64 thread_pointer;
+	/* The id in Context while the worker polls nothing; valid once known. */
+	u64 idle_task;
+	u32 idle_task_known;
+	u32 site; /* where it is blocked, while seen_as is BLOCKED inside a poll */
+	u64 seen_clock;
+	u64 delay_seen;
+	u64 exec_seen;
+	u64 mean_poll_ns;
+	u64 capture_credit_clock;
+	u64 last_sample_clock;
+	s32 last_syscall;
+	/* Which of the two buffers holds the stack worth keeping / the newest one. */
+	u32 kept;
+	u32 kept_valid;
+	u32 newest_valid;
+	u32 sample_valid;
+	u32 kept_site;
+	struct hud_park parks[2];
+	u32 next_park;
+	u32 unused;
+	/* Usage since hud attached. */
+	u64 used_on_cpu_ns;
+	u64 used_run_queue_ns;
+	u64 used_blocked_ns;
+	u64 used_parked_ns;
+	u64 polls_observed;
+	u64 longest_poll_ns;
+	char comm[HUD_COMM];
+	struct hud_poll poll;
+};
+
+enum hud_event_kind {
+	HUD_EVENT_STACK = 1,
+	HUD_EVENT_POLL_END = 2,
+	HUD_EVENT_THREAD_EXIT = 3,
+	HUD_EVENT_EXEC = 4,
+};
+
+struct hud_event_header {
+	u32 kind;
+	u32 tid;
+	u64 clock;
+	u64 mono;
+};
+
+enum hud_stack_kind {
+	/* Sampled while running. */
+	HUD_STACK_SAMPLE = 0,
+	/* Taken as the thread fell asleep. */
+	HUD_STACK_BLOCKED = 1,
+	/* Taken as the thread lost the CPU. */
+	HUD_STACK_PREEMPTED = 2,
+};
+
+/* A stack inside a poll: all but the stack's bytes. */
+struct hud_stack_head {
+	struct hud_event_header header;
+	/* The poll, and its times up to this capture. */
+	u64 poll_sequence;
+	u64 task;
+	u64 start_clock;
+	u64 on_cpu_ns;
+	u64 run_queue_ns;
+	u64 blocked_ns;
+	/* User registers. */
+	u64 ip;
+	u64 sp;
+	u64 fp;
+	u64 lr;
+	u32 stack_kind;
+	u32 poll_flags;
+	/* HUD_STACK_BLOCKED: the place. Its times are as of the capture. */
+	struct hud_site site;
+	u64 kernel[HUD_KERNEL_FRAMES];
+	u32 kernel_count;
+	u32 stack_bytes;
+	/* Address of the first byte. */
+	u64 stack_base;
+};
+
+/* `stack` is sent only as far as it was filled. */
+struct hud_stack_event {
+	struct hud_stack_head head;
+	u8 stack[HUD_STACK_BYTES];
+};
+
+/* The captures of one worker that wait for its poll to turn out slow. */
+struct hud_captures {
+	struct hud_stack_event blocked[2];
+	struct hud_stack_event sample;
+};
+
+struct hud_poll_end_event {
+	struct hud_event_header header;
+	u64 end_clock;
+	struct hud_poll poll;
+};
+
+struct hud_thread_exit_event {
+	struct hud_event_header header;
+	u64 used_on_cpu_ns;
+	u64 used_run_queue_ns;
+	u64 used_blocked_ns;
+	u64 used_parked_ns;
+	u64 polls_observed;
+	u64 longest_poll_ns;
+};
+
+/* What the kernel side knows it lost. */
+struct hud_losses {
+	u64 ring_full;
+	u64 stack_overwritten;
+	u64 stack_unreadable;
+	u64 worker_untracked;
+};
+
+/* How often the dearer paths were taken: for the benches and for hud's own view. */
+struct hud_work {
+	u64 reads;
+	u64 captures;
+	u64 samples;
+};
+
+/* One thread as the task iterator sees it. */
+struct hud_task {
+	u32 tid;
+	u32 state;
+	u64 thread_pointer;
+	u64 ip;
+	u64 sp;
+	u64 fp;
+	u64 lr;
+	u64 args[3];
+	s64 syscall;
+	u64 switches; /* voluntary and not: unchanged means it has not run since */
+	u64 run_delay;
+	u64 sum_exec;
+	u64 last_arrival;
+	/* When it last left the CPU, on the scheduler's task clock. */
+	u64 exec_start;
+	u16 fd_mode;
+	u8 in_iowait;
+	u8 has_children;
+	u32 unused;
+	char comm[HUD_COMM];
+};
+
+#endif

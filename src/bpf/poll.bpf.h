@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * Follows each worker from poll to poll.
+ *
+ * A worker is observed at switches and samples only. Between two observations the scheduler's own
+ * counters say how its time was spent, and Tokio's tick says how many polls came and went; where
+ * exactly a poll ended or began in that span is estimated from the worker's mean poll.
+ */
+#ifndef HUD_POLL_BPF_H
+#define HUD_POLL_BPF_H
+
+#include "stack.bpf.h"
+#include "tokio.bpf.h"
+
+/* Run-queue wait below this right after a wake belongs to the sleep: it is the wake's own cost. */
+#define WAKE_DELAY_NS (1000 * 1000ull)
+
+/* What the scheduler knows of a thread at one moment. */
+struct moment {
+	u64 now;
+	u64 arrival; /* when it last got onto a CPU */
+	u64 delay;   /* all run-queue wait of its life */
+	u64 exec;    /* all CPU time of its life */
+	u32 seen_as;
+	u32 unused;
+};
+
+/* How the time since the previous observation was spent. */
+struct interval {
+	u64 on_cpu;
+	u64 run_queue;
+	u64 off; /* neither: asleep, or stopped */
+	u64 low; /* since when it has been on the CPU under no one's eyes */
+};
+
+static __always_inline u64 less(u64 a, u64 b)
+{
+	return a > b ? a - b : 0;
+}
+
+static __always_inline u64 smaller(u64 a, u64 b)
+{
+	return a < b ? a : b;
+}
+
+static __always_inline void measure(struct hud_thread *thread, struct moment *at,
+				    struct interval *out)
+{
+	u64 wall = less(at->now, thread->seen_clock);
+
+	out->run_queue = 0;
+	out->off = 0;
+	out->on_cpu = wall;
+	out->low = thread->seen_clock;
+	if (at->arrival <= thread->seen_clock)
+		return;
+	out->low = at->arrival;
+	/* More than one stint on the CPU: only the scheduler's sum tells. */
+	out->on_cpu =
+		thread->skipped ? less(at->exec, thread->exec_seen) : less(at->now, at->arrival);
+	out->on_cpu = smaller(out->on_cpu, wall);
+	out->run_queue = smaller(less(at->delay, thread->delay_seen), wall - out->on_cpu);
+	out->off = wall - out->on_cpu - out->run_queue;
+	if (thread->seen_as == HUD_SEEN_RUNNABLE || thread->seen_as == HUD_SEEN_SAMPLED) {
+		/* It never slept: the rest is the clocks' rounding, or interrupts. */
+		out->on_cpu += out->off;
+		out->off = 0;
+	}
+}
+
+static __always_inline void add_usage(struct hud_thread *thread, struct interval *span)
+{
+	if (thread->phase != HUD_PHASE_POLL && thread->phase != HUD_PHASE_IDLE)
+		return;
+	thread->used_on_cpu_ns += span->on_cpu;
+	thread->used_run_queue_ns += span->run_queue;
+	if (thread->phase == HUD_PHASE_POLL)
+		thread->used_blocked_ns += span->off;
+	else
+		thread->used_parked_ns += span->off;
+}
+
+/* Charges the poll with what happened while it surely still ran. */
+static __always_inline void charge_poll(struct hud_thread *thread, struct interval *span)
+{
+	struct hud_poll *poll = &thread->poll;
+	u32 site = thread->site;
+
+	poll->run_queue_ns += span->run_queue;
+	if (thread->seen_as == HUD_SEEN_STOPPED) {
+		poll->stopped_ns += span->off;
+	} else {
+		poll->blocked_ns += span->off;
+	}
+	if (thread->seen_as != HUD_SEEN_BLOCKED)
+		return;
+	if (span->run_queue < WAKE_DELAY_NS)
+		poll->wake_delay_ns += span->run_queue;
+	if (site < HUD_SITES)
+		poll->sites[site].blocked_ns += span->off;
+	settle_captures(thread);
+}
+
+static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end)
+{
+	struct hud_poll *poll = &thread->poll;
+	u64 held = less(end, poll->start_clock);
+	struct hud_poll_end_event *event;
+
+	thread->polls_observed++;
+	if (held > thread->longest_poll_ns)
+		thread->longest_poll_ns = held;
+	if (held >= config.threshold_ns || poll->flags & HUD_POLL_SLOW) {
+		poll->flags |= HUD_POLL_SLOW;
+		send_captures(thread, index);
+		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+		if (event) {
+			fill_header(&event->header, HUD_EVENT_POLL_END, thread->tid, end);
+			event->end_clock = end;
+			bpf_probe_read_kernel(&event->poll, sizeof(event->poll), poll);
+			bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+		} else {
+			count(losses.ring_full);
+		}
+	}
+	thread->kept_valid = 0;
+	thread->newest_valid = 0;
+	thread->sample_valid = 0;
+	return 0;
+}
+
+static __always_inline void open_poll(struct hud_thread *thread, struct tokio_state *state,
+				      u64 start, u64 now)
+{
+	struct hud_poll *poll = &thread->poll;
+
+	poll->sequence++;
+	poll->core = state->core;
+	poll->task = state->task;
+	poll->tick = state->tick;
+	poll->start_clock = start;
+	poll->on_cpu_ns = less(now, start);
+	poll->run_queue_ns = 0;
+	poll->blocked_ns = 0;
+	poll->stopped_ns = 0;
+	poll->wake_delay_ns = 0;
+	poll->flags = state->constrained ? 0 : HUD_POLL_UNCONSTRAINED;
+	if (thread->phase == HUD_PHASE_UNKNOWN && start <= attached_at)
+		poll->flags |= HUD_POLL_BEGAN_BEFORE;
+	poll->site_count = 0;
+	thread->site = HUD_SITES;
+	thread->last_sample_clock = 0;
+}
+
+/*
+ * Between the last observation and this one the thread went from one poll (or none) to another (or
+ * none). Estimates when the old one ended and the new one began, both within [low, now].
+ */
+static __always_inline void estimate_bounds(struct hud_thread *thread, struct tokio_state *state,
+					    struct interval *span, u64 now, bool was_poll,
+					    bool is_poll, u64 *end, u64 *start)
+{
+	u64 width = less(now, span->low), others = 0;
+	u32 rounds = 1;
+
+	if (thread->poll.core == state->core && state->core) {
+		rounds = state->tick - thread->poll.tick;
+		/* Far apart: the core was elsewhere, or this poll lies far back. */
+		if (rounds > 100000)
+			rounds = 1;
+	}
+	if (was_poll && rounds > 1)
+		others = smaller((rounds - 1) * thread->mean_poll_ns, width);
+	if (was_poll && is_poll) {
+		*end = span->low + (width - others) / 2;
+		*start = now - (width - others) / 2;
+		if (rounds && width && !span->off)
+			thread->mean_poll_ns =
+				(thread->mean_poll_ns * 7 + span->on_cpu / (rounds + 1)) / 8;
+	} else {
+		*end = now - others;
+		*start = span->low;
+	}
+}
+
+/*
+ * Takes in one observation: what the thread is doing (`state`) at a moment. The single place where
+ * a worker's state changes.
+ */
+static __noinline int observe(struct hud_thread *thread, u32 index, struct moment *at,
+			      struct tokio_state *state)
+{
+	bool was_poll = thread->phase == HUD_PHASE_POLL;
+	bool is_poll = state->phase == HUD_PHASE_POLL;
+	struct hud_poll *poll = &thread->poll;
+	struct interval span;
+	u64 end = at->now, start = at->now;
+
+	thread->sequence++;
+	measure(thread, at, &span);
+	add_usage(thread, &span);
+	if (was_poll)
+		charge_poll(thread, &span);
+	if (was_poll && is_poll && poll->core == state->core && poll->tick == state->tick &&
+	    poll->task == state->task) {
+		poll->on_cpu_ns += span.on_cpu;
+	} else {
+		estimate_bounds(thread, state, &span, at->now, was_poll, is_poll, &end, &start);
+		if (was_poll) {
+			poll->on_cpu_ns += less(span.on_cpu, less(at->now, end));
+			close_poll(thread, index, end);
+		}
+		if (is_poll)
+			open_poll(thread, state, start, at->now);
+	}
+	thread->phase = state->phase;
+	thread->seen_clock = at->now;
+	thread->delay_seen = at->delay;
+	thread->exec_seen = at->exec;
+	thread->seen_as = at->seen_as;
+	thread->skipped = 0;
+	if (is_poll && !(poll->flags & HUD_POLL_SLOW) &&
+	    less(at->now, poll->start_clock) >= config.threshold_ns) {
+		poll->flags |= HUD_POLL_SLOW;
+		send_captures(thread, index);
+	}
+	thread->sequence++;
+	return 0;
+}
+
+/* A running poll's stack is worth taking: always the first, then ever more rarely. */
+static __always_inline bool wants_running_stack(struct hud_thread *thread, u64 now)
+{
+	u64 held = less(now, thread->poll.start_clock);
+
+	if (!(thread->poll.flags & HUD_POLL_SLOW) || config.all_poll_time)
+		return true;
+	return less(now, thread->last_sample_clock) >= held / 32;
+}
+
+#endif

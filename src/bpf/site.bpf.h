@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* The places where a poll fell asleep, each with the kernel's facts about it. */
+#ifndef HUD_SITE_BPF_H
+#define HUD_SITE_BPF_H
+
+#include "facts.bpf.h"
+#include "state.bpf.h"
+
+/*
+ * Finds or makes the site of this sleep in the poll. The place is known by its syscall, first
+ * argument and stack pointer; the last site takes all that find no room.
+ */
+static __noinline int enter_site(struct hud_thread *thread, struct task_struct *task,
+				 struct user_regs *regs)
+{
+	struct hud_poll *poll = &thread->poll;
+	u32 used = poll->site_count, i;
+	struct hud_site *site;
+
+	for (i = 0; i < HUD_SITES; i++) {
+		if (i >= used)
+			break;
+		site = &poll->sites[i];
+		if (site->syscall == regs->syscall && site->sp == regs->sp &&
+		    site->args[0] == regs->args[0]) {
+			site->count++;
+			thread->site = i;
+			return 0;
+		}
+	}
+	if (i >= HUD_SITES)
+		i = HUD_SITES - 1;
+	else
+		poll->site_count = i + 1;
+	site = &poll->sites[i];
+	thread->site = i;
+	if (used >= HUD_SITES) {
+		site->count++;
+		return 0;
+	}
+	site->sp = regs->sp;
+	site->args[0] = regs->args[0];
+	site->args[1] = regs->args[1];
+	site->args[2] = regs->args[2];
+	site->syscall = regs->syscall;
+	site->previous_syscall = thread->last_syscall;
+	site->blocked_ns = 0;
+	site->count = 1;
+	site->captured = 0;
+	site->fd_mode = file_mode(BPF_CORE_READ(task, files), awaited_fd(regs));
+	site->in_iowait = BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait);
+	site->has_children = has_children(task);
+	return 0;
+}
+
+#endif

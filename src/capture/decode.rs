@@ -1,0 +1,426 @@
+//! Bytes from the ring buffer (and from the capture buffers) to [`Event`]s.
+//!
+//! The bytes come from our own BPF program, but nothing here trusts a length or a kind: what does
+//! not fit is a [`DecodeError`], which the caller counts.
+
+use std::fmt;
+use std::mem::{offset_of, size_of};
+
+use plain::Plain;
+
+use crate::bpf::types::{
+    hud_event_header, hud_poll, hud_poll_end_event, hud_site, hud_stack_event, hud_stack_head,
+    hud_thread_exit_event,
+};
+
+// SAFETY: the generated interface types are `repr(C)`, made of integers only, and valid for every
+// bit pattern.
+unsafe impl Plain for hud_event_header {}
+unsafe impl Plain for hud_stack_head {}
+unsafe impl Plain for hud_poll_end_event {}
+unsafe impl Plain for hud_thread_exit_event {}
+
+// The values of `enum hud_event_kind` and `enum hud_stack_kind` in hud.h.
+const EVENT_STACK: u32 = 1;
+const EVENT_POLL_END: u32 = 2;
+const EVENT_THREAD_EXIT: u32 = 3;
+const EVENT_EXEC: u32 = 4;
+const STACK_SAMPLE: u32 = 0;
+const STACK_BLOCKED: u32 = 1;
+const STACK_PREEMPTED: u32 = 2;
+// `enum hud_poll_flags`.
+const POLL_BEGAN_BEFORE: u32 = 1;
+const POLL_THROTTLED: u32 = 2;
+const POLL_SLOW: u32 = 4;
+const POLL_UNCONSTRAINED: u32 = 8;
+
+/// One thing the kernel side reports. Times are nanoseconds on `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A stack inside a poll.
+    Stack(Box<Capture>),
+    /// A slow poll ended.
+    PollEnd(Box<PollEnd>),
+    /// A worker's thread ended.
+    ThreadExit(ThreadExit),
+    /// The process replaced itself by another program.
+    Exec,
+}
+
+/// User registers at the moment of a capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedRegisters {
+    pub ip: u64,
+    pub sp: u64,
+    pub fp: u64,
+    /// Link register; 0 where the architecture has none.
+    pub lr: u64,
+}
+
+/// In which situation a stack was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackKind {
+    /// Sampled while running.
+    Sample,
+    /// As the thread fell asleep.
+    Blocked,
+    /// As the thread lost the CPU.
+    Preempted,
+}
+
+/// The kernel's facts about a place where a poll sleeps (or, for a sample, runs).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Syscall number, -1 outside a syscall.
+    pub syscall: i32,
+    /// The thread's previous blocking syscall, for `restart_syscall`.
+    pub previous_syscall: i32,
+    pub args: [u64; 3],
+    /// User stack pointer: with the syscall and its first argument it names the place.
+    pub sp: u64,
+    /// `i_mode` of the awaited file, 0 for none.
+    pub fd_mode: u16,
+    pub in_iowait: bool,
+    /// The thread has child processes.
+    pub has_children: bool,
+    pub count: u32,
+    pub blocked_ns: u64,
+}
+
+impl Site {
+    /// Whether both name the same place.
+    pub fn same_place(&self, other: &Site) -> bool {
+        (self.syscall, self.sp, self.args[0]) == (other.syscall, other.sp, other.args[0])
+    }
+}
+
+/// A poll's identity and its times up to some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollTimes {
+    /// Counts the polls of this thread.
+    pub sequence: u64,
+    /// Tokio's task id, 0 for a root future.
+    pub task: u64,
+    pub start_ns: u64,
+    pub on_cpu_ns: u64,
+    pub run_queue_ns: u64,
+    pub blocked_ns: u64,
+    pub stopped_ns: u64,
+    /// The part of `run_queue_ns` that is the cost of wakes: pieces below 1 ms right after a sleep.
+    pub wake_delay_ns: u64,
+    pub began_before_attach: bool,
+    pub throttled: bool,
+    pub slow: bool,
+    /// Known by its task id alone: the coop budget was not in force.
+    pub unconstrained: bool,
+}
+
+/// A stack inside a poll.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capture {
+    pub tid: u32,
+    pub at_ns: u64,
+    pub kind: StackKind,
+    pub poll: PollTimes,
+    pub site: Site,
+    pub registers: SavedRegisters,
+    /// Kernel return addresses, leaf first; empty in user mode.
+    pub kernel: Vec<u64>,
+    /// Address of the first stack byte.
+    pub stack_base: u64,
+    pub stack: Vec<u8>,
+    /// The copy hit its limit before the top of the stack.
+    pub cut: bool,
+}
+
+/// The end of a slow poll.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PollEnd {
+    pub tid: u32,
+    pub end_ns: u64,
+    pub poll: PollTimes,
+    pub sites: Vec<Site>,
+}
+
+/// The end of a worker's thread, with its last usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadExit {
+    pub tid: u32,
+    pub at_ns: u64,
+    pub on_cpu_ns: u64,
+    pub run_queue_ns: u64,
+    pub blocked_ns: u64,
+    pub parked_ns: u64,
+    pub polls_observed: u64,
+    pub longest_poll_ns: u64,
+}
+
+/// Bytes that are no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Fewer bytes than the kind needs.
+    Short { kind: u32, bytes: usize },
+    /// No such kind.
+    Kind(u32),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::Short { kind, bytes } => {
+                write!(f, "event of kind {kind} with only {bytes} bytes")
+            }
+            DecodeError::Kind(kind) => write!(f, "event of unknown kind {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Copies a `T` from the front of bytes that may be unaligned.
+fn front<T: Plain + Default>(kind: u32, bytes: &[u8]) -> Result<T, DecodeError> {
+    let mut value = T::default();
+    value
+        .copy_from_bytes(bytes)
+        .map_err(|_| DecodeError::Short {
+            kind,
+            bytes: bytes.len(),
+        })?;
+    Ok(value)
+}
+
+/// Decodes one ring buffer record.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let header: hud_event_header = front(0, bytes)?;
+    match header.kind {
+        EVENT_STACK => stack(bytes).map(|capture| Event::Stack(Box::new(capture))),
+        EVENT_POLL_END => {
+            let event: hud_poll_end_event = front(header.kind, bytes)?;
+            let offset = clock_offset(&header);
+            Ok(Event::PollEnd(Box::new(PollEnd {
+                tid: header.tid,
+                end_ns: event.end_clock.wrapping_add_signed(offset),
+                poll: poll_times(&event.poll, offset),
+                sites: sites(&event.poll),
+            })))
+        }
+        EVENT_THREAD_EXIT => {
+            let event: hud_thread_exit_event = front(header.kind, bytes)?;
+            Ok(Event::ThreadExit(ThreadExit {
+                tid: header.tid,
+                at_ns: header.mono,
+                on_cpu_ns: event.used_on_cpu_ns,
+                run_queue_ns: event.used_run_queue_ns,
+                blocked_ns: event.used_blocked_ns,
+                parked_ns: event.used_parked_ns,
+                polls_observed: event.polls_observed,
+                longest_poll_ns: event.longest_poll_ns,
+            }))
+        }
+        EVENT_EXEC => Ok(Event::Exec),
+        kind => Err(DecodeError::Kind(kind)),
+    }
+}
+
+/// Decodes a stack event from the front of `bytes`, which may be longer than it.
+pub fn stack(bytes: &[u8]) -> Result<Capture, DecodeError> {
+    let head: hud_stack_head = front(EVENT_STACK, bytes)?;
+    let kind = match head.stack_kind {
+        STACK_SAMPLE => StackKind::Sample,
+        STACK_BLOCKED => StackKind::Blocked,
+        STACK_PREEMPTED => StackKind::Preempted,
+        other => return Err(DecodeError::Kind(other)),
+    };
+    let length = head.stack_bytes as usize;
+    let start = offset_of!(hud_stack_event, stack);
+    let stack = bytes
+        .get(start..start.saturating_add(length))
+        .ok_or(DecodeError::Short {
+            kind: EVENT_STACK,
+            bytes: bytes.len(),
+        })?;
+    let kernel_count = (head.kernel_count as usize).min(head.kernel.len());
+    let offset = clock_offset(&head.header);
+    Ok(Capture {
+        tid: head.header.tid,
+        at_ns: head.header.mono,
+        kind,
+        poll: PollTimes {
+            sequence: head.poll_sequence,
+            task: head.task,
+            start_ns: head.start_clock.wrapping_add_signed(offset),
+            on_cpu_ns: head.on_cpu_ns,
+            run_queue_ns: head.run_queue_ns,
+            blocked_ns: head.blocked_ns,
+            ..with_flags(head.poll_flags)
+        },
+        site: site(&head.site),
+        registers: SavedRegisters {
+            ip: head.ip,
+            sp: head.sp,
+            fp: head.fp,
+            lr: head.lr,
+        },
+        kernel: head.kernel[..kernel_count].to_vec(),
+        stack_base: head.stack_base,
+        stack: stack.to_vec(),
+        cut: length >= size_of::<hud_stack_event>() - start,
+    })
+}
+
+fn clock_offset(header: &hud_event_header) -> i64 {
+    header.mono.wrapping_sub(header.clock) as i64
+}
+
+fn with_flags(flags: u32) -> PollTimes {
+    PollTimes {
+        began_before_attach: flags & POLL_BEGAN_BEFORE != 0,
+        throttled: flags & POLL_THROTTLED != 0,
+        slow: flags & POLL_SLOW != 0,
+        unconstrained: flags & POLL_UNCONSTRAINED != 0,
+        ..PollTimes::default()
+    }
+}
+
+/// Converts a poll as BPF keeps it; `offset` is `CLOCK_MONOTONIC` minus the scheduler's clock.
+pub(super) fn poll_times(poll: &hud_poll, offset: i64) -> PollTimes {
+    PollTimes {
+        sequence: poll.sequence,
+        task: poll.task,
+        start_ns: poll.start_clock.wrapping_add_signed(offset),
+        on_cpu_ns: poll.on_cpu_ns,
+        run_queue_ns: poll.run_queue_ns,
+        blocked_ns: poll.blocked_ns,
+        stopped_ns: poll.stopped_ns,
+        wake_delay_ns: poll.wake_delay_ns,
+        ..with_flags(poll.flags)
+    }
+}
+
+/// The sites in use.
+pub(super) fn sites(poll: &hud_poll) -> Vec<Site> {
+    poll.sites
+        .iter()
+        .take(poll.site_count as usize)
+        .map(site)
+        .collect()
+}
+
+fn site(site: &hud_site) -> Site {
+    Site {
+        syscall: site.syscall,
+        previous_syscall: site.previous_syscall,
+        args: site.args,
+        sp: site.sp,
+        fd_mode: site.fd_mode,
+        in_iowait: site.in_iowait != 0,
+        has_children: site.has_children != 0,
+        count: site.count,
+        blocked_ns: site.blocked_ns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
+        // SAFETY: `Plain` types are plain bytes.
+        unsafe { plain::as_bytes(value) }.to_vec()
+    }
+
+    fn stack_bytes(stack: &[u8], claimed: u32) -> Vec<u8> {
+        let head = hud_stack_head {
+            header: hud_event_header {
+                kind: EVENT_STACK,
+                tid: 7,
+                clock: 1_000,
+                mono: 5_000,
+            },
+            start_clock: 400,
+            poll_flags: POLL_SLOW | POLL_THROTTLED,
+            stack_kind: STACK_BLOCKED,
+            kernel_count: 2,
+            stack_bytes: claimed,
+            stack_base: 0x7000,
+            ..hud_stack_head::default()
+        };
+        let mut bytes = bytes_of(&head);
+        bytes.extend_from_slice(stack);
+        bytes
+    }
+
+    #[test]
+    fn stack_times_are_monotonic_and_flags_are_named() {
+        let Ok(Event::Stack(capture)) = decode(&stack_bytes(&[1, 2, 3, 4], 4)) else {
+            panic!("not a stack");
+        };
+        assert_eq!(capture.tid, 7);
+        assert_eq!(capture.poll.start_ns, 4_400);
+        assert!(capture.poll.slow && capture.poll.throttled);
+        assert!(!capture.poll.began_before_attach && !capture.poll.unconstrained);
+        assert_eq!(capture.stack, [1, 2, 3, 4]);
+        assert_eq!(capture.kernel.len(), 2);
+        assert!(!capture.cut);
+    }
+
+    #[test]
+    fn a_claimed_length_beyond_the_bytes_is_an_error() {
+        assert_eq!(
+            decode(&stack_bytes(&[0; 8], 9)),
+            Err(DecodeError::Short {
+                kind: EVENT_STACK,
+                bytes: offset_of!(hud_stack_event, stack) + 8
+            })
+        );
+    }
+
+    #[test]
+    fn only_the_used_sites_of_a_poll_are_taken() {
+        let mut event = hud_poll_end_event {
+            header: hud_event_header {
+                kind: EVENT_POLL_END,
+                tid: 9,
+                clock: 0,
+                mono: 100,
+            },
+            end_clock: 50,
+            ..hud_poll_end_event::default()
+        };
+        event.poll.site_count = 1;
+        event.poll.sites[0].syscall = 202;
+        event.poll.sites[0].in_iowait = 1;
+        let Ok(Event::PollEnd(end)) = decode(&bytes_of(&event)) else {
+            panic!("not a poll's end");
+        };
+        assert_eq!(end.end_ns, 150);
+        assert_eq!(end.sites.len(), 1);
+        assert_eq!(end.sites[0].syscall, 202);
+        assert!(end.sites[0].in_iowait);
+        event.poll.site_count = u32::MAX;
+        let Ok(Event::PollEnd(end)) = decode(&bytes_of(&event)) else {
+            panic!("not a poll's end");
+        };
+        assert_eq!(end.sites.len(), event.poll.sites.len());
+    }
+
+    #[test]
+    fn unknown_kinds_are_errors() {
+        let header = hud_event_header {
+            kind: 99,
+            ..hud_event_header::default()
+        };
+        assert_eq!(decode(&bytes_of(&header)), Err(DecodeError::Kind(99)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), kind in 0u32..6) {
+            if bytes.len() >= 4 {
+                bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+            }
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! Sizes, configures, loads and attaches the BPF programs.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
+use perf_event_open_sys as perf;
+
+use super::tasks::TaskState;
+use super::threads::ThreadStates;
+use crate::bpf::types::{hud_captures, hud_config, hud_thread, hud_tokio};
+use crate::bpf::{HudSkel, HudSkelBuilder};
+use crate::target::layout::{CoreFields, TokioLayout};
+
+// As in hud.h and tokio.bpf.h: how much of Tokio's structs is read at once.
+const CONTEXT_BYTES: u32 = 128;
+const SCHEDULER_CONTEXT_BYTES: u32 = 64;
+/// A discriminant no variant has, for a flavor that is compiled out.
+const NO_TAG: u64 = u64::MAX;
+// `enum hud_phase`, `enum hud_seen`, `enum hud_poll_flags`.
+const PHASE_UNKNOWN: u32 = 0;
+const PHASE_IDLE: u32 = 2;
+const PHASE_POLL: u32 = 3;
+const SEEN_SAMPLED: u32 = 0;
+const SEEN_BLOCKED: u32 = 2;
+const POLL_BEGAN_BEFORE: u32 = 1;
+
+/// What to capture, and of whom.
+#[derive(Clone, Copy, Debug)]
+pub struct CaptureConfig {
+    pub pid: u32,
+    /// Polls that hold their worker at least this long are slow.
+    pub threshold: Duration,
+    pub layout: TokioLayout,
+    /// Send every sample taken inside a poll.
+    pub all_poll_time: bool,
+}
+
+impl CaptureConfig {
+    /// Samples per second and CPU: often enough that a poll of the threshold's length gets one,
+    /// and no more, since each wakes an idle CPU.
+    pub fn sample_hz(&self) -> u64 {
+        let threshold_ms = self.threshold.as_secs_f64() * 1e3;
+        ((1250.0 / threshold_ms) as u64).clamp(100, 1000)
+    }
+}
+
+/// A worker as found before the programs were attached.
+#[derive(Clone, Debug)]
+pub struct FoundWorker {
+    pub task: TaskState,
+    pub scheduler: u64,
+    pub multi_thread: bool,
+    /// The poll it is asleep in: core, tick, task id.
+    pub poll: Option<(u64, u32, u64)>,
+}
+
+/// What the kernel side lost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelLosses {
+    pub ring_full: u64,
+    pub stack_overwritten: u64,
+    pub stack_unreadable: u64,
+    pub worker_untracked: u64,
+}
+
+/// The programs, loaded; attached once `attach` was called, until dropped.
+pub(super) struct Loaded<'obj> {
+    pub skeleton: HudSkel<'obj>,
+    pub threads: ThreadStates,
+    links: Vec<Link>,
+    sampling: Vec<OwnedFd>,
+    free: Vec<u32>,
+}
+
+impl<'obj> Loaded<'obj> {
+    /// Loads the programs with room for about twice as many workers as there are now.
+    pub fn load(
+        storage: &'obj mut MaybeUninit<OpenObject>,
+        config: &CaptureConfig,
+        workers: usize,
+    ) -> Result<Self> {
+        let tokio = kernel_layout(&config.layout)?;
+        let slots = (workers * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
+        let mut open = HudSkelBuilder::default()
+            .open(storage)
+            .context("cannot open the BPF programs")?;
+        open.maps.threads.set_max_entries(slots)?;
+        open.maps.captures.set_max_entries(slots)?;
+        open.maps.free_slots.set_max_entries(slots)?;
+        open.maps.slots.set_max_entries(pid_max()? + 1)?;
+        open.maps
+            .rodata_data
+            .as_deref_mut()
+            .context("the BPF programs have no configuration")?
+            .config = hud_config {
+            tokio,
+            threshold_ns: config.threshold.as_nanos() as u64,
+            tgid: config.pid,
+            all_poll_time: config.all_poll_time.into(),
+        };
+        let skeleton = open
+            .load()
+            .context("the kernel refused the BPF programs (run with RUST_LOG=debug for its log)")?;
+        let threads = ThreadStates::map(&skeleton.maps.threads)?;
+        Ok(Loaded {
+            skeleton,
+            threads,
+            links: Vec::new(),
+            sampling: Vec::new(),
+            free: (0..slots).rev().collect(),
+        })
+    }
+
+    /// Compares the scheduler's clock with `CLOCK_MONOTONIC`, which takes one context switch.
+    /// Returns the former's now.
+    pub fn compare_clocks(&mut self) -> Result<u64> {
+        let _link = self
+            .skeleton
+            .progs
+            .compare
+            .attach()
+            .context("cannot attach to sched_switch")?;
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_micros(500));
+            if let Some(offset) = self.mono_minus_clock() {
+                return Ok(monotonic_ns().wrapping_add_signed(-offset));
+            }
+        }
+        anyhow::bail!("sched_switch does not fire: is BPF tracing switched off in this kernel?")
+    }
+
+    /// `CLOCK_MONOTONIC` minus the scheduler's clock, once known.
+    pub fn mono_minus_clock(&self) -> Option<i64> {
+        let data = self.skeleton.maps.bss_data.as_deref()?;
+        // SAFETY: plain integers that the kernel writes at any time, hence volatile.
+        let (at, offset) = unsafe {
+            (
+                std::ptr::addr_of!(data.compared_at).read_volatile(),
+                std::ptr::addr_of!(data.mono_minus_clock).read_volatile(),
+            )
+        };
+        (at != 0).then_some(offset)
+    }
+
+    /// What was lost so far.
+    pub fn losses(&self) -> KernelLosses {
+        let Some(data) = self.skeleton.maps.bss_data.as_deref() else {
+            return KernelLosses::default();
+        };
+        // SAFETY: plain integers that the kernel writes at any time, hence volatile.
+        let losses = unsafe { std::ptr::addr_of!(data.losses).read_volatile() };
+        KernelLosses {
+            ring_full: losses.ring_full,
+            stack_overwritten: losses.stack_overwritten,
+            stack_unreadable: losses.stack_unreadable,
+            worker_untracked: losses.worker_untracked,
+        }
+    }
+
+    /// Gives the kernel side the workers that exist already: parked ones would not be seen before
+    /// they wake, and polls that sleep already not before they end.
+    pub fn seed(&mut self, workers: &[FoundWorker], clock: u64) -> Result<()> {
+        if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
+            data.attached_at = clock;
+        }
+        for worker in workers {
+            let Some(slot) = self.free.pop() else { break };
+            self.threads
+                .write(slot as usize, &seed_state(worker, clock));
+            self.skeleton
+                .maps
+                .slots
+                .update(
+                    &worker.task.tid.to_ne_bytes(),
+                    &(slot as u16 + 1).to_ne_bytes(),
+                    MapFlags::ANY,
+                )
+                .context("cannot register a worker")?;
+        }
+        for slot in self.free.drain(..) {
+            self.skeleton
+                .maps
+                .free_slots
+                .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
+                .context("cannot fill the list of free slots")?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to the scheduler and to every CPU's clock.
+    pub fn attach(&mut self, sample_hz: u64) -> Result<()> {
+        let programs = &self.skeleton.progs;
+        for (name, program) in [
+            ("sched_process_exit", &programs.sched_process_exit),
+            ("sched_process_exec", &programs.sched_process_exec),
+            ("sched_switch", &programs.sched_switch),
+        ] {
+            let link = program
+                .attach()
+                .with_context(|| format!("cannot attach to {name}"))?;
+            self.links.push(link);
+        }
+        for cpu in online_cpus()? {
+            let event = open_cpu_clock(cpu, sample_hz)
+                .with_context(|| format!("cannot sample CPU {cpu}"))?;
+            let link = programs
+                .cpu_clock
+                .attach_perf_event(event.as_raw_fd())
+                .with_context(|| format!("cannot attach to the clock of CPU {cpu}"))?;
+            self.links.push(link);
+            self.sampling.push(event);
+        }
+        Ok(())
+    }
+
+    /// Detaches; what was captured stays readable.
+    pub fn detach(&mut self) {
+        self.links.clear();
+        self.sampling.clear();
+    }
+
+    /// The bytes of a worker's capture buffers.
+    pub fn captures(&self, slot: u32) -> Option<Box<hud_captures>> {
+        let mut buffer = Box::<hud_captures>::new_uninit();
+        // SAFETY: `hud_captures` is integers only, so zeroes are a valid value.
+        let mut buffer = unsafe {
+            buffer.as_mut_ptr().write_bytes(0, 1);
+            buffer.assume_init()
+        };
+        // SAFETY: the value's own bytes; every bit pattern is valid for it.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(
+                std::ptr::from_mut(&mut *buffer).cast::<u8>(),
+                size_of::<hud_captures>(),
+            )
+        };
+        self.skeleton
+            .maps
+            .captures
+            .lookup_into(&slot.to_ne_bytes(), bytes, MapFlags::ANY)
+            .ok()?
+            .then_some(buffer)
+    }
+}
+
+fn seed_state(worker: &FoundWorker, clock: u64) -> hud_thread {
+    let mut state = hud_thread {
+        tid: worker.task.tid,
+        phase: PHASE_IDLE,
+        seen_as: SEEN_BLOCKED,
+        flavor: worker.multi_thread.into(),
+        scheduler: worker.scheduler,
+        thread_pointer: worker.task.thread_pointer,
+        site: u32::MAX,
+        seen_clock: clock,
+        delay_seen: worker.task.run_delay_ns,
+        exec_seen: worker.task.sum_exec_ns,
+        last_syscall: -1,
+        ..hud_thread::default()
+    };
+    for (to, from) in state.comm.iter_mut().zip(worker.task.comm.bytes().take(15)) {
+        *to = from as i8;
+    }
+    if !worker.task.is_asleep() {
+        // It runs: the next observation tells.
+        state.phase = PHASE_UNKNOWN;
+        state.seen_as = SEEN_SAMPLED;
+    } else if let Some((core, tick, task)) = worker.poll {
+        state.phase = PHASE_POLL;
+        // Asleep ever since it last was on a CPU.
+        state.seen_clock = worker.task.last_arrival_clock.min(clock);
+        state.poll.sequence = 1;
+        state.poll.core = core;
+        state.poll.tick = tick;
+        state.poll.task = task;
+        state.poll.start_clock = state.seen_clock;
+        state.poll.flags = POLL_BEGAN_BEFORE;
+    }
+    state
+}
+
+/// The layout in the kernel side's form; an error names the field that the kernel side cannot reach.
+fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
+    let within = |name: &str, offset: u32, size: u32, limit: u32| {
+        ensure!(
+            offset % size == 0 && offset.saturating_add(size) <= limit,
+            "Tokio's {name} lies at offset {offset}, beyond what hud reads"
+        );
+        Ok(offset)
+    };
+    let fields = &layout.fields;
+    let id_bytes = if fields.task_id_wide { 16 } else { 8 };
+    ensure!(
+        fields.task_id % 8 == 0 && fields.task_id.saturating_add(id_bytes) <= CONTEXT_BYTES,
+        "Tokio's task id lies at offset {}, beyond what hud reads",
+        fields.task_id
+    );
+    let core = |flavor: Option<CoreFields>| -> Result<(u64, u32, u32)> {
+        Ok(match flavor {
+            Some(flavor) => (
+                flavor.tag,
+                within("core", flavor.core, 8, SCHEDULER_CONTEXT_BYTES)?,
+                flavor.tick,
+            ),
+            None => (NO_TAG, 0, 0),
+        })
+    };
+    let (current_thread_tag, current_thread_core, current_thread_tick) =
+        core(layout.current_thread)?;
+    let (multi_thread_tag, multi_thread_core, multi_thread_tick) = core(layout.multi_thread)?;
+    Ok(hud_tokio {
+        context: layout.context,
+        current_thread_tag,
+        multi_thread_tag,
+        task_id: fields.task_id,
+        task_id_wide: fields.task_id_wide.into(),
+        budget: within("budget", fields.budget, 1, CONTEXT_BYTES)?,
+        scheduler: within("scheduler", fields.scheduler, 8, CONTEXT_BYTES)?,
+        flavor: within(
+            "scheduler flavor",
+            layout.flavor,
+            8,
+            SCHEDULER_CONTEXT_BYTES,
+        )?,
+        current_thread_core,
+        current_thread_tick,
+        multi_thread_core,
+        multi_thread_tick,
+        unused: 0,
+    })
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds.
+pub(super) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes to a local; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn pid_max() -> Result<u32> {
+    let path = "/proc/sys/kernel/pid_max";
+    std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {path}"))?
+        .trim()
+        .parse()
+        .with_context(|| format!("{path} holds no number"))
+}
+
+fn online_cpus() -> Result<Vec<i32>> {
+    let path = "/sys/devices/system/cpu/online";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    parse_cpu_list(text.trim()).with_context(|| format!("{path} holds no list of CPUs: {text}"))
+}
+
+/// The kernel's list format: `0-3,5`.
+fn parse_cpu_list(text: &str) -> Option<Vec<i32>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?);
+    }
+    Some(cpus)
+}
+
+fn open_cpu_clock(cpu: i32, hz: u64) -> io::Result<OwnedFd> {
+    let mut attributes = perf::bindings::perf_event_attr {
+        size: size_of::<perf::bindings::perf_event_attr>() as u32,
+        type_: perf::bindings::PERF_TYPE_SOFTWARE,
+        config: u64::from(perf::bindings::PERF_COUNT_SW_CPU_CLOCK),
+        ..Default::default()
+    };
+    attributes.__bindgen_anon_1.sample_period = 1_000_000_000 / hz;
+    let flags = u64::from(perf::bindings::PERF_FLAG_FD_CLOEXEC);
+    // SAFETY: the attributes outlive the call.
+    let fd = unsafe { perf::perf_event_open(&mut attributes, -1, cpu, -1, flags as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::layout::ContextFields;
+
+    fn layout() -> TokioLayout {
+        TokioLayout {
+            context: -96,
+            fields: ContextFields {
+                task_id: 48,
+                task_id_wide: false,
+                budget: 68,
+                scheduler: 40,
+                runtime: 70,
+                handle: None,
+            },
+            flavor: 0,
+            current_thread: None,
+            multi_thread: Some(CoreFields {
+                tag: 1,
+                core: 24,
+                tick: 104,
+                worker: None,
+                worker_index: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_flavor_that_is_compiled_out_matches_no_discriminant() {
+        let kernel = kernel_layout(&layout()).unwrap();
+        assert_eq!(kernel.current_thread_tag, NO_TAG);
+        assert_eq!((kernel.multi_thread_tag, kernel.multi_thread_core), (1, 24));
+    }
+
+    #[test]
+    fn offsets_beyond_the_bytes_read_are_refused() {
+        let mut far = layout();
+        far.fields.scheduler = CONTEXT_BYTES;
+        assert!(
+            kernel_layout(&far)
+                .unwrap_err()
+                .to_string()
+                .contains("scheduler")
+        );
+        let mut odd = layout();
+        odd.fields.task_id = 44;
+        assert!(kernel_layout(&odd).is_err());
+        let mut wide = layout();
+        wide.fields.task_id = CONTEXT_BYTES - 8;
+        wide.fields.task_id_wide = true;
+        assert!(kernel_layout(&wide).is_err());
+    }
+
+    #[test]
+    fn cpu_lists() {
+        assert_eq!(parse_cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
+        assert_eq!(parse_cpu_list("x"), None);
+    }
+
+    #[test]
+    fn a_poll_of_the_threshold_always_meets_a_sample() {
+        for ms in [1.5, 2.0, 5.0, 10.0] {
+            let config = CaptureConfig {
+                pid: 1,
+                threshold: Duration::from_secs_f64(ms / 1e3),
+                layout: layout(),
+                all_poll_time: false,
+            };
+            assert!(1e3 / config.sample_hz() as f64 <= ms);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The kernel side as seen from user space: load, attach, drain, decode.
+//!
+//! What leaves this module is plain Rust ([`Event`], [`ThreadState`], [`TaskState`]); libbpf and the
+//! generated types stay inside.
+
+mod decode;
+mod loader;
+mod ring;
+mod tasks;
+mod threads;
+
+pub use decode::{
+    Capture, DecodeError, Event, PollEnd, PollTimes, SavedRegisters, Site, StackKind, ThreadExit,
+};
+pub use loader::{CaptureConfig, FoundWorker, KernelLosses};
+pub use ring::{CaptureLosses, Drained, RingThread};
+pub use tasks::{TaskReader, TaskState};
+pub use threads::{OpenPoll, Phase, SeenAs, ThreadState};

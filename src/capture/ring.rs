@@ -1,0 +1,243 @@
+//! The thread that owns the BPF programs: drains the ring, looks at the workers, passes both on.
+//!
+//! It never waits for whoever receives: what finds no room is dropped and counted.
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use crossbeam_channel::{Sender, TrySendError};
+use libbpf_rs::RingBufferBuilder;
+
+use super::decode::{self, Event};
+use super::loader::{CaptureConfig, FoundWorker, KernelLosses, Loaded, monotonic_ns};
+use super::threads::{SeenAs, ThreadState};
+use crate::bpf::types::hud_captures;
+
+/// How often the ring is drained: a timer, since a wakeup per event would preempt the target.
+const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// How often the workers' states are read.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the ring thread passes on.
+#[derive(Debug)]
+pub enum Drained {
+    Event(Event),
+    /// All workers as they stand.
+    Workers {
+        at_ns: u64,
+        states: Vec<ThreadState>,
+    },
+    Losses(CaptureLosses),
+}
+
+/// Everything lost up to and including the ring thread. Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureLosses {
+    pub kernel: KernelLosses,
+    pub undecodable: u64,
+    /// The receiver had no room.
+    pub unreceived: u64,
+}
+
+/// A running capture. Dropping it detaches everything.
+pub struct RingThread {
+    stop: Arc<AtomicBool>,
+    handle: Option<JoinHandle<Result<()>>>,
+}
+
+impl RingThread {
+    /// Loads and attaches, then drains until stopped. Returns once everything is attached.
+    pub fn start(
+        config: CaptureConfig,
+        workers: Vec<FoundWorker>,
+        out: Sender<Drained>,
+    ) -> Result<RingThread> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, is_ready) = mpsc::channel();
+        let handle = thread::Builder::new()
+            .name("hud-ring".into())
+            .spawn({
+                let stop = Arc::clone(&stop);
+                move || run(&config, &workers, &out, &stop, &ready)
+            })
+            .context("cannot start a thread")?;
+        let mut this = RingThread {
+            stop,
+            handle: Some(handle),
+        };
+        match is_ready.recv() {
+            Ok(()) => Ok(this),
+            // It ended before it was ready: its own error says why.
+            Err(_) => Err(this
+                .join()
+                .err()
+                .unwrap_or_else(|| anyhow!("the ring thread ended early"))),
+        }
+    }
+
+    /// Detaches, drains what is left, and waits for the end.
+    pub fn stop(mut self) -> Result<()> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.handle.take() {
+            Some(handle) => handle
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("the ring thread panicked"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for RingThread {
+    fn drop(&mut self) {
+        if let Err(error) = self.join() {
+            log::error!("{error:#}");
+        }
+    }
+}
+
+fn run(
+    config: &CaptureConfig,
+    workers: &[FoundWorker],
+    out: &Sender<Drained>,
+    stop: &AtomicBool,
+    ready: &mpsc::Sender<()>,
+) -> Result<()> {
+    let mut storage = MaybeUninit::uninit();
+    let mut loaded = Loaded::load(&mut storage, config, workers.len())?;
+    let clock = loaded.compare_clocks()?;
+    loaded.seed(workers, clock)?;
+    loaded.attach(config.sample_hz())?;
+
+    let lost = Lost::default();
+    let mut builder = RingBufferBuilder::new();
+    builder.add(&loaded.skeleton.maps.events, |bytes| {
+        match decode::decode(bytes) {
+            Ok(event) => lost.pass(out, Drained::Event(event)),
+            Err(error) => {
+                log::debug!("{error}");
+                lost.undecodable.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        0
+    })?;
+    let ring = builder.build().context("cannot map the ring buffer")?;
+    // The receiver may be gone already, which the loop will see.
+    let _ = ready.send(());
+
+    let mut looker = Looker::new(config.threshold);
+    let mut next_look = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        ring.consume().context("cannot read the ring buffer")?;
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + LOOK_EVERY;
+            looker.look(&loaded, out, &lost);
+        }
+        thread::sleep(DRAIN_EVERY);
+    }
+    loaded.detach();
+    ring.consume().context("cannot read the ring buffer")?;
+    looker.look(&loaded, out, &lost);
+    Ok(())
+}
+
+/// What user space drops before analysis.
+#[derive(Default)]
+struct Lost {
+    undecodable: AtomicU64,
+    unreceived: AtomicU64,
+}
+
+impl Lost {
+    fn pass(&self, out: &Sender<Drained>, what: Drained) {
+        if let Err(TrySendError::Full(_)) = out.try_send(what) {
+            self.unreceived.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Looks at the workers now and then; fetches the stacks of those that sleep past the threshold,
+/// since the kernel side sends them only when they wake.
+struct Looker {
+    threshold_ns: u64,
+    /// Per thread: the poll and the place in it whose stack was fetched.
+    fetched: HashMap<u32, (u64, Option<usize>)>,
+}
+
+impl Looker {
+    fn new(threshold: Duration) -> Self {
+        Looker {
+            threshold_ns: threshold.as_nanos() as u64,
+            fetched: HashMap::new(),
+        }
+    }
+
+    fn look(&mut self, loaded: &Loaded<'_>, out: &Sender<Drained>, lost: &Lost) {
+        let Some(offset) = loaded.mono_minus_clock() else {
+            return;
+        };
+        let states = loaded.threads.read(offset);
+        let at_ns = monotonic_ns();
+        for state in &states {
+            if self.sleeps_too_long(state, at_ns) {
+                for capture in fetch(loaded, state) {
+                    lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
+                }
+            }
+        }
+        self.fetched
+            .retain(|tid, _| states.iter().any(|state| state.tid == *tid));
+        lost.pass(out, Drained::Workers { at_ns, states });
+        lost.pass(
+            out,
+            Drained::Losses(CaptureLosses {
+                kernel: loaded.losses(),
+                undecodable: lost.undecodable.load(Ordering::Relaxed),
+                unreceived: lost.unreceived.load(Ordering::Relaxed),
+            }),
+        );
+    }
+
+    fn sleeps_too_long(&mut self, state: &ThreadState, now_ns: u64) -> bool {
+        let Some(poll) = &state.poll else {
+            return false;
+        };
+        let key = (poll.times.sequence, poll.asleep_at);
+        state.seen_as == SeenAs::Blocked
+            && poll.capture_waits
+            && now_ns.saturating_sub(poll.times.start_ns) >= self.threshold_ns
+            && self.fetched.insert(state.tid, key) != Some(key)
+    }
+}
+
+/// The stacks that wait in a sleeping worker's capture buffers; those of other polls are stale.
+fn fetch(loaded: &Loaded<'_>, state: &ThreadState) -> Vec<decode::Capture> {
+    let (Some(poll), Some(buffers)) = (&state.poll, loaded.captures(state.slot)) else {
+        return Vec::new();
+    };
+    let hud_captures { blocked, sample } = &*buffers;
+    blocked
+        .iter()
+        .chain([sample])
+        .filter_map(|event| {
+            // SAFETY: the event's own bytes.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(
+                    std::ptr::from_ref(event).cast::<u8>(),
+                    size_of_val(event),
+                )
+            };
+            decode::stack(bytes).ok()
+        })
+        .filter(|capture| capture.tid == state.tid && capture.poll.sequence == poll.times.sequence)
+        .collect()
+}

@@ -1,0 +1,147 @@
+//! Every thread of a process as it stands now, through a BPF task iterator.
+//!
+//! Unlike `/proc` it gives the user registers and the thread pointer of threads that sleep, in one
+//! pass and without stopping anything.
+
+use std::io::Read;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use plain::Plain;
+
+use super::decode::SavedRegisters;
+use super::threads::comm;
+use crate::bpf::task_types::hud_task;
+use crate::bpf::{TasksSkel, TasksSkelBuilder};
+
+// SAFETY: generated, `repr(C)`, integers only.
+unsafe impl Plain for hud_task {}
+
+/// One thread, as the kernel has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskState {
+    pub tid: u32,
+    pub comm: String,
+    /// The kernel's task state: 0 is running or runnable.
+    pub state: u32,
+    pub thread_pointer: u64,
+    /// Meaningful while the thread is in the kernel.
+    pub registers: SavedRegisters,
+    /// Syscall number, -1 outside a syscall.
+    pub syscall: i64,
+    pub args: [u64; 3],
+    /// Context switches of its life: unchanged means it has not run in between.
+    pub switches: u64,
+    /// When it last got onto a CPU, on the scheduler's clock.
+    pub last_arrival_clock: u64,
+    pub run_delay_ns: u64,
+    pub sum_exec_ns: u64,
+    pub fd_mode: u16,
+    pub in_iowait: bool,
+    pub has_children: bool,
+}
+
+impl TaskState {
+    /// Asleep in the kernel, so that its registers and memory stand still.
+    pub fn is_asleep(&self) -> bool {
+        self.state != 0
+    }
+}
+
+/// A loaded task iterator over one process.
+pub struct TaskReader {
+    link: OwnedFd,
+    _skeleton: TasksSkel<'static>,
+}
+
+impl TaskReader {
+    /// Loads the iterator for the process `pid`.
+    pub fn new(pid: u32) -> Result<Self> {
+        // The skeleton borrows its storage. A reader lives as long as hud does.
+        let storage = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = TasksSkelBuilder::default()
+            .open(storage)
+            .context("cannot open the task iterator")?;
+        open.maps
+            .rodata_data
+            .as_deref_mut()
+            .context("the task iterator has no configuration")?
+            .tasks_tgid = pid;
+        let skeleton = open.load().context("cannot load the task iterator")?;
+
+        // libbpf-rs has no way to say which process, so the link is made by hand.
+        let mut info = libbpf_sys::bpf_iter_link_info::default();
+        info.task.pid = pid;
+        let options = libbpf_sys::bpf_link_create_opts {
+            sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+            iter_info: &mut info,
+            iter_info_len: size_of::<libbpf_sys::bpf_iter_link_info>() as u32,
+            ..Default::default()
+        };
+        // SAFETY: `options` and `info` outlive the call; the program's descriptor is open.
+        let fd = unsafe {
+            libbpf_sys::bpf_link_create(
+                skeleton.progs.tasks.as_fd().as_raw_fd(),
+                0,
+                libbpf_sys::BPF_TRACE_ITER,
+                &options,
+            )
+        };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error()).context("cannot attach the task iterator");
+        }
+        Ok(TaskReader {
+            // SAFETY: a fresh descriptor that nobody else has.
+            link: unsafe { OwnedFd::from_raw_fd(fd) },
+            _skeleton: skeleton,
+        })
+    }
+
+    /// Reads every thread of the process. Empty once it has exited.
+    pub fn read(&self) -> Result<Vec<TaskState>> {
+        // SAFETY: the link's descriptor is open.
+        let fd = unsafe { libbpf_sys::bpf_iter_create(self.link.as_raw_fd()) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error()).context("cannot start the task iterator");
+        }
+        // SAFETY: a fresh descriptor that nobody else has.
+        let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .context("cannot read the task iterator")?;
+        Ok(bytes
+            .chunks_exact(size_of::<hud_task>())
+            .filter_map(|chunk| {
+                let mut task = hud_task::default();
+                task.copy_from_bytes(chunk).ok()?;
+                Some(convert(&task))
+            })
+            .collect())
+    }
+}
+
+fn convert(task: &hud_task) -> TaskState {
+    TaskState {
+        tid: task.tid,
+        comm: comm(&task.comm),
+        state: task.state,
+        thread_pointer: task.thread_pointer,
+        registers: SavedRegisters {
+            ip: task.ip,
+            sp: task.sp,
+            fp: task.fp,
+            lr: task.lr,
+        },
+        syscall: task.syscall,
+        args: task.args,
+        switches: task.switches,
+        last_arrival_clock: task.last_arrival,
+        run_delay_ns: task.run_delay,
+        sum_exec_ns: task.sum_exec,
+        fd_mode: task.fd_mode,
+        in_iowait: task.in_iowait != 0,
+        has_children: task.has_children != 0,
+    }
+}

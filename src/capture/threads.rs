@@ -1,0 +1,211 @@
+//! The kernel side's state of each worker, read through the mapped `threads` array.
+//!
+//! The kernel writes while we read, so each state carries a sequence number that is odd during a
+//! write: a read counts only if the number was even and the same before and after.
+
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::MapCore;
+
+use super::decode::{self, PollTimes, Site};
+use crate::bpf::types::hud_thread;
+
+/// What a worker was last seen doing (`enum hud_phase`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Unknown,
+    /// Not holding a worker's core.
+    Detached,
+    /// Holding a core, not polling.
+    Idle,
+    Poll,
+}
+
+/// How a worker was last seen (`enum hud_seen`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenAs {
+    Sampled,
+    Runnable,
+    Blocked,
+    Stopped,
+}
+
+/// The poll a worker is in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenPoll {
+    pub times: PollTimes,
+    pub sites: Vec<Site>,
+    /// Index into `sites` of the place where it sleeps now.
+    pub asleep_at: Option<usize>,
+    /// The newest captured stack has not been sent yet.
+    pub capture_waits: bool,
+}
+
+/// One worker as the kernel side last saw it. Times are `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreadState {
+    /// Its index in the kernel side's arrays.
+    pub slot: u32,
+    pub tid: u32,
+    pub phase: Phase,
+    pub seen_as: SeenAs,
+    pub seen_ns: u64,
+    pub multi_thread: bool,
+    /// Address of its `scheduler::Context`, 0 for none.
+    pub scheduler: u64,
+    pub thread_pointer: u64,
+    pub comm: String,
+    pub on_cpu_ns: u64,
+    pub run_queue_ns: u64,
+    pub blocked_ns: u64,
+    pub parked_ns: u64,
+    pub polls_observed: u64,
+    pub longest_poll_ns: u64,
+    /// While `phase` is [`Phase::Poll`].
+    pub poll: Option<OpenPoll>,
+}
+
+/// The `threads` map, mapped into our memory.
+pub struct ThreadStates {
+    base: NonNull<hud_thread>,
+    count: usize,
+    bytes: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and stays valid until it is dropped; all access
+// to the memory behind it is volatile.
+unsafe impl Send for ThreadStates {}
+
+impl ThreadStates {
+    /// Maps the array.
+    pub fn map(map: &impl MapCore) -> Result<Self> {
+        let count = map.max_entries() as usize;
+        // SAFETY: no reads happen through this call.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        ensure!(page > 0, "no page size");
+        let bytes = (count * size_of::<hud_thread>()).next_multiple_of(page);
+        // SAFETY: a fresh shared mapping of the map's own descriptor; the length is what the
+        // kernel gives an array of `count` values of this type.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error()).context("cannot map the worker states");
+        }
+        Ok(ThreadStates {
+            base: NonNull::new(address.cast()).context("mapped at address 0")?,
+            count,
+            bytes,
+        })
+    }
+
+    /// Every worker; `offset` is `CLOCK_MONOTONIC` minus the scheduler's clock. A worker that is
+    /// being written all the while is left out this time.
+    pub fn read(&self, offset: i64) -> Vec<ThreadState> {
+        (0..self.count)
+            .filter_map(|slot| self.read_raw(slot).map(|raw| (slot, raw)))
+            .filter(|(_, raw)| raw.tid != 0)
+            .map(|(slot, raw)| convert(slot as u32, &raw, offset))
+            .collect()
+    }
+
+    /// Writes a state for a thread that the kernel side has not seen yet.
+    pub(super) fn write(&mut self, slot: usize, state: &hud_thread) {
+        assert!(slot < self.count);
+        // SAFETY: in bounds of the mapping; the slot is ours until its tid is published in `slots`.
+        unsafe { self.base.add(slot).write_volatile(*state) };
+    }
+
+    fn read_raw(&self, slot: usize) -> Option<hud_thread> {
+        assert!(slot < self.count);
+        // SAFETY: in bounds of the mapping.
+        let pointer = unsafe { self.base.add(slot) };
+        for _ in 0..4 {
+            // SAFETY: as above; the field is written by the kernel at any time, hence volatile.
+            let before =
+                unsafe { std::ptr::addr_of!((*pointer.as_ptr()).sequence).read_volatile() };
+            fence(Ordering::Acquire);
+            // SAFETY: every bit pattern is a valid `hud_thread`.
+            let value = unsafe { pointer.read_volatile() };
+            fence(Ordering::Acquire);
+            // SAFETY: as above.
+            let after = unsafe { std::ptr::addr_of!((*pointer.as_ptr()).sequence).read_volatile() };
+            if before == after && before % 2 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for ThreadStates {
+    fn drop(&mut self) {
+        // SAFETY: exactly what was mapped.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// A `comm` as the kernel keeps it: bytes up to the first 0.
+pub(super) fn comm(bytes: &[i8]) -> String {
+    let bytes: Vec<u8> = bytes
+        .iter()
+        .map(|&byte| byte as u8)
+        .take_while(|&byte| byte != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
+    let phase = match raw.phase {
+        1 => Phase::Detached,
+        2 => Phase::Idle,
+        3 => Phase::Poll,
+        _ => Phase::Unknown,
+    };
+    let seen_as = match raw.seen_as {
+        1 => SeenAs::Runnable,
+        2 => SeenAs::Blocked,
+        3 => SeenAs::Stopped,
+        _ => SeenAs::Sampled,
+    };
+    let poll = (phase == Phase::Poll).then(|| {
+        let sites = decode::sites(&raw.poll);
+        let asleep_at = (seen_as == SeenAs::Blocked)
+            .then_some(raw.site as usize)
+            .filter(|&site| site < sites.len());
+        OpenPoll {
+            times: decode::poll_times(&raw.poll, offset),
+            sites,
+            asleep_at,
+            capture_waits: raw.newest_valid != 0 || raw.kept_valid != 0 || raw.sample_valid != 0,
+        }
+    });
+    ThreadState {
+        slot,
+        tid: raw.tid,
+        phase,
+        seen_as,
+        seen_ns: raw.seen_clock.wrapping_add_signed(offset),
+        multi_thread: raw.flavor == 1,
+        scheduler: raw.scheduler,
+        thread_pointer: raw.thread_pointer,
+        comm: comm(&raw.comm),
+        on_cpu_ns: raw.used_on_cpu_ns,
+        run_queue_ns: raw.used_run_queue_ns,
+        blocked_ns: raw.used_blocked_ns,
+        parked_ns: raw.used_parked_ns,
+        polls_observed: raw.polls_observed,
+        longest_poll_ns: raw.longest_poll_ns,
+        poll,
+    }
+}
