@@ -29,7 +29,7 @@ pub fn block_on_cpu(time: Duration) {
     let end = thread_cpu_time() + time;
     let mut x = 1u64;
     while thread_cpu_time() < end {
-        for _ in 0..20_000 {
+        for _ in 0..4_000 {
             x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }
     }
