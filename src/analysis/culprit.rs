@@ -11,7 +11,7 @@ use crate::model::{Culprit, Frame, Origin};
 
 /// The functions of Tokio that call a task's or a root future's `poll`. Which of them are left on
 /// the stack depends on inlining, so any one is enough.
-const POLL_MARKERS: [&str; 16] = [
+const POLL_MARKERS: [&str; 19] = [
     "tokio::runtime::task::harness::Harness::poll",
     "tokio::runtime::task::harness::poll_future",
     "tokio::runtime::task::core::Core::poll",
@@ -28,6 +28,10 @@ const POLL_MARKERS: [&str; 16] = [
     "tokio::runtime::scheduler::current_thread::CurrentThread::block_on",
     "tokio::runtime::scheduler::current_thread::Context::run_task",
     "tokio::runtime::park::CachedParkThread::block_on",
+    // Up to Tokio 1.20.
+    "tokio::coop::budget",
+    "tokio::runtime::thread_pool::worker::Context::run_task",
+    "tokio::runtime::basic_scheduler::CoreGuard::block_on",
 ];
 
 /// Paths whose functions only hand a call on.
@@ -63,14 +67,11 @@ const WRAPPERS: [&str; 27] = [
 
 /// Inner functions of std and of common crates, by the start of their path, and the function of
 /// the public interface that people call. Longer paths first where one contains the other.
-const KNOWN_AS: [(&str, &str); 27] = [
+const KNOWN_AS: [(&str, &str); 29] = [
     ("std::sys::sync::mutex::", "std::sync::Mutex::lock"),
     ("std::sync::mutex::Mutex::lock", "std::sync::Mutex::lock"),
     ("std::sync::mutex::futex::", "std::sync::Mutex::lock"),
-    (
-        "std::sync::poison::mutex::Mutex::lock",
-        "std::sync::Mutex::lock",
-    ),
+    ("std::sync::poison::mutex::", "std::sync::Mutex::lock"),
     (
         "std::sys::sync::rwlock::futex::RwLock::read",
         "std::sync::RwLock::read",
@@ -87,11 +88,13 @@ const KNOWN_AS: [(&str, &str); 27] = [
         "std::sync::poison::rwlock::RwLock::write",
         "std::sync::RwLock::write",
     ),
-    ("std::sys::sync::condvar::", "std::sync::Condvar::wait"),
+    ("std::sync::poison::rwlock::read", "std::sync::RwLock::read"),
     (
-        "std::sync::poison::condvar::Condvar::",
-        "std::sync::Condvar::wait",
+        "std::sync::poison::rwlock::write",
+        "std::sync::RwLock::write",
     ),
+    ("std::sys::sync::condvar::", "std::sync::Condvar::wait"),
+    ("std::sync::poison::condvar::", "std::sync::Condvar::wait"),
     ("std::sys::sync::once::", "std::sync::Once::call_once"),
     ("std::sync::mpmc::", "std::sync::mpsc::Receiver::recv"),
     (
@@ -181,17 +184,14 @@ pub fn culprit(stack: &[Arc<Frame>]) -> Culprit {
             chain: Vec::new(),
         };
     }
-    match inside.or_else(|| poll.iter().rposition(|frame| is_foreign(frame))) {
-        Some(at) => at_frame(poll, at),
-        None => Culprit {
-            function: stack
-                .first()
-                .map_or_else(String::new, |leaf| leaf.function.clone()),
-            calls: None,
-            location: stack.first().and_then(|leaf| leaf.location.clone()),
-            chain: Vec::new(),
-        },
-    }
+    let found = match boundary {
+        Some(_) => inside.or_else(|| poll.iter().rposition(|frame| is_foreign(frame))),
+        // Not even Tokio has names: a stripped executable. Its innermost code is all there is.
+        None => stack
+            .iter()
+            .position(|frame| frame.origin == Origin::Unknown),
+    };
+    at_frame(poll, found.unwrap_or(0))
 }
 
 /// The culprit is this frame of the poll.
@@ -199,17 +199,20 @@ fn at_frame(poll: &[Arc<Frame>], at: usize) -> Culprit {
     let (below, rest) = poll.split_at(at);
     let (frame, above) = match rest.split_first() {
         Some((frame, above)) => (frame, above),
+        // An empty stack.
         None => return culprit_named(String::new()),
     };
-    let function = match frame.origin {
-        Origin::User => frame.function.clone(),
-        _ => known_as(&frame.function),
+    let own = matches!(frame.origin, Origin::User | Origin::Unknown);
+    let function = if own {
+        frame.function.clone()
+    } else {
+        known_as(&frame.function)
     };
     // The outermost of the calls below is the one in the user's source.
     let calls = below
         .iter()
         .rev()
-        .filter(|_| frame.origin == Origin::User)
+        .filter(|_| own)
         .find(|frame| !is_wrapper(frame))
         .map(|frame| known_as(&frame.function))
         .filter(|calls| *calls != function);
@@ -293,4 +296,196 @@ fn known_as(function: &str) -> String {
     let rest = function.get(inner.len()..).unwrap_or_default();
     let method = rest.rsplit("::").next().unwrap_or(rest);
     format!("{public}{method}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Location;
+
+    /// Frames from lines `ORIGIN NAME`, with `+` before the names of inlined ones.
+    fn stack(text: &str) -> Vec<Arc<Frame>> {
+        text.lines()
+            .filter_map(|line| line.trim().split_once(' '))
+            .map(|(origin, raw)| {
+                let inlined = raw.starts_with('+');
+                let raw = raw.trim_start_matches('+').trim();
+                let function = names::readable(raw).into_owned();
+                Arc::new(Frame {
+                    raw: (function != raw).then(|| raw.to_owned()),
+                    location: Some(Location {
+                        file: function.as_str().into(),
+                        line: 7,
+                    }),
+                    function,
+                    module: Some("my-app".into()),
+                    origin: match origin {
+                        "user" => Origin::User,
+                        "dep" => Origin::ThirdParty,
+                        "run" => Origin::Runtime,
+                        "std" => Origin::Std,
+                        _ => Origin::Unknown,
+                    },
+                    inlined,
+                })
+            })
+            .collect()
+    }
+
+    /// What is below every task of a multi_thread runtime.
+    const WORKER: &str = "
+        run tokio::runtime::scheduler::multi_thread::worker::Context::run_task
+        run tokio::runtime::scheduler::multi_thread::worker::Context::run
+        run tokio::runtime::context::scoped::Scoped<T>::set
+        run tokio::runtime::scheduler::multi_thread::worker::run
+        run <tokio::runtime::blocking::task::BlockingTask<T> as core::future::future::Future>::poll
+        run tokio::runtime::task::raw::poll
+        std std::sys::backtrace::__rust_begin_short_backtrace
+        std start_thread
+        std clone3";
+
+    fn of(task: &str) -> Culprit {
+        culprit(&stack(&format!("{task}{WORKER}")))
+    }
+
+    fn names_of(culprit: &Culprit) -> (&str, Option<&str>, Vec<&str>) {
+        (
+            &culprit.function,
+            culprit.calls.as_deref(),
+            culprit.chain.iter().map(String::as_str).collect(),
+        )
+    }
+
+    #[test]
+    fn a_lock_without_debug_info() {
+        let culprit = of("std syscall
+            std std::sys::sync::mutex::futex::Mutex::lock_contended
+            user my_app::main::{{closure}}::{{closure}}
+            run tokio::runtime::task::core::Core<T,S>::poll
+            run tokio::runtime::task::harness::Harness<T,S>::poll");
+        assert_eq!(
+            names_of(&culprit),
+            ("my_app::main", Some("std::sync::Mutex::lock"), vec![])
+        );
+    }
+
+    #[test]
+    fn a_hash_with_the_whole_inlined_async_chain() {
+        let culprit = of("dep +blowfish::Blowfish::round_function
+            dep blowfish::Blowfish::encrypt
+            dep bcrypt::bcrypt::bcrypt
+            dep bcrypt::_hash_password
+            dep +bcrypt::hash_with_result
+            dep bcrypt::hash
+            user +my_app::handle_hash::{{closure}}
+            user +my_app::route::{{closure}}
+            user my_app::main::{{closure}}::{{closure}}
+            run +tokio::runtime::task::core::Core<T,S>::poll::{{closure}}
+            run +tokio::loom::std::unsafe_cell::UnsafeCell<T>::with_mut
+            run +tokio::runtime::task::core::Core<T,S>::poll
+            std +std::panicking::catch_unwind
+            run tokio::runtime::task::harness::Harness<T,S>::poll");
+        assert_eq!(
+            names_of(&culprit),
+            (
+                "my_app::handle_hash",
+                Some("bcrypt::hash"),
+                vec!["my_app::route", "my_app::main"]
+            )
+        );
+        assert_eq!(culprit.location.map(|at| at.line), Some(7));
+    }
+
+    #[test]
+    fn a_hand_written_future_that_waits_for_a_child() {
+        let culprit = of("std __GI___poll
+            std std::sys::process::unix::common::read_output
+            std std::process::Command::output
+            user <my_app::Hand as core::future::future::Future>::poll
+            run tokio::runtime::task::core::Core<T,S>::poll");
+        assert_eq!(
+            names_of(&culprit),
+            (
+                "my_app::Hand::poll",
+                Some("std::process::Command::output"),
+                vec![]
+            )
+        );
+    }
+
+    #[test]
+    fn wrappers_and_combinators_tell_nothing() {
+        let culprit = of("std __GI___clock_nanosleep
+            std +std::sys::thread::unix::sleep
+            std std::thread::functions::sleep
+            std +core::option::Option<T>::map
+            user store::load::{{closure}}
+            dep tower::util::MapFuture<S,F>::call
+            dep hyper::server::conn::serve
+            run futures_util::future::future::map::Map<Fut,F>::poll
+            user store::load
+            user my_app::handler::{{closure}}
+            run tokio::runtime::task::core::Core<T,S>::poll");
+        assert_eq!(
+            names_of(&culprit),
+            (
+                "store::load",
+                Some("std::thread::sleep"),
+                vec!["hyper::server::conn::serve", "my_app::handler"]
+            )
+        );
+    }
+
+    #[test]
+    fn v0_names_the_future_that_was_inlined_away() {
+        let culprit = of("std __GI___clock_nanosleep
+            std std::thread::functions::sleep
+            run <tokio::runtime::task::core::Core<my_app::sleepy::{closure#0}, alloc::sync::Arc<u8>>>::poll");
+        assert_eq!(
+            names_of(&culprit),
+            ("my_app::sleepy", Some("std::thread::sleep"), vec![])
+        );
+    }
+
+    #[test]
+    fn without_user_code_the_outermost_call_is_the_culprit() {
+        let culprit = of("std __GI___clock_nanosleep
+            std std::thread::functions::sleep
+            run tokio::runtime::task::core::Core<T,S>::poll
+            run tokio::runtime::task::harness::Harness<T,S>::poll");
+        assert_eq!(names_of(&culprit), ("std::thread::sleep", None, vec![]));
+    }
+
+    #[test]
+    fn the_root_future_of_a_current_thread_runtime() {
+        let culprit = culprit(&stack(
+            "std __GI___clock_nanosleep
+            std std::thread::functions::sleep
+            user my_app::main::{{closure}}
+            run tokio::runtime::scheduler::current_thread::CoreGuard::block_on
+            run tokio::runtime::runtime::Runtime::block_on
+            user my_app::main
+            std main",
+        ));
+        assert_eq!(
+            names_of(&culprit),
+            ("my_app::main", Some("std::thread::sleep"), vec![])
+        );
+    }
+
+    #[test]
+    fn a_stripped_executable_gives_its_innermost_code() {
+        let culprit = culprit(&stack(
+            "std __GI___clock_nanosleep
+            none my-app+0x4f1f
+            none my-app+0x9a10
+            std start_thread
+            std clone3",
+        ));
+        assert_eq!(
+            names_of(&culprit),
+            ("my-app+0x4f1f", Some("clock_nanosleep"), vec![])
+        );
+        assert_eq!(super::culprit(&[]).function, "");
+    }
 }

@@ -13,10 +13,28 @@ const MAX_DEPTH: usize = 16;
 /// The readable form of a demangled name: `my_app::handler` for `my_app::handler::{{closure}}`,
 /// `core::pin::Pin::poll` for `<core::pin::Pin<P> as core::future::future::Future>::poll`.
 pub fn readable(demangled: &str) -> Cow<'_, str> {
+    // glibc's internal aliases of its public functions: `__GI___poll`.
+    if let Some(public) = demangled.strip_prefix("__GI_") {
+        return Cow::Borrowed(public.trim_start_matches('_'));
+    }
     let name = strip_hash(demangled);
     match simplify(name, 0) {
         Some(simple) if !simple.is_empty() && simple != demangled => Cow::Owned(simple),
         _ => Cow::Borrowed(demangled),
+    }
+}
+
+/// The readable form of an unqualified name, as line tables alone give it for inlined calls: its
+/// file stands for its path. What the compiler made has no name of its own: its line is added, so
+/// that two async functions of one file stay two.
+pub fn placed(bare: &str, module_path: &str, line: u32) -> String {
+    let name = bare.split_once('<').map_or(bare, |(name, _)| name);
+    let made = |kind: &str| format!("{module_path}::{{{kind} at line {line}}}");
+    match name.strip_prefix('{') {
+        Some(rest) if rest.starts_with("async_fn") => made("async fn"),
+        Some(rest) if rest.starts_with("async_block") => made("async block"),
+        Some(_) => made("closure"),
+        None => format!("{module_path}::{name}"),
     }
 }
 
@@ -354,6 +372,7 @@ mod tests {
                 "poll",
             ),
             // C, C++ and damage.
+            ("__GI___clock_nanosleep", "clock_nanosleep"),
             ("epoll_wait", "epoll_wait"),
             ("operator<(int)", "operator<(int)"),
             (
@@ -414,12 +433,30 @@ mod tests {
         assert_eq!(of("tokio::runtime::task::raw::poll"), None);
     }
 
+    #[test]
+    fn bare_names_are_placed_by_their_file() {
+        assert_eq!(
+            placed("poll<my_app::Hand, u8>", "tokio::runtime::task::raw", 337),
+            "tokio::runtime::task::raw::poll"
+        );
+        assert_eq!(
+            placed("{async_fn#0}", "my_app", 15),
+            "my_app::{async fn at line 15}"
+        );
+        assert_eq!(
+            placed("{closure_env#1}<u8>", "my_app::a", 3),
+            "my_app::a::{closure at line 3}"
+        );
+        assert!(!is_qualified("poll<my_app::Hand, u8>") && is_qualified("my_app::run"));
+    }
+
     proptest! {
         #[test]
         fn any_text_is_survived(text in "[<>:(){}\\[\\]a-z T,&'é -]{0,80}") {
             let _ = readable(&text);
             let _ = crates(&text);
             let _ = first_generic_argument(&text);
+            let _ = placed(&text, "a", 1);
         }
     }
 }

@@ -285,6 +285,26 @@ fn of_c_function(function: &str, module: &str) -> Origin {
     }
 }
 
+/// The module path that a source file usually has: `tokio::runtime::task` for
+/// `.../tokio-1.54.1/src/runtime/task/mod.rs`.
+pub fn module_path(file: &str) -> Option<String> {
+    let (before, inside) = match file.rsplit_once("/src/") {
+        Some(parts) => parts,
+        None => ("", file.strip_prefix("src/")?),
+    };
+    let directory = before.rsplit('/').next().unwrap_or_default();
+    let crate_name = package_of_path(file).unwrap_or_else(|| directory.replace('-', "_"));
+    let inside = inside.strip_suffix(".rs")?;
+    let modules = inside
+        .split('/')
+        .filter(|part| !matches!(*part, "lib" | "main" | "mod"));
+    let path: Vec<&str> = std::iter::once(crate_name.as_str())
+        .filter(|name| !name.is_empty())
+        .chain(modules)
+        .collect();
+    (!path.is_empty()).then(|| path.join("::"))
+}
+
 /// The crate name of the package a source path belongs to: `tokio_util` for
 /// `.../registry/src/INDEX/tokio-util-0.7.1/src/lib.rs`.
 fn package_of_path(path: &str) -> Option<String> {
@@ -410,6 +430,26 @@ mod tests {
             ("", "my-app", Origin::Unknown),
         ] {
             assert_eq!(origins().of(function, None, module), expected, "{function}");
+        }
+    }
+
+    #[test]
+    fn files_stand_for_modules() {
+        for (file, expected) in [
+            (
+                "/c/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/runtime/task/mod.rs",
+                Some("tokio::runtime::task"),
+            ),
+            (
+                "/rustc/59807616e1/library/core/src/ops/function.rs",
+                Some("core::ops::function"),
+            ),
+            ("/srv/my-app/src/main.rs", Some("my_app")),
+            ("src/store/cache.rs", Some("store::cache")),
+            ("src/main.rs", None),
+            ("./nptl/pthread_create.c", None),
+        ] {
+            assert_eq!(module_path(file).as_deref(), expected, "{file}");
         }
     }
 

@@ -14,7 +14,7 @@ use blazesym::symbolize::source::{Elf, Kernel, Source};
 use blazesym::symbolize::{self, CodeInfo, Input, Sym, Symbolized};
 
 use super::names;
-use super::origin::Origins;
+use super::origin::{Origins, module_path};
 use crate::model::{Frame, Location, Origin};
 use crate::target::modules::{Module, ModuleMap, reopen_path};
 
@@ -243,8 +243,12 @@ fn expand(
         .chain([outer])
         .map(|(name, code, inlined)| {
             let location = code.map(|code| location(code, strings));
-            let function = names::readable(name).into_owned();
             let file = location.as_ref().map(|location| location.file.as_ref());
+            let placed = location
+                .as_ref()
+                .filter(|_| !names::is_qualified(name))
+                .and_then(|at| Some(names::placed(name, &module_path(&at.file)?, at.line)));
+            let function = placed.unwrap_or_else(|| names::readable(name).into_owned());
             Arc::new(Frame {
                 origin: origins.of(name, file, module),
                 raw: (name != function).then(|| name.to_owned()),
