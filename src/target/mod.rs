@@ -4,4 +4,5 @@ pub mod elf;
 pub mod layout;
 pub mod memory;
 pub mod modules;
+pub mod preflight;
 pub mod process;

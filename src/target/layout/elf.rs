@@ -106,7 +106,8 @@ impl<'d> Elf<'d> {
             .section_by_name(".rodata")
             .and_then(|section| section.file_range())
         {
-            return vec![offset..offset.saturating_add(size)];
+            let range = offset..offset.saturating_add(size);
+            return Vec::from([range]);
         }
         self.file
             .elf_program_headers()

@@ -155,7 +155,7 @@ fn observe(
     }
     let (flavor, core_fields) = flavor(layout, memory, scheduler)?;
     let core = memory.read_u64(scheduler.wrapping_add(u64::from(core_fields.core)))?;
-    if core % 8 != 0 {
+    if !core.is_multiple_of(8) {
         return broken(format_args!("the core's address is {core:#x}"));
     }
     let tick = match core {
@@ -169,7 +169,7 @@ fn observe(
     let handle = match fields.handle {
         Some(offset) => {
             let handle = memory.read_u64(at(offset))?;
-            if handle == 0 || handle % 8 != 0 {
+            if handle == 0 || !handle.is_multiple_of(8) {
                 return broken(format_args!("the runtime's handle is {handle:#x}"));
             }
             Some(handle)
@@ -194,7 +194,7 @@ fn observe(
 }
 
 fn on_stack(address: u64, thread: &ThreadView) -> bool {
-    if address % 8 != 0 {
+    if !address.is_multiple_of(8) {
         return false;
     }
     match &thread.stack {
@@ -370,3 +370,6 @@ fn shape(
     }
     Ok(state.tick.is_some_and(|tick| tick != 0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! The layout check on this very process: a Tokio runtime is started in the test and looked at
+//! through `process_vm_readv`, as any target is.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::*;
+use crate::target::layout::discover;
+use crate::target::memory::ProcessMemory;
+
+/// The calling thread as hud sees it from outside.
+fn this_thread() -> ThreadView {
+    let local = 0u8;
+    let stack_pointer = &raw const local as u64;
+    let maps = procfs::process::Process::myself().unwrap().maps().unwrap();
+    let stack = maps
+        .iter()
+        .find(|map| (map.address.0..map.address.1).contains(&stack_pointer))
+        .map(|map| map.address.0..map.address.1);
+    ThreadView {
+        // SAFETY: gettid has no preconditions.
+        tid: unsafe { libc::gettid() } as u32,
+        thread_pointer: crate::arch::thread_pointer(),
+        stack_pointer,
+        stack,
+    }
+}
+
+fn memory() -> ProcessMemory {
+    ProcessMemory::new(std::process::id())
+}
+
+fn own() -> Discovery {
+    discover("/proc/self/exe".as_ref(), None).unwrap()
+}
+
+/// A runtime of two workers, and their threads. Blocking threads come later than workers.
+fn multi_thread() -> (tokio::runtime::Runtime, Vec<ThreadView>) {
+    let threads: Arc<Mutex<Vec<ThreadView>>> = Arc::default();
+    let seen = threads.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(move || seen.lock().unwrap().push(this_thread()))
+        .build()
+        .unwrap();
+    // Enough polls on both workers for their ticks to move.
+    runtime.block_on(async {
+        let polls = (0..200).map(|_| tokio::spawn(tokio::task::yield_now()));
+        for poll in polls.collect::<Vec<_>>() {
+            poll.await.unwrap();
+        }
+    });
+    while threads.lock().unwrap().len() < 2 {
+        std::thread::yield_now();
+    }
+    let workers = threads.lock().unwrap().clone();
+    (runtime, workers)
+}
+
+fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
+    match check(layout, &memory(), thread) {
+        Verdict::Worker(state) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Selection with patience: a worker may not have run yet.
+fn chosen(discovery: &Discovery, threads: &[ThreadView]) -> (TokioLayout, Tier) {
+    for _ in 0..1000 {
+        match select(discovery, &memory(), threads) {
+            Selection::Chosen(layout, tier) => return (layout, tier),
+            Selection::Undecided => std::thread::sleep(Duration::from_millis(1)),
+            refuted => panic!("{refuted:?}"),
+        }
+    }
+    panic!("undecided");
+}
+
+/// Runs `look` on a worker's thread while the worker is inside a task's poll.
+fn inside_a_poll(runtime: &tokio::runtime::Runtime, look: impl FnOnce(ThreadView, u64)) {
+    let (send, receive) = channel();
+    let (done, wait): (Sender<()>, _) = channel();
+    let task = runtime.spawn(async move {
+        let id: u64 = tokio::task::id().to_string().parse().unwrap();
+        send.send((this_thread(), id)).unwrap();
+        let _ = wait.recv();
+    });
+    let (thread, id) = receive.recv().unwrap();
+    look(thread, id);
+    drop(done);
+    runtime.block_on(task).unwrap();
+}
+
+#[test]
+fn the_debug_info_of_this_test_holds_on_its_own_workers() {
+    let discovery = own();
+    assert!(
+        discovery
+            .tokio_version()
+            .is_some_and(|v| v.starts_with("1."))
+    );
+    assert_eq!(discovery.debug_info_problem, None);
+    let (_runtime, threads) = multi_thread();
+    let (layout, tier) = chosen(&discovery, &threads);
+    assert_eq!(tier, Tier::DebugInfo);
+    assert!(holds(&layout, tier, &memory(), &threads).unwrap() >= 1);
+    let states: Vec<WorkerState> = threads.iter().map(|t| state(&layout, t)).collect();
+    let mut indices: Vec<_> = states.iter().map(|s| s.worker_index).collect();
+    indices.sort_unstable();
+    assert_eq!(indices, [Some(0), Some(1)]);
+    assert_eq!(states[0].handle, states[1].handle);
+    assert_ne!(states[0].scheduler, states[1].scheduler);
+}
+
+#[test]
+fn the_table_agrees_with_the_debug_info() {
+    let discovery = own();
+    let table = Discovery {
+        exact: Vec::new(),
+        ..discovery.clone()
+    };
+    let (_runtime, threads) = multi_thread();
+    let (exact, _) = chosen(&discovery, &threads);
+    let (guess, tier) = chosen(&table, &threads);
+    assert_eq!(tier, Tier::VersionTable);
+    assert_eq!(guess.context, exact.context);
+    assert_eq!(guess.fields, exact.fields);
+    assert_eq!(guess.multi_thread, exact.multi_thread);
+}
+
+#[test]
+fn polls_parks_and_blocking_threads_are_told_apart() {
+    let (runtime, threads) = multi_thread();
+    let (layout, _) = chosen(&own(), &threads);
+    inside_a_poll(&runtime, |thread, id| {
+        let state = state(&layout, &thread);
+        assert!(state.in_poll);
+        assert_eq!(state.task_id, id);
+        assert_eq!(state.runtime, 1);
+        assert_eq!(state.flavor, Flavor::MultiThread);
+        let other = threads.iter().find(|other| other.tid != thread.tid);
+        // The other worker may still be looking for work; it parks soon.
+        let parked = || match check(&layout, &memory(), other.unwrap()) {
+            Verdict::Worker(state) => !state.in_poll && state.task_id != 0,
+            _ => false,
+        };
+        let soon = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            parked()
+        });
+        assert!(soon, "the idle worker never parked");
+    });
+    let blocking = runtime.spawn_blocking(move || {
+        let thread = this_thread();
+        check(&layout, &memory(), &thread)
+    });
+    let verdict = runtime.block_on(blocking).unwrap();
+    assert_eq!(verdict, Verdict::NotAWorker);
+    assert_eq!(
+        check(&layout, &memory(), &this_thread()),
+        Verdict::NotAWorker,
+        "a thread outside"
+    );
+}
+
+#[test]
+fn block_in_place_leaves_the_worker_without_a_core() {
+    let (runtime, threads) = multi_thread();
+    let (layout, _) = chosen(&own(), &threads);
+    let task = runtime
+        .spawn(async move { tokio::task::block_in_place(|| state(&layout, &this_thread())) });
+    let state = runtime.block_on(task).unwrap();
+    assert_eq!(state.core, None);
+    assert!(!state.in_poll);
+}
+
+#[test]
+fn a_current_thread_root_future_is_a_poll() {
+    let discovery = own();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (layout, thread) = runtime.block_on(async {
+        // The tick counts rounds: none has ended yet.
+        tokio::spawn(tokio::task::yield_now()).await.unwrap();
+        let thread = this_thread();
+        (chosen(&discovery, std::slice::from_ref(&thread)).0, thread)
+    });
+    runtime.block_on(async {
+        let state = state(&layout, &thread);
+        assert_eq!(state.flavor, Flavor::CurrentThread);
+        assert!(state.in_poll);
+        assert_eq!(state.task_id, 0);
+        assert!(state.core.is_some());
+    });
+    let table = Discovery {
+        exact: Vec::new(),
+        ..discovery
+    };
+    runtime.block_on(async {
+        tokio::spawn(tokio::task::yield_now()).await.unwrap();
+        let (guess, tier) = chosen(&table, std::slice::from_ref(&thread));
+        assert_eq!(tier, Tier::VersionTable);
+        assert_eq!(guess.current_thread, layout.current_thread);
+    });
+}
+
+#[test]
+fn a_wrong_layout_is_never_chosen() {
+    let discovery = own();
+    let (_runtime, threads) = multi_thread();
+    let (right, _) = chosen(&discovery, &threads);
+    let wrong = [
+        TokioLayout {
+            context: right.context + 8,
+            ..right
+        },
+        TokioLayout {
+            flavor: right.flavor + 8,
+            ..right
+        },
+        TokioLayout {
+            fields: super::super::ContextFields {
+                scheduler: right.fields.scheduler - 8,
+                ..right.fields
+            },
+            ..right
+        },
+        TokioLayout {
+            multi_thread: right.multi_thread.map(|fields| CoreFields {
+                core: fields.core - 8,
+                ..fields
+            }),
+            ..right
+        },
+        TokioLayout {
+            multi_thread: right
+                .multi_thread
+                .map(|fields| CoreFields { tick: 0, ..fields }),
+            ..right
+        },
+    ];
+    for layout in wrong {
+        let guess = Discovery {
+            exact: Vec::new(),
+            candidates: vec![layout],
+            ..discovery.clone()
+        };
+        for _ in 0..20 {
+            let selection = select(&guess, &memory(), &threads);
+            assert!(
+                !matches!(selection, Selection::Chosen(..)),
+                "{layout:?} against {right:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_a_worker_nothing_is_decided() {
+    let selection = select(&own(), &memory(), &[this_thread()]);
+    assert_eq!(selection, Selection::Undecided);
+    assert_eq!(
+        select(&Discovery::default(), &memory(), &[this_thread()]),
+        Selection::Undecided
+    );
+}
+
+/// Memory in which everything not written is unmapped.
+#[derive(Default)]
+struct Words(HashMap<u64, u8>);
+
+impl Words {
+    fn put(&mut self, address: u64, word: u64) {
+        for (at, byte) in (address..).zip(word.to_le_bytes()) {
+            self.0.insert(at, byte);
+        }
+    }
+}
+
+impl Memory for Words {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
+        for (at, byte) in (address..).zip(buffer) {
+            *byte = *self.0.get(&at).ok_or(io::ErrorKind::NotFound)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_index_is_found_wherever_rustc_puts_it() {
+    let fields = CoreFields {
+        tag: 1,
+        core: 24,
+        tick: 104,
+        worker: Some(8),
+        worker_index: None,
+    };
+    for (words, expected) in [
+        ([0x5555_0000_1000, 3, 0], Some(3)),
+        ([0, 3, 0x5555_0000_1000], Some(3)),
+        ([7, 0x5555_0000_1000, 0x5555_0000_2000], Some(7)),
+        ([0x5555_0000_1000, 0, 0], Some(0)),
+        ([0x5555_0000_1000; 3], None),
+    ] {
+        let mut memory = Words::default();
+        memory.put(0x1008, 0x2000);
+        for (offset, word) in [16, 24, 32].into_iter().zip(words) {
+            memory.put(0x2000 + offset, word);
+        }
+        assert_eq!(
+            worker_index(&fields, &memory, 0x1000),
+            expected,
+            "{words:x?}"
+        );
+    }
+}
