@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::elf;
+use super::memory::{Memory, ProcessMemory};
 
 /// An unknown address makes the map be read again at most this often: code without a file
 /// (generated at run time) stays unknown however often it is asked for.
@@ -393,18 +394,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
 fn vdso_file(pid: u32, range: &Range<u64>) -> io::Result<File> {
     let length = (range.end - range.start).min(MAX_VDSO_BYTES);
     let mut bytes = vec![0u8; length as usize];
-    let local = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: range.start as *mut libc::c_void,
-        iov_len: bytes.len(),
-    };
-    // SAFETY: `local` describes `bytes`, which outlives the call; the remote side is checked by
-    // the kernel.
-    let read = unsafe { libc::process_vm_readv(pid as libc::pid_t, &local, 1, &remote, 1, 0) };
-    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+    ProcessMemory::new(pid).read(range.start, &mut bytes)?;
     // SAFETY: the name is a C string; the descriptor is new and owned by the File alone.
     let mut file = unsafe {
         let fd = libc::memfd_create(c"vdso".as_ptr(), libc::MFD_CLOEXEC);
@@ -413,7 +403,7 @@ fn vdso_file(pid: u32, range: &Range<u64>) -> io::Result<File> {
         }
         File::from_raw_fd(fd)
     };
-    file.write_all(bytes.get(..read).unwrap_or_default())?;
+    file.write_all(&bytes)?;
     Ok(file)
 }
 
@@ -467,6 +457,35 @@ mod tests {
             .unwrap();
         assert!(elf::section(vdso.file.as_ref().unwrap(), ".eh_frame").is_some());
         assert!(map.find(0).is_none() && map.find(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_library_loaded_later_is_found_at_the_next_look() {
+        let mut map = ModuleMap::read(std::process::id()).unwrap();
+        let main = map.main().unwrap().clone();
+        let before = map.generation();
+        // SAFETY: libthread_db comes with the C library; its initialisers do nothing.
+        let address = unsafe {
+            let library = libc::dlopen(c"libthread_db.so.1".as_ptr(), libc::RTLD_LAZY);
+            assert!(!library.is_null());
+            libc::dlsym(library, c"td_init".as_ptr()) as u64
+        };
+        assert!(map.find(address).is_none());
+        assert!(!map.refresh_for(&[address]), "asked again too soon");
+        map.read_at = Instant::now() - REFRESH_INTERVAL;
+        assert!(map.refresh_for(&[address]));
+        assert!(
+            map.find(address)
+                .unwrap()
+                .0
+                .name
+                .starts_with("libthread_db")
+        );
+        assert!(map.generation() > before);
+        assert!(
+            Arc::ptr_eq(map.main().unwrap(), &main),
+            "what has not changed is kept"
+        );
     }
 
     proptest! {
