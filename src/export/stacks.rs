@@ -1,0 +1,235 @@
+//! The dictionary of frames: stacks as nodes of a tree, each frame and each node written once.
+//!
+//! Both sides are bounded. A full dictionary begins anew and says so in the trace, so that nothing
+//! is lost however long a recording becomes: only the entries of the last one are repeated in
+//! `stackFrames` for other viewers.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::events::{FrameDef, NewFrames, NodeDef, Place, origin_from_name, origin_name};
+use crate::model::{Frame, Location};
+
+/// Frames and nodes of one dictionary.
+const MAX_FRAMES: usize = 30_000;
+const MAX_NODES: usize = 150_000;
+/// No stack is deeper; a copy of 128 KiB holds a fraction of this.
+const MAX_DEPTH: usize = 8192;
+
+/// The writer's side: frames to ids.
+#[derive(Default)]
+pub struct Dictionary {
+    frames: HashMap<Arc<Frame>, u32>,
+    nodes: HashMap<(u32, u32), u32>,
+    /// By id, from 1.
+    frame_list: Vec<Arc<Frame>>,
+    node_list: Vec<NodeDef>,
+    /// How much of both lists has been taken by [`Dictionary::take_new`].
+    told_frames: usize,
+    told_nodes: usize,
+    reset: bool,
+}
+
+impl Dictionary {
+    /// Makes room for a poll's stacks: ids given before are void if it returns true.
+    pub fn make_room(&mut self, frames: usize) {
+        let full = |len: usize, max: usize| len > 0 && len + frames > max;
+        if full(self.frame_list.len(), MAX_FRAMES) || full(self.node_list.len(), MAX_NODES) {
+            *self = Dictionary {
+                reset: true,
+                ..Dictionary::default()
+            };
+        }
+    }
+
+    /// The id of a stack given leaf first; 0 for an empty one.
+    pub fn stack(&mut self, leaf_first: &[Arc<Frame>]) -> u32 {
+        let mut parent = 0;
+        for frame in leaf_first.iter().rev() {
+            let frame = match self.frames.get(frame) {
+                Some(id) => *id,
+                None => {
+                    self.frame_list.push(frame.clone());
+                    let id = self.frame_list.len() as u32;
+                    self.frames.insert(frame.clone(), id);
+                    id
+                }
+            };
+            let next = self.node_list.len() as u32 + 1;
+            parent = *self.nodes.entry((parent, frame)).or_insert_with(|| {
+                self.node_list.push(NodeDef(next, parent, frame));
+                next
+            });
+        }
+        parent
+    }
+
+    /// What has to be written before the next event that refers to it.
+    pub fn take_new(&mut self) -> Option<NewFrames<'_>> {
+        let frames = self.frame_list.get(self.told_frames..).unwrap_or_default();
+        let nodes = self.node_list.get(self.told_nodes..).unwrap_or_default();
+        if nodes.is_empty() {
+            return None;
+        }
+        let new = NewFrames {
+            reset: std::mem::take(&mut self.reset),
+            frames: (self.told_frames as u32 + 1..)
+                .zip(frames)
+                .map(|(id, frame)| define(id, frame))
+                .collect(),
+            nodes: nodes.to_vec(),
+        };
+        self.told_frames = self.frame_list.len();
+        self.told_nodes = self.node_list.len();
+        Some(new)
+    }
+
+    /// Every node with its parent (0 for none) and frame.
+    pub fn nodes(&self) -> impl Iterator<Item = (u32, u32, &Frame)> {
+        self.node_list
+            .iter()
+            .filter_map(|NodeDef(id, parent, frame)| {
+                let frame = self.frame_list.get(*frame as usize - 1)?;
+                Some((*id, *parent, &**frame))
+            })
+    }
+}
+
+fn define(id: u32, frame: &Frame) -> FrameDef<'_> {
+    FrameDef {
+        id,
+        name: frame.function.as_str().into(),
+        raw: frame.raw.as_deref().map(Cow::from),
+        location: frame.location.as_ref().map(place),
+        module: frame.module.as_deref().map(Cow::from),
+        origin: origin_name(frame.origin).into(),
+        inlined: frame.inlined,
+    }
+}
+
+/// A location as it stands in the file.
+pub fn place(location: &Location) -> Place<'_> {
+    Place {
+        file: Cow::from(&*location.file),
+        line: location.line,
+    }
+}
+
+/// A location as it stood in the file.
+pub fn location(place: Place<'_>) -> Location {
+    Location {
+        file: place.file.into(),
+        line: place.line,
+    }
+}
+
+/// The reader's side: ids to frames.
+#[derive(Default)]
+pub struct Table {
+    frames: HashMap<u32, Arc<Frame>>,
+    nodes: HashMap<u32, (u32, u32)>,
+}
+
+impl Table {
+    /// Takes in new definitions; the error says what makes no sense.
+    pub fn define(&mut self, new: NewFrames<'_>) -> Result<(), String> {
+        if new.reset {
+            *self = Table::default();
+        }
+        for def in new.frames {
+            let origin = origin_from_name(&def.origin)
+                .ok_or_else(|| format!("unknown frame origin {:?}", def.origin))?;
+            let frame = Frame {
+                function: def.name.into_owned(),
+                raw: def.raw.map(Cow::into_owned),
+                location: def.location.map(location),
+                module: def.module.map(Arc::from),
+                origin,
+                inlined: def.inlined,
+            };
+            self.frames.insert(def.id, Arc::new(frame));
+        }
+        for NodeDef(id, parent, frame) in new.nodes {
+            // Parents come first, which also means that no path runs in a circle.
+            if parent >= id || !self.frames.contains_key(&frame) {
+                return Err(format!("stack {id} refers to what is not defined"));
+            }
+            self.nodes.insert(id, (parent, frame));
+        }
+        Ok(())
+    }
+
+    /// The stack of an id, leaf first; none where it is not defined.
+    pub fn stack(&self, id: u32) -> Option<Vec<Arc<Frame>>> {
+        let mut frames = Vec::new();
+        let mut at = id;
+        while at != 0 {
+            if frames.len() == MAX_DEPTH {
+                return None;
+            }
+            let (parent, frame) = self.nodes.get(&at)?;
+            frames.push(self.frames.get(frame)?.clone());
+            at = *parent;
+        }
+        Some(frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::frame;
+
+    #[test]
+    fn a_stack_is_written_once_and_read_back() {
+        let mut dictionary = Dictionary::default();
+        let one = [
+            frame("a", 1, true),
+            frame("b", 2, false),
+            frame("main", 3, false),
+        ];
+        let two = [
+            frame("c", 1, false),
+            frame("b", 2, false),
+            frame("main", 3, false),
+        ];
+        let mut table = Table::default();
+        let id = dictionary.stack(&one);
+        table.define(dictionary.take_new().unwrap()).unwrap();
+        assert_eq!(dictionary.stack(&one), id);
+        assert!(dictionary.take_new().is_none());
+        let other = dictionary.stack(&two);
+        let new = dictionary.take_new().unwrap();
+        assert_eq!((new.frames.len(), new.nodes.len()), (1, 1));
+        table.define(new).unwrap();
+        assert_eq!(table.stack(id).unwrap(), one);
+        assert_eq!(table.stack(other).unwrap(), two);
+        assert_eq!(table.stack(0).unwrap(), []);
+        assert_eq!(table.stack(99), None);
+    }
+
+    #[test]
+    fn a_full_dictionary_begins_anew() {
+        let mut dictionary = Dictionary::default();
+        let mut table = Table::default();
+        for i in 0..2 * MAX_FRAMES as u32 {
+            let stack = [frame("a", i, false)];
+            dictionary.make_room(stack.len());
+            let id = dictionary.stack(&stack);
+            table.define(dictionary.take_new().unwrap()).unwrap();
+            assert_eq!(table.stack(id).unwrap(), stack);
+        }
+        assert!(table.frames.len() <= MAX_FRAMES);
+    }
+
+    #[test]
+    fn a_circle_is_refused() {
+        let mut table = Table::default();
+        let bad = NewFrames {
+            nodes: vec![NodeDef(1, 1, 1)],
+            ..NewFrames::default()
+        };
+        assert!(table.define(bad).is_err());
+    }
+}

@@ -1,0 +1,443 @@
+//! What goes into a trace comes out of it, whatever happens to the file in between.
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use super::whole_file::Medium;
+use super::*;
+use crate::model::*;
+use crate::session::testing as t;
+
+/// A disk in memory, of bounded size, that a test can look at.
+#[derive(Clone, Default)]
+struct Disk {
+    bytes: Arc<std::sync::Mutex<Vec<u8>>>,
+    size: Option<usize>,
+}
+
+impl Medium for Disk {
+    fn write_at(&mut self, bytes: &[u8], at: u64) -> std::io::Result<()> {
+        let mut disk = self.bytes.lock().unwrap();
+        let at = at as usize;
+        let fits = self
+            .size
+            .map_or(bytes.len(), |size| size.saturating_sub(at));
+        let part = &bytes[..bytes.len().min(fits)];
+        if disk.len() < at + part.len() {
+            disk.resize(at + part.len(), 0);
+        }
+        disk[at..at + part.len()].copy_from_slice(part);
+        match part.len() < bytes.len() {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn cut(&mut self, len: u64) -> std::io::Result<()> {
+        self.bytes.lock().unwrap().truncate(len as usize);
+        Ok(())
+    }
+}
+
+fn header_of(records: &[Record]) -> Header {
+    match &records[0] {
+        Record::Header(header) => (**header).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn writer(disk: &Disk, records: &[Record]) -> TraceWriter {
+    TraceWriter::begin(Box::new(disk.clone()), "test".into(), &header_of(records)).unwrap()
+}
+
+fn trace_of(records: &[Record]) -> Vec<u8> {
+    let disk = Disk::default();
+    let mut writer = writer(&disk, records);
+    records.iter().for_each(|r| writer.write(r).unwrap());
+    writer.finish().unwrap();
+    drop(writer);
+    std::mem::take(&mut disk.bytes.lock().unwrap())
+}
+
+fn read(bytes: &[u8]) -> (Vec<Record>, Result<Completeness, TraceError>) {
+    let mut records = Vec::new();
+    let result = read_trace_from(bytes, |record| records.push(record));
+    (records, result)
+}
+
+#[test]
+fn a_session_survives_and_the_file_is_a_chrome_trace() {
+    let records = t::session();
+    let bytes = trace_of(&records);
+    let (back, result) = read(&bytes);
+    assert_eq!(result.unwrap(), Completeness::Whole);
+    assert_eq!(back, records);
+
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(json["otherData"]["losses"]["ring_full"], 3);
+    let events = json["traceEvents"].as_array().unwrap();
+    let slow: Vec<_> = events.iter().filter(|e| e["ph"] == "X").collect();
+    assert_eq!(slow.len(), 50);
+    let first = slow[0];
+    assert_eq!(first["name"], "shop::hash");
+    assert_eq!(first["cat"], "slow_poll,cpu");
+    assert_eq!(first["ts"], (t::START_NS + 100 * t::MS) as f64 / 1000.0);
+    assert_eq!(first["dur"], 60_000.0);
+    assert_eq!(first["args"]["on_cpu_us"], 60_000.0);
+    assert_eq!(
+        first["args"]["stack"][1],
+        "shop::hash (/srv/shop/src/main.rs:42)"
+    );
+    // The frames lead from the leaf to the thread's start.
+    let mut id = first["sf"].as_str().unwrap();
+    let mut names = Vec::new();
+    loop {
+        let frame = &json["stackFrames"][id];
+        names.push(frame["name"].as_str().unwrap());
+        let Some(parent) = frame["parent"].as_str() else {
+            break;
+        };
+        id = parent;
+    }
+    assert_eq!(names.len(), 6);
+    assert!(names[5].starts_with("std::thread::spawn"), "{names:?}");
+    let counter = events.iter().find(|e| e["ph"] == "C").unwrap();
+    assert!(counter["args"]["on_cpu"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn what_still_runs_at_the_end_is_kept() {
+    let mut poll = t::poll(
+        0,
+        100,
+        900,
+        Cause::Lock,
+        "shop::wait",
+        "std::sync::Mutex::lock",
+    );
+    poll.running = true;
+    let running = Record::Running(Arc::new(poll.clone()));
+    poll.end_ns -= t::MS;
+    let earlier = Record::Running(Arc::new(poll));
+    let records = [
+        t::header(),
+        t::worker(0),
+        earlier,
+        running.clone(),
+        t::end(1000),
+    ];
+    let (back, _) = read(&trace_of(&records));
+    assert_eq!(back, [t::header(), t::worker(0), running, t::end(1000)]);
+}
+
+#[test]
+fn a_full_disk_leaves_a_whole_file_and_counts_what_is_missing() {
+    let records = t::session();
+    let whole = trace_of(&records).len();
+    for size in (1000..whole).step_by(997) {
+        let disk = Disk {
+            size: Some(size),
+            ..Disk::default()
+        };
+        let mut writer = writer(&disk, &records);
+        let mut errors = 0;
+        for record in &records {
+            errors += usize::from(writer.write(record).is_err());
+            errors += usize::from(writer.flush().is_err());
+        }
+        errors += usize::from(writer.finish().is_err());
+        assert_eq!(errors, 1);
+        let unwritten = writer.unwritten();
+        drop(writer);
+        let bytes = disk.bytes.lock().unwrap().clone();
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(json["otherData"]["losses"]["trace_unwritten"], unwritten);
+        let (back, result) = read(&bytes);
+        let kept = records.len() - unwritten as usize;
+        assert_eq!(back[..kept], records[..kept], "{size}");
+        match unwritten {
+            0 => assert_eq!(result.unwrap(), Completeness::Whole),
+            _ => {
+                assert!(matches!(result, Ok(Completeness::Truncated { .. })));
+                assert!(
+                    matches!(back.last(), Some(Record::Losses(l)) if l.trace_unwritten == unwritten)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_killed_recording_gives_everything_that_was_flushed() {
+    let records = t::session();
+    let disk = Disk::default();
+    let mut writer = writer(&disk, &records);
+    let half = records.len() / 2;
+    records[..half]
+        .iter()
+        .for_each(|r| writer.write(r).unwrap());
+    writer.flush().unwrap();
+    let bytes = disk.bytes.lock().unwrap().clone();
+    let (back, result) = read(&bytes);
+    let recovered = half as u64;
+    assert_eq!(result.unwrap(), Completeness::Truncated { recovered });
+    assert_eq!(back, records[..half]);
+}
+
+#[test]
+fn what_is_no_trace_is_named() {
+    let error = |text: &str| read(text.as_bytes()).1.unwrap_err();
+    assert!(matches!(
+        error("ELF \u{1}"),
+        TraceError::NotJson { line: 1, column: 1 }
+    ));
+    assert!(matches!(error(""), TraceError::Empty));
+    assert!(matches!(error("[]"), TraceError::NotATrace));
+    assert!(matches!(error("{}"), TraceError::NotATrace));
+    assert!(matches!(
+        error(r#"{"traceEvents":[]}"#),
+        TraceError::NotATrace
+    ));
+    assert!(matches!(
+        error(r#"{"otherData":{"format":"x"}}"#),
+        TraceError::NotATrace
+    ));
+    let newer = r#"{"otherData":{"format":"hud","format_version":2}}"#;
+    assert!(matches!(error(newer), TraceError::Newer { version: 2 }));
+    let text = String::from_utf8(trace_of(&t::session())).unwrap();
+    let broken = text.replacen("\"cause\":\"sleep\"", "\"cause\":\"magic\"", 1);
+    let TraceError::Corrupt { line, what, .. } = error(&broken) else {
+        panic!("not found corrupt");
+    };
+    assert!(line > 5 && what.contains("magic"), "{line}: {what}");
+}
+
+#[test]
+fn places_that_cannot_be_written_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = header_of(&t::session());
+    let failure = |path: &std::path::Path| TraceWriter::create(path, &header).err().unwrap();
+    assert!(failure(dir.path()).what.contains("directory"));
+    let nowhere = dir.path().join("no/such/trace.json");
+    assert!(failure(&nowhere).mend.is_some());
+    assert!(failure("/dev/full".as_ref()).what.contains("No space"));
+    let path = dir.path().join("trace.json");
+    std::fs::write(&path, "x".repeat(100_000)).unwrap();
+    let records = t::session();
+    let mut writer = TraceWriter::create(&path, &header).unwrap();
+    records.iter().for_each(|r| writer.write(r).unwrap());
+    drop(writer);
+    let mut back = Vec::new();
+    let result = read_trace(&path, |r| back.push(r));
+    assert_eq!((result.unwrap(), back), (Completeness::Whole, records));
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z_:]{0,12}",
+        "\\PC{0,8}",
+        "[\"\\\\\n\u{0}\u{1f600}]{0,4}"
+    ]
+}
+
+fn place() -> impl Strategy<Value = Option<Location>> {
+    of((text(), any::<u32>()).prop_map(|(file, line)| Location {
+        file: file.into(),
+        line,
+    }))
+}
+
+fn frame() -> impl Strategy<Value = Arc<Frame>> {
+    let origin = prop_oneof![
+        Just(Origin::User),
+        Just(Origin::ThirdParty),
+        Just(Origin::Runtime),
+        Just(Origin::Std),
+        Just(Origin::Kernel),
+        Just(Origin::Unknown)
+    ];
+    (
+        text(),
+        of(text()),
+        place(),
+        of(text()),
+        origin,
+        any::<bool>(),
+    )
+        .prop_map(|(function, raw, location, module, origin, inlined)| {
+            Arc::new(Frame {
+                function,
+                raw,
+                location,
+                module: module.map(Arc::from),
+                origin,
+                inlined,
+            })
+        })
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    proptest::sample::select(&Cause::ALL[..])
+}
+
+fn stack() -> impl Strategy<Value = WeightedStack> {
+    let activity =
+        proptest::sample::select(&[Activity::OnCpu, Activity::RunQueue, Activity::Blocked][..]);
+    (
+        vec(frame(), 0..6),
+        activity,
+        cause(),
+        any::<u64>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(frames, activity, cause, weight_ns, complete)| WeightedStack {
+                frames,
+                activity,
+                cause,
+                weight_ns,
+                complete,
+            },
+        )
+}
+
+fn poll() -> impl Strategy<Value = SlowPoll> {
+    let who = (
+        any::<u32>(),
+        of(any::<u32>()),
+        any::<u32>(),
+        of(any::<u64>()),
+    );
+    let when = (any::<u64>(), any::<u64>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
+    let flags = (any::<bool>(), any::<bool>());
+    let split = (any::<u64>(), any::<u64>(), any::<u64>());
+    let culprit = (text(), of(text()), place(), vec(text(), 0..3));
+    let causes = vec((cause(), any::<u64>()), 0..4);
+    (
+        who,
+        when,
+        flags,
+        split,
+        cause(),
+        causes,
+        culprit,
+        vec(stack(), 0..4),
+    )
+        .prop_map(
+            |(who, when, flags, split, cause, causes, culprit, stacks)| SlowPoll {
+                tid: who.0,
+                worker: who.1,
+                runtime: who.2,
+                task: who.3,
+                start_ns: when.0,
+                end_ns: when.1,
+                running: false,
+                began_before_attach: flags.0,
+                split: TimeSplit {
+                    on_cpu_ns: split.0,
+                    run_queue_ns: split.1,
+                    blocked_ns: split.2,
+                },
+                cause,
+                causes,
+                throttled: flags.1,
+                culprit: Culprit {
+                    function: culprit.0,
+                    calls: culprit.1,
+                    location: culprit.2,
+                    chain: culprit.3,
+                },
+                stacks,
+            },
+        )
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let numbers = proptest::array::uniform8(any::<u64>());
+    prop_oneof![
+        4 => poll().prop_map(|poll| Record::SlowPoll(Arc::new(poll))),
+        1 => (any::<u32>(), of(any::<u32>()), any::<u32>(), any::<bool>(), text()).prop_map(
+            |(tid, index, runtime, many, thread_name)| Record::Worker(Worker {
+                tid,
+                index,
+                runtime,
+                flavor: if many { Flavor::MultiThread } else { Flavor::CurrentThread },
+                thread_name,
+            })
+        ),
+        1 => (any::<u32>(), any::<u64>()).prop_map(|(tid, at_ns)| Record::WorkerGone { tid, at_ns }),
+        1 => (any::<u32>(), numbers).prop_map(|(tid, n)| Record::Usage(WorkerUsage {
+            tid,
+            at_ns: n[0],
+            on_cpu_ns: n[1],
+            run_queue_ns: n[2],
+            blocked_ns: n[3],
+            parked_ns: n[4],
+            polls_observed: n[5],
+            longest_poll_ns: n[6],
+        })),
+        1 => numbers.prop_map(|n| {
+            let mut losses = Losses::default();
+            for ((name, _), n) in Losses::default().by_kind().iter().zip(n) {
+                *losses.kind_mut(name).unwrap() = n;
+            }
+            Record::Losses(losses)
+        }),
+        1 => (any::<u64>(), any::<u64>(), of(any::<u64>()), any::<u64>()).prop_map(
+            |(at_ns, cpu_ns, bpf_ns, peak_rss)| Record::Cost(SelfCost {
+                at_ns,
+                cpu_ns,
+                bpf_ns,
+                peak_rss,
+            })
+        ),
+        1 => (1u8..=5, any::<u64>(), text()).prop_map(|(n, at_ns, why)| Record::TierChanged {
+            tier: Tier::from_number(n).unwrap(),
+            at_ns,
+            why,
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn every_record_comes_back(middle in vec(record(), 0..12)) {
+        let mut records = vec![t::header()];
+        records.extend(middle);
+        records.push(t::end(5));
+        let (back, result) = read(&trace_of(&records));
+        prop_assert_eq!(result.unwrap(), Completeness::Whole);
+        prop_assert_eq!(back, records);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_gives_what_came_before(cut in 0.0..1.0f64) {
+        let records = t::session();
+        let bytes = trace_of(&records);
+        let cut = (bytes.len() as f64 * cut) as usize;
+        let (back, result) = read(&bytes[..cut]);
+        prop_assert_eq!(&back[..], &records[..back.len()]);
+        match result {
+            Ok(Completeness::Truncated { recovered }) => prop_assert_eq!(recovered, back.len() as u64),
+            Err(TraceError::Empty) => prop_assert!(back.is_empty()),
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(flips in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut bytes = trace_of(&t::session());
+        for (at, byte) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= byte;
+        }
+        let mut session = crate::session::Session::new(Default::default());
+        let _ = read_trace_from(&bytes[..], |record| session.apply(&record));
+        session.snapshot(&crate::session::Query { details: 3, ..Default::default() });
+    }
+}

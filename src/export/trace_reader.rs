@@ -1,0 +1,470 @@
+//! Reads a trace back as records, one event at a time.
+//!
+//! The bytes are not trusted: whatever they hold, reading ends with records and, at worst, an
+//! error that says where.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess};
+use serde_json::Value;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::events::{Event, Extra, FORMAT, FORMAT_VERSION, Head, SLOW_POLL, SlowArgs, StackRef};
+use super::micros::Micros;
+use super::stacks::{Table, location};
+use crate::model::{
+    Activity, Cause, Culprit, EndReason, Flavor, Header, Losses, Record, SlowPoll, Tier, TimeSplit,
+    WeightedStack, Worker,
+};
+
+/// Whether a trace holds its recording up to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// It ends as recordings end.
+    Whole,
+    /// hud did not come to end it: killed, or the disk was full. What was flushed is there.
+    Truncated {
+        /// Records that were read.
+        recovered: u64,
+    },
+}
+
+/// Why a file cannot be replayed. Lines and columns count from 1.
+#[derive(Debug)]
+pub enum TraceError {
+    Io(io::Error),
+    /// Not JSON at all.
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    /// JSON, but no trace of hud's.
+    NotATrace,
+    /// Cut off before the first event.
+    Empty,
+    /// Written by a newer hud.
+    Newer {
+        version: u64,
+    },
+    /// Damaged. Records before this place were handed out.
+    Corrupt {
+        line: usize,
+        column: usize,
+        what: String,
+    },
+}
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TraceError::Io(error) => error.fmt(f),
+            TraceError::NotJson { line, column } => {
+                write!(f, "not a trace: no JSON at line {line}, column {column}")
+            }
+            TraceError::NotATrace => f.write_str(
+                "not a trace recorded by hud (record one with: hud PROCESS --export trace.json)",
+            ),
+            TraceError::Empty => f.write_str("the recording was cut off before it began"),
+            TraceError::Newer { version } => write!(
+                f,
+                "recorded by a newer hud (format {version}, this one reads up to \
+                 {FORMAT_VERSION}): update hud"
+            ),
+            TraceError::Corrupt { line, column, what } => {
+                write!(f, "damaged at line {line}, column {column}: {what}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TraceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TraceError::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Hands every record of the trace at `path` to `sink`, in the order of the recording.
+///
+/// # Errors
+/// [`TraceError`]; the records before a damaged place have been handed out by then.
+pub fn read_trace(path: &Path, sink: impl FnMut(Record)) -> Result<Completeness, TraceError> {
+    let file = File::open(path).map_err(TraceError::Io)?;
+    read_trace_from(BufReader::with_capacity(256 << 10, file), sink)
+}
+
+/// As [`read_trace`], from anything that gives bytes; buffered reading is up to the caller.
+///
+/// # Errors
+/// As [`read_trace`].
+pub fn read_trace_from(
+    reader: impl Read,
+    mut sink: impl FnMut(Record),
+) -> Result<Completeness, TraceError> {
+    let mut replay = Replay {
+        sink: &mut sink,
+        begun: false,
+        ended: false,
+        recovered: 0,
+        table: Table::default(),
+        losses: Losses::default(),
+        unwritten: 0,
+        refused: None,
+    };
+    let drained = Cell::new(false);
+    let mut json = serde_json::Deserializer::from_reader(Watched {
+        reader,
+        drained: &drained,
+    });
+    let parsed = Top(&mut replay)
+        .deserialize(&mut json)
+        .and_then(|()| json.end());
+    let cut_off = match parsed {
+        Ok(()) => false,
+        Err(error) => replay.judge(&error, drained.get()).map(|()| true)?,
+    };
+    if !replay.begun {
+        return Err(TraceError::NotATrace);
+    }
+    replay.tell_unwritten();
+    match cut_off || !replay.ended {
+        true => Ok(Completeness::Truncated {
+            recovered: replay.recovered,
+        }),
+        false => Ok(Completeness::Whole),
+    }
+}
+
+/// A reader that knows whether the parser has asked for more than there is.
+struct Watched<'d, R> {
+    reader: R,
+    drained: &'d Cell<bool>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buf)?;
+        if n == 0 {
+            self.drained.set(true);
+        }
+        Ok(n)
+    }
+}
+
+struct Replay<'s> {
+    sink: &'s mut dyn FnMut(Record),
+    /// The header was read.
+    begun: bool,
+    ended: bool,
+    recovered: u64,
+    table: Table,
+    losses: Losses,
+    /// What the head says could not be written.
+    unwritten: u64,
+    /// Refused for a reason other than its bytes.
+    refused: Option<TraceError>,
+}
+
+impl Replay<'_> {
+    fn emit(&mut self, record: Record) {
+        self.recovered += 1;
+        (self.sink)(record);
+    }
+
+    /// What an error of the parser means; Ok for a file that was merely cut off.
+    fn judge(&mut self, error: &serde_json::Error, drained: bool) -> Result<(), TraceError> {
+        let (line, column) = (error.line(), error.column());
+        if let Some(refused) = self.refused.take() {
+            return Err(refused);
+        }
+        // Half a number at the end is a syntax error to the parser.
+        let category = match error.classify() {
+            Category::Syntax if drained => Category::Eof,
+            category => category,
+        };
+        match category {
+            Category::Io => Err(TraceError::Io(io::Error::new(
+                error.io_error_kind().unwrap_or(io::ErrorKind::Other),
+                error.to_string(),
+            ))),
+            Category::Eof if self.begun => Ok(()),
+            Category::Eof => Err(TraceError::Empty),
+            Category::Syntax if !self.begun => Err(TraceError::NotJson { line, column }),
+            Category::Data if !self.begun => Err(TraceError::NotATrace),
+            Category::Syntax | Category::Data => {
+                let text = error.to_string();
+                // The place is told apart from the reason.
+                let what = text.split(" at line ").next().unwrap_or(&text).to_owned();
+                Err(TraceError::Corrupt { line, column, what })
+            }
+        }
+    }
+
+    /// A full disk kept the last records out, and with them their count; the head has it.
+    fn tell_unwritten(&mut self) {
+        if self.unwritten > self.losses.trace_unwritten {
+            self.losses.trace_unwritten = self.unwritten;
+            self.emit(Record::Losses(self.losses));
+        }
+    }
+
+    fn head(&mut self, data: Value) -> Result<(), TraceError> {
+        let format = data.get("format").and_then(Value::as_str);
+        let version = data.get("format_version").and_then(Value::as_u64);
+        let (Some(FORMAT), Some(version)) = (format, version) else {
+            return Err(TraceError::NotATrace);
+        };
+        if version > u64::from(FORMAT_VERSION) {
+            return Err(TraceError::Newer { version });
+        }
+        let unwritten = data.get("losses").and_then(|l| l.get("trace_unwritten"));
+        self.unwritten = unwritten.and_then(Value::as_u64).unwrap_or(0);
+        let head: Head<'static> =
+            serde_json::from_value(data).map_err(|_| TraceError::NotATrace)?;
+        let header = Header {
+            hud_version: head.hud_version.into_owned(),
+            pid: head.pid,
+            process: head.process.into_owned(),
+            command: head.command.into_owned(),
+            executable: head.executable.into_owned(),
+            tokio_version: head.tokio_version.map(String::from),
+            tier: Tier::from_number(head.tier).ok_or(TraceError::NotATrace)?,
+            threshold_ns: head.threshold_ns,
+            start_ns: head.start_ns,
+            start_unix_ns: head.start_unix_ns,
+        };
+        self.begun = true;
+        self.emit(Record::Header(Box::new(header)));
+        Ok(())
+    }
+
+    /// Takes in one event; the error says what makes no sense.
+    fn event(&mut self, event: Event<'_, Box<RawValue>>) -> Result<(), String> {
+        let is_slow_poll = |cat: &str| cat.split(',').any(|cat| cat == SLOW_POLL);
+        if event.ph == "X" && event.cat.as_deref().is_some_and(is_slow_poll) {
+            let poll = Arc::new(self.slow_poll(&event)?);
+            self.emit(match poll.running {
+                true => Record::Running(poll),
+                false => Record::SlowPoll(poll),
+            });
+            return Ok(());
+        }
+        let Some(extra) = event.hud else {
+            return Ok(()); // For viewers only.
+        };
+        let at = || event.ts.ok_or("an event without its time");
+        let tid = || event.tid.ok_or("an event without its thread");
+        let record = match extra {
+            Extra::Frames(new) => return self.table.define(new),
+            Extra::Worker {
+                index,
+                runtime,
+                flavor,
+                thread_name,
+            } => Record::Worker(Worker {
+                tid: tid()?,
+                index,
+                runtime,
+                flavor: flavor_from_name(&flavor)?,
+                thread_name: thread_name.into_owned(),
+            }),
+            Extra::WorkerGone {} => Record::WorkerGone {
+                tid: tid()?,
+                at_ns: at()?.0,
+            },
+            Extra::Usage(usage) => Record::Usage(usage.into_model(tid()?, at()?)),
+            Extra::Losses(kinds) => {
+                self.losses = losses(&kinds);
+                Record::Losses(self.losses)
+            }
+            Extra::Cost(cost) => Record::Cost(cost.into_model()),
+            Extra::Tier { tier, why } => Record::TierChanged {
+                tier: Tier::from_number(tier).ok_or_else(|| format!("unknown tier {tier}"))?,
+                at_ns: at()?.0,
+                why: why.into_owned(),
+            },
+            Extra::End { reason } => {
+                self.ended = true;
+                Record::End {
+                    reason: EndReason::from_name(&reason)
+                        .ok_or_else(|| format!("unknown reason of the end {reason:?}"))?,
+                    at_ns: at()?.0,
+                }
+            }
+        };
+        self.emit(record);
+        Ok(())
+    }
+
+    fn slow_poll(&self, event: &Event<'_, Box<RawValue>>) -> Result<SlowPoll, String> {
+        let args = event.args.as_ref().ok_or("a slow poll without args")?;
+        let args: SlowArgs<'_> =
+            serde_json::from_str(args.get()).map_err(|e| format!("args of a slow poll: {e}"))?;
+        let (Some(Micros(start_ns)), Some(Micros(dur)), Some(tid)) =
+            (event.ts, event.dur, event.tid)
+        else {
+            return Err("a slow poll without ts, dur or tid".into());
+        };
+        let causes = args.causes.iter();
+        let stacks = args.stacks.into_iter();
+        Ok(SlowPoll {
+            tid,
+            worker: args.worker,
+            runtime: args.runtime,
+            task: args.task,
+            start_ns,
+            end_ns: start_ns.checked_add(dur).ok_or("a time out of range")?,
+            running: args.running,
+            began_before_attach: args.began_before_attach,
+            split: TimeSplit {
+                on_cpu_ns: args.on_cpu_us.0,
+                run_queue_ns: args.run_queue_us.0,
+                blocked_ns: args.blocked_us.0,
+            },
+            cause: cause(&args.cause)?,
+            causes: causes
+                .map(|c| Ok((cause(&c.cause)?, c.us.0)))
+                .collect::<Result<_, String>>()?,
+            throttled: args.throttled,
+            culprit: Culprit {
+                function: event.name.clone().into_owned(),
+                calls: args.calls.map(String::from),
+                location: args.location.map(location),
+                chain: args.chain.into_iter().map(String::from).collect(),
+            },
+            stacks: stacks
+                .map(|stack| self.stack(&stack))
+                .collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn stack(&self, stack: &StackRef<'_>) -> Result<WeightedStack, String> {
+        let frames = self.table.stack(stack.sf);
+        Ok(WeightedStack {
+            frames: frames.ok_or_else(|| format!("stack {} is not defined", stack.sf))?,
+            activity: activity(&stack.activity)?,
+            cause: cause(&stack.cause)?,
+            weight_ns: stack.weight_us.0,
+            complete: stack.complete,
+        })
+    }
+}
+
+fn cause(name: &str) -> Result<Cause, String> {
+    name.parse().map_err(|_| format!("unknown cause {name:?}"))
+}
+
+fn activity(name: &str) -> Result<Activity, String> {
+    [Activity::OnCpu, Activity::RunQueue, Activity::Blocked]
+        .into_iter()
+        .find(|activity| activity.as_str() == name)
+        .ok_or_else(|| format!("unknown activity {name:?}"))
+}
+
+fn flavor_from_name(name: &str) -> Result<Flavor, String> {
+    [Flavor::CurrentThread, Flavor::MultiThread]
+        .into_iter()
+        .find(|flavor| flavor.as_str() == name)
+        .ok_or_else(|| format!("unknown flavor {name:?}"))
+}
+
+/// Kinds that are not known are left out: they cannot be shown.
+fn losses(kinds: &BTreeMap<std::borrow::Cow<'_, str>, u64>) -> Losses {
+    let mut losses = Losses::default();
+    for (name, count) in kinds {
+        if let Some(kind) = losses.kind_mut(name) {
+            *kind = *count;
+        }
+    }
+    losses
+}
+
+/// The object that is the file.
+struct Top<'r, 's>(&'r mut Replay<'s>);
+
+impl<'de> DeserializeSeed<'de> for Top<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a trace")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "otherData" if !self.0.begun => {
+                    let data = map.next_value::<Value>()?;
+                    if let Err(refused) = self.0.head(data) {
+                        self.0.refused = Some(refused);
+                        return Err(A::Error::custom("refused"));
+                    }
+                }
+                "traceEvents" => {
+                    if !self.0.begun {
+                        self.0.refused = Some(TraceError::NotATrace);
+                        return Err(A::Error::custom("refused"));
+                    }
+                    map.next_value_seed(Events(self.0))?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The array of events.
+struct Events<'r, 's>(&'r mut Replay<'s>);
+
+impl<'de> DeserializeSeed<'de> for Events<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Events<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<(), A::Error> {
+        while events.next_element_seed(OneEvent(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// One event, judged while the parser still knows the line.
+struct OneEvent<'r, 's>(&'r mut Replay<'s>);
+
+impl<'de> DeserializeSeed<'de> for OneEvent<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let event = Event::deserialize(deserializer)?;
+        self.0.event(event).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,543 @@
+//! Writes records to a trace while they come, in bounded memory.
+//!
+//! What was written is flushed at least once a second of writing, and after each flush the file is
+//! whole. When the disk is full the file stays as the last flush left it, the error is told once,
+//! and what comes later is counted.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::events::{
+    CauseTime, Cost, Event, Extra, OtherData, SLOW_POLL, SlowArgs, StackRef, Usage, origin_name,
+};
+use super::micros::Micros;
+use super::stacks::{Dictionary, place};
+use super::whole_file::{Medium, WholeFile};
+use crate::failure::{Failure, Kind};
+use crate::model::{Frame, Header, Losses, Record, SlowPoll, Worker, WorkerUsage};
+
+/// What a file ends with while it is written; `stackFrames` come at the end.
+const ENDING: &[u8] = b"\n]}\n";
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+const FLUSH_BYTES: usize = 256 << 10;
+/// Stack frames written at a time at the end.
+const CHUNK: usize = 1000;
+
+/// A trace being recorded. Dropping it finishes it.
+pub struct TraceWriter {
+    file: WholeFile<Box<dyn Medium + Send>>,
+    path: String,
+    pid: u32,
+    buffer: Vec<u8>,
+    /// Records in the buffer.
+    pending: u64,
+    unwritten: u64,
+    broken: bool,
+    finished: bool,
+    last_flush: Instant,
+    dictionary: Dictionary,
+    running: BTreeMap<u32, Arc<SlowPoll>>,
+    workers: HashMap<u32, (String, WorkerUsage)>,
+    losses: Losses,
+    /// Where the numbers of `otherData.losses` are, and what they say.
+    losses_at: u64,
+    losses_told: Losses,
+}
+
+impl Medium for Box<dyn Medium + Send> {
+    fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        (**self).write_at(bytes, at)
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        (**self).cut(len)
+    }
+}
+
+impl TraceWriter {
+    /// Begins a trace at `path`, in place of what is there.
+    ///
+    /// # Errors
+    /// Where the path is no ordinary file or cannot be written.
+    pub fn create(path: &Path, header: &Header) -> Result<TraceWriter, Failure> {
+        let file = open(path)?;
+        TraceWriter::begin(Box::new(file), path.display().to_string(), header)
+    }
+
+    pub(super) fn begin(
+        medium: Box<dyn Medium + Send>,
+        path: String,
+        header: &Header,
+    ) -> Result<TraceWriter, Failure> {
+        let mut head = Vec::new();
+        let losses_at = write_head(&mut head, header)
+            .map_err(|e| Failure::new(Kind::Failed, format!("cannot describe the trace: {e}")))?;
+        let file = WholeFile::begin(medium, &head, ENDING)
+            .map_err(|error| write_failure(&path, &error, "nothing could be recorded"))?;
+        Ok(TraceWriter {
+            file,
+            path,
+            pid: header.pid,
+            buffer: Vec::new(),
+            pending: 0,
+            unwritten: 0,
+            broken: false,
+            finished: false,
+            last_flush: Instant::now(),
+            dictionary: Dictionary::default(),
+            running: BTreeMap::new(),
+            workers: HashMap::new(),
+            losses: Losses::default(),
+            losses_at,
+            losses_told: Losses::default(),
+        })
+    }
+
+    /// Takes a record in. The header was written by [`TraceWriter::create`] and is passed over;
+    /// a running poll is kept until it ends, or until the session does.
+    ///
+    /// # Errors
+    /// Once, when the file cannot be written any more; it stays whole up to the last flush, and
+    /// [`TraceWriter::unwritten`] counts what is missing.
+    pub fn write(&mut self, record: &Record) -> Result<(), Failure> {
+        if self.broken {
+            self.unwritten += 1;
+            return Ok(());
+        }
+        if self.encode(record).is_err() {
+            self.unwritten += 1;
+        }
+        if self.buffer.len() >= FLUSH_BYTES || self.last_flush.elapsed() >= FLUSH_EVERY {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    /// Makes the file whole up to here. Call it now and then while no records come.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::write`].
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.last_flush = Instant::now();
+        if self.broken {
+            self.tell_losses();
+            return Ok(());
+        }
+        if !self.buffer.is_empty() {
+            if let Err(error) = self.file.append(&mut self.buffer) {
+                return Err(self.give_up(&error));
+            }
+            self.buffer.clear();
+            self.pending = 0;
+        }
+        self.tell_losses();
+        Ok(())
+    }
+
+    /// Ends the trace: what still runs is written as running, and the stack frames for other
+    /// viewers follow. More calls do nothing.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::write`].
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        if self.finished {
+            return Ok(());
+        }
+        self.finished = true;
+        if !self.broken && self.encode_running().is_err() {
+            self.unwritten += 1;
+        }
+        self.flush()?;
+        if self.broken {
+            return Ok(());
+        }
+        let chunks = stack_frames(&self.dictionary);
+        if let Err(error) = self.file.finish(chunks) {
+            return Err(self.give_up(&error));
+        }
+        Ok(())
+    }
+
+    /// Records that could not be written.
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten
+    }
+
+    fn give_up(&mut self, error: &io::Error) -> Failure {
+        self.broken = true;
+        self.unwritten += self.pending;
+        self.pending = 0;
+        self.buffer = Vec::new();
+        self.tell_losses();
+        write_failure(
+            &self.path,
+            error,
+            "the trace ends here; what it holds so far is whole and replays",
+        )
+    }
+
+    /// Brings `otherData.losses` up to date. It lies in bytes the file already has, so that even a
+    /// full disk lets it through.
+    fn tell_losses(&mut self) {
+        let mut losses = self.losses;
+        losses.trace_unwritten = losses.trace_unwritten.max(self.unwritten);
+        if losses != self.losses_told {
+            let text = losses_text(&losses);
+            if self.file.patch(text.as_bytes(), self.losses_at).is_ok() {
+                self.losses_told = losses;
+            }
+        }
+    }
+
+    fn encode(&mut self, record: &Record) -> serde_json::Result<()> {
+        match record {
+            Record::Header(_) => return Ok(()),
+            Record::Running(poll) => {
+                self.running.insert(poll.tid, poll.clone());
+                return Ok(());
+            }
+            Record::SlowPoll(poll) => {
+                self.running.remove(&poll.tid);
+                self.encode_poll(poll)?;
+            }
+            Record::Worker(worker) => self.encode_worker(worker)?,
+            Record::WorkerGone { tid, at_ns } => {
+                self.running.remove(tid);
+                self.workers.remove(tid);
+                let mut event = self.instant("thread ended", "t", *at_ns, Extra::WorkerGone {});
+                event.tid = Some(*tid);
+                push(&mut self.buffer, &event)?;
+            }
+            Record::Usage(usage) => self.encode_usage(usage)?,
+            Record::Losses(losses) => {
+                self.losses = *losses;
+                let kinds = losses.by_kind().map(|(name, n)| (Cow::from(name), n));
+                let event = self.metadata("hud_losses", Extra::Losses(kinds.into()));
+                push(&mut self.buffer, &event)?;
+            }
+            Record::Cost(cost) => {
+                let event = self.metadata("hud_cost", Extra::Cost(Cost::of(cost)));
+                push(&mut self.buffer, &event)?;
+            }
+            Record::TierChanged { tier, at_ns, why } => {
+                let extra = Extra::Tier {
+                    tier: tier.number(),
+                    why: why.as_str().into(),
+                };
+                let name = format!("poll tracking: {}", tier.describe());
+                let event = self.instant(&name, "p", *at_ns, extra);
+                push(&mut self.buffer, &event)?;
+            }
+            Record::End { reason, at_ns } => {
+                self.encode_running()?;
+                let extra = Extra::End {
+                    reason: reason.as_str().into(),
+                };
+                let event = self.instant("end of recording", "p", *at_ns, extra);
+                push(&mut self.buffer, &event)?;
+            }
+        }
+        self.pending += 1;
+        Ok(())
+    }
+
+    fn encode_running(&mut self) -> serde_json::Result<()> {
+        for poll in std::mem::take(&mut self.running).into_values() {
+            self.encode_poll(&poll)?;
+            self.pending += 1;
+        }
+        Ok(())
+    }
+
+    fn encode_poll(&mut self, poll: &SlowPoll) -> serde_json::Result<()> {
+        self.dictionary
+            .make_room(poll.stacks.iter().map(|s| s.frames.len()).sum());
+        let mut stacks = Vec::with_capacity(poll.stacks.len());
+        for stack in &poll.stacks {
+            stacks.push(StackRef {
+                sf: self.dictionary.stack(&stack.frames),
+                weight_us: Micros(stack.weight_ns),
+                activity: stack.activity.as_str().into(),
+                cause: stack.cause.as_str().into(),
+                complete: stack.complete,
+            });
+        }
+        if let Some(new) = self.dictionary.take_new() {
+            let mut event: Event<'_, ()> = Event::new("M", "hud_frames");
+            event.pid = Some(self.pid);
+            event.hud = Some(Extra::Frames(new));
+            push(&mut self.buffer, &event)?;
+        }
+        let culprit = &poll.culprit;
+        let mut event = Event::new("X", culprit.function.as_str());
+        event.cat = Some(format!("{SLOW_POLL},{}", poll.cause).into());
+        event.ts = Some(Micros(poll.start_ns));
+        event.dur = Some(Micros(poll.held_ns()));
+        event.pid = Some(self.pid);
+        event.tid = Some(poll.tid);
+        let heaviest = stacks.first().filter(|stack| stack.sf != 0);
+        event.sf = heaviest.map(|stack| stack.sf.to_string().into());
+        let heaviest = poll.heaviest().map_or(&[][..], |stack| &stack.frames);
+        event.args = Some(SlowArgs {
+            cause: poll.cause.as_str().into(),
+            task: poll.task,
+            worker: poll.worker,
+            runtime: poll.runtime,
+            on_cpu_us: Micros(poll.split.on_cpu_ns),
+            run_queue_us: Micros(poll.split.run_queue_ns),
+            blocked_us: Micros(poll.split.blocked_ns),
+            causes: poll
+                .causes
+                .iter()
+                .map(|(cause, ns)| CauseTime {
+                    cause: cause.as_str().into(),
+                    us: Micros(*ns),
+                })
+                .collect(),
+            calls: culprit.calls.as_deref().map(Cow::from),
+            location: culprit.location.as_ref().map(place),
+            chain: culprit.chain.iter().map(Cow::from).collect(),
+            running: poll.running,
+            began_before_attach: poll.began_before_attach,
+            throttled: poll.throttled,
+            stack: heaviest
+                .iter()
+                .map(|frame| frame_text(frame).into())
+                .collect(),
+            stacks,
+        });
+        push(&mut self.buffer, &event)
+    }
+
+    fn encode_worker(&mut self, worker: &Worker) -> serde_json::Result<()> {
+        #[derive(Serialize)]
+        struct Name<'a> {
+            name: &'a str,
+        }
+        let name = match worker.index {
+            Some(index) => format!("runtime {} worker {index}", worker.runtime),
+            None => format!("runtime {} {}", worker.runtime, worker.thread_name),
+        };
+        let mut event = Event::new("M", "thread_name");
+        event.pid = Some(self.pid);
+        event.tid = Some(worker.tid);
+        event.args = Some(Name { name: &name });
+        event.hud = Some(Extra::Worker {
+            index: worker.index,
+            runtime: worker.runtime,
+            flavor: worker.flavor.as_str().into(),
+            thread_name: worker.thread_name.as_str().into(),
+        });
+        push(&mut self.buffer, &event)?;
+        let counter = format!("{name} ({})", worker.tid);
+        self.workers.entry(worker.tid).or_default().0 = counter;
+        Ok(())
+    }
+
+    /// A counter that viewers draw as percent of the time since the last reading.
+    fn encode_usage(&mut self, usage: &WorkerUsage) -> serde_json::Result<()> {
+        #[derive(Serialize)]
+        struct Percent {
+            on_cpu: f64,
+            run_queue: f64,
+            blocked: f64,
+        }
+        let known = self.workers.get(&usage.tid);
+        let old = known.map_or_else(WorkerUsage::default, |(_, usage)| *usage);
+        let name = known.map_or_else(|| format!("thread {}", usage.tid), |(name, _)| name.clone());
+        let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
+        let on_cpu = since(usage.on_cpu_ns, old.on_cpu_ns);
+        let run_queue = since(usage.run_queue_ns, old.run_queue_ns);
+        let blocked = since(usage.blocked_ns, old.blocked_ns);
+        let all = on_cpu + run_queue + blocked + since(usage.parked_ns, old.parked_ns);
+        let percent = |part: f64| (part * 1000.0 / all.max(1.0)).round() / 10.0;
+        let mut event = Event::new("C", name);
+        event.cat = Some("usage".into());
+        event.ts = Some(Micros(usage.at_ns));
+        event.pid = Some(self.pid);
+        event.tid = Some(usage.tid);
+        event.args = Some(Percent {
+            on_cpu: percent(on_cpu),
+            run_queue: percent(run_queue),
+            blocked: percent(blocked),
+        });
+        event.hud = Some(Extra::Usage(Usage::of(usage)));
+        push(&mut self.buffer, &event)?;
+        if let Some((_, last)) = self.workers.get_mut(&usage.tid) {
+            *last = *usage;
+        }
+        Ok(())
+    }
+
+    fn metadata<'a>(&self, name: &'a str, extra: Extra<'a>) -> Event<'a, ()> {
+        let mut event = Event::new("M", name);
+        event.pid = Some(self.pid);
+        event.hud = Some(extra);
+        event
+    }
+
+    fn instant<'a>(
+        &self,
+        name: &'a str,
+        scope: &'a str,
+        at_ns: u64,
+        extra: Extra<'a>,
+    ) -> Event<'a, ()> {
+        let mut event = self.metadata(name, extra);
+        event.ph = "i".into();
+        event.s = Some(scope.into());
+        event.ts = Some(Micros(at_ns));
+        event.tid = Some(self.pid);
+        event
+    }
+}
+
+impl Drop for TraceWriter {
+    fn drop(&mut self) {
+        if let Err(failure) = self.finish() {
+            log::error!("{failure}");
+        }
+    }
+}
+
+/// Appends an event; the first one of the file is in the head.
+fn push<A: Serialize>(buffer: &mut Vec<u8>, event: &Event<'_, A>) -> serde_json::Result<()> {
+    let before = buffer.len();
+    buffer.extend_from_slice(b",\n");
+    serde_json::to_writer(&mut *buffer, event).inspect_err(|_| buffer.truncate(before))
+}
+
+/// Everything up to the first event; returns where the numbers of the losses are.
+fn write_head(head: &mut Vec<u8>, header: &Header) -> serde_json::Result<u64> {
+    #[derive(Serialize)]
+    struct Name<'a> {
+        name: &'a str,
+    }
+    head.extend_from_slice(b"{\"otherData\":");
+    serde_json::to_writer(&mut *head, &OtherData::of(header))?;
+    head.pop(); // The closing brace: the losses go inside.
+    head.extend_from_slice(b",\"losses\":");
+    let losses_at = head.len() as u64;
+    head.extend_from_slice(losses_text(&Losses::default()).as_bytes());
+    head.extend_from_slice(b"},\n\"displayTimeUnit\":\"ms\",\n\"traceEvents\":[\n");
+    let mut event = Event::new("M", "process_name");
+    event.pid = Some(header.pid);
+    event.args = Some(Name {
+        name: &header.process,
+    });
+    serde_json::to_writer(head, &event)?;
+    Ok(losses_at)
+}
+
+/// An object of fixed width, so that it can be rewritten in place.
+fn losses_text(losses: &Losses) -> String {
+    let kinds = losses
+        .by_kind()
+        .map(|(name, n)| format!("\"{name}\":{n:20}"));
+    format!("{{{}}}", kinds.join(","))
+}
+
+/// `function (file:line)`, as other tools write frames.
+fn frame_text(frame: &Frame) -> String {
+    match &frame.location {
+        Some(location) => format!("{} ({location})", frame.function),
+        None => frame.function.clone(),
+    }
+}
+
+/// `stackFrames` and the end of the file, in chunks.
+fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
+    #[derive(Serialize)]
+    struct StackFrame<'a> {
+        category: &'a str,
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parent: Option<String>,
+    }
+    let mut nodes = dictionary.nodes().peekable();
+    let mut begun = false;
+    let mut done = false;
+    std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        let mut chunk = Vec::new();
+        if !begun {
+            chunk.extend_from_slice(b"\n],\n\"stackFrames\":{\n");
+        }
+        for (id, parent, frame) in nodes.by_ref().take(CHUNK) {
+            if begun {
+                chunk.extend_from_slice(b",\n");
+            }
+            begun = true;
+            chunk.extend_from_slice(format!("\"{id}\":").as_bytes());
+            let stack_frame = StackFrame {
+                category: origin_name(frame.origin),
+                name: frame_text(frame),
+                parent: (parent != 0).then(|| parent.to_string()),
+            };
+            // Strings in memory always make JSON.
+            let _ = serde_json::to_writer(&mut chunk, &stack_frame);
+        }
+        begun = true;
+        if nodes.peek().is_none() {
+            done = true;
+            chunk.extend_from_slice(b"\n}}\n");
+        }
+        Some(chunk)
+    })
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let shown = path.display();
+    if let Ok(metadata) = fs::metadata(path) {
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            let name = path.join("trace.json");
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("cannot write the trace to {shown}: it is a directory"),
+            )
+            .mend(format!("name a file, such as {}", name.display())));
+        }
+        if kind.is_fifo() || kind.is_socket() {
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("cannot write the trace to {shown}: it is a pipe or a socket"),
+            )
+            .mend("name an ordinary file: parts of it are written again while it grows"));
+        }
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    options.open(path).map_err(|error| {
+        let what = format!("cannot write the trace to {shown}: {error}");
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Failure::new(Kind::Permission, what)
+                    .mend("choose a place you may write to: --export FILE")
+            }
+            io::ErrorKind::NotFound => Failure::new(Kind::Failed, what)
+                .mend("the directory does not exist: create it, or choose another"),
+            _ => Failure::new(Kind::Failed, what),
+        }
+    })
+}
+
+fn write_failure(path: &str, error: &io::Error, consequence: &str) -> Failure {
+    let what = format!("cannot write {path}: {error}; {consequence}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Failure::new(Kind::Failed, what).mend("make room, or record to another disk")
+        }
+        _ => Failure::new(Kind::Failed, what),
+    }
+}
