@@ -142,11 +142,8 @@ const KNOWN_AS: [(&str, &str); 29] = [
 ];
 
 /// Methods through which combinators and middleware pass a poll on.
-const COMBINATOR_METHODS: [&str; 12] = [
+const COMBINATOR_METHODS: [&str; 9] = [
     "poll",
-    "poll_inner",
-    "poll_next",
-    "poll_ready",
     "try_poll",
     "call",
     "call_once",
@@ -208,13 +205,9 @@ fn at_frame(poll: &[Arc<Frame>], at: usize) -> Culprit {
     } else {
         known_as(&frame.function)
     };
-    // The outermost of the calls below is the one in the user's source.
-    let calls = below
-        .iter()
-        .rev()
-        .filter(|_| own)
-        .find(|frame| !is_wrapper(frame))
-        .map(|frame| known_as(&frame.function))
+    let calls = own
+        .then(|| called(below))
+        .flatten()
         .filter(|calls| *calls != function);
     let mut chain: Vec<String> = Vec::new();
     for caller in above.iter().filter(|frame| in_chain(frame)) {
@@ -229,6 +222,18 @@ fn at_frame(poll: &[Arc<Frame>], at: usize) -> Culprit {
         chain,
         ..culprit_named(function)
     }
+}
+
+/// Which of the calls below the culprit tells most: the outermost that is not a wrapper, since it
+/// is the one in the user's source. `std::io`'s generic methods say more than a bare `read`, and
+/// less than whose reader it is.
+fn called(below: &[Arc<Frame>]) -> Option<String> {
+    let is_generic_io = |frame: &Frame| frame.function.starts_with("std::io::");
+    let outermost = |wanted: &dyn Fn(&Frame) -> bool| below.iter().rev().find(|f| wanted(f));
+    outermost(&|frame| !is_wrapper(frame) && !is_generic_io(frame) && frame.function.contains("::"))
+        .or_else(|| outermost(&is_generic_io))
+        .or_else(|| outermost(&|frame| !is_wrapper(frame)))
+        .map(|frame| known_as(&frame.function))
 }
 
 fn culprit_named(function: String) -> Culprit {
@@ -264,7 +269,8 @@ fn in_chain(frame: &Frame) -> bool {
         Origin::User => true,
         Origin::ThirdParty => {
             let method = frame.function.rsplit("::").next().unwrap_or_default();
-            !COMBINATOR_METHODS.contains(&method) && !is_wrapper(frame)
+            let combinator = method.starts_with("poll_") || COMBINATOR_METHODS.contains(&method);
+            !combinator && !is_wrapper(frame)
         }
         _ => false,
     }
@@ -434,6 +440,32 @@ mod tests {
                 vec!["hyper::server::conn::serve", "my_app::handler"]
             )
         );
+    }
+
+    #[test]
+    fn whose_writer_it_is_says_more_than_that_it_writes() {
+        let compress = |leaf| {
+            of(&format!(
+                "{leaf}
+                std std::io::Write::write_all
+                user my_app::compress
+                dep hyper::proto::h1::dispatch::Dispatcher<D,Bs,I,T>::poll_catch
+                dep axum::serve::handle_connection::{{{{closure}}}}
+                run tokio::runtime::task::core::Core<T,S>::poll"
+            ))
+        };
+        assert_eq!(
+            names_of(&compress(
+                "dep <flate2::gz::write::GzEncoder<W> as std::io::Write>::write"
+            )),
+            (
+                "my_app::compress",
+                Some("flate2::gz::write::GzEncoder::write"),
+                vec!["axum::serve::handle_connection"]
+            )
+        );
+        let to_file = compress("std write");
+        assert_eq!(to_file.calls.as_deref(), Some("std::io::Write::write_all"));
     }
 
     #[test]

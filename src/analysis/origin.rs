@@ -48,68 +48,7 @@ const RUNTIME_CRATES: [&str; 14] = [
 
 /// Dependencies so common that their name is enough: a crate that cannot panic leaves no trace in
 /// the binary.
-const COMMON_CRATES: [&str; 60] = [
-    "actix_http",
-    "actix_rt",
-    "actix_service",
-    "actix_web",
-    "aes",
-    "ahash",
-    "argon2",
-    "async_trait",
-    "axum",
-    "axum_core",
-    "base64",
-    "bcrypt",
-    "block_buffer",
-    "blowfish",
-    "brotli",
-    "bytes",
-    "cipher",
-    "clap",
-    "crossbeam_channel",
-    "dashmap",
-    "deadpool",
-    "diesel",
-    "digest",
-    "flate2",
-    "generic_array",
-    "h2",
-    "hashbrown",
-    "http",
-    "http_body",
-    "hyper",
-    "hyper_util",
-    "image",
-    "indexmap",
-    "log",
-    "miniz_oxide",
-    "mio",
-    "once_cell",
-    "openssl",
-    "parking_lot",
-    "parking_lot_core",
-    "r2d2",
-    "rand",
-    "rayon",
-    "regex",
-    "regex_automata",
-    "reqwest",
-    "ring",
-    "rusqlite",
-    "rustls",
-    "serde",
-    "serde_json",
-    "sha2",
-    "sled",
-    "sqlx_core",
-    "tonic",
-    "tower",
-    "tower_http",
-    "tracing",
-    "warp",
-    "zstd",
-];
+const COMMON_CRATES: &str = include_str!("common_crates.txt");
 
 /// The C library and what is loaded with it, by the start of the file name.
 const C_RUNTIME: [&str; 11] = [
@@ -232,23 +171,22 @@ impl Origins {
         match names::crates(function) {
             (None, None) => of_c_function(function, module),
             (Some(one), None) | (None, Some(one)) => self.of_crate(one),
-            // An impl stands in the crate of the type or in that of the trait; the one that is
-            // less general decides: nobody implements serde's traits for std's types but serde,
-            // and everybody implements std's.
-            (Some(ty), Some(of_trait)) => {
-                let rank = |origin| match origin {
-                    Origin::User => 3,
-                    Origin::ThirdParty => 2,
-                    Origin::Runtime => 1,
-                    _ => 0,
-                };
-                let (ty, of_trait) = (self.of_crate(ty), self.of_crate(of_trait));
-                if rank(ty) >= rank(of_trait) {
-                    ty
-                } else {
-                    of_trait
-                }
-            }
+            (Some(ty), Some(of_trait)) => self.of_impl(ty, of_trait),
+        }
+    }
+
+    /// An impl stands in the crate of the type or in that of the trait.
+    fn of_impl(&self, ty: &str, of_trait: &str) -> Origin {
+        match (self.of_crate(ty), self.of_crate(of_trait)) {
+            // Its owner gave its own type another's trait.
+            (Origin::User, _) => Origin::User,
+            // A trait of an unknown crate on a dependency's type: more often one of those crates
+            // of nothing but traits, which leave no trace, than the user's.
+            (ty, Origin::User) if ty != Origin::Std && self.own.as_deref() != Some(of_trait) => ty,
+            (_, Origin::User) => Origin::User,
+            (Origin::ThirdParty, _) | (_, Origin::ThirdParty) => Origin::ThirdParty,
+            (Origin::Runtime, _) | (_, Origin::Runtime) => Origin::Runtime,
+            (ty, _) => ty,
         }
     }
 
@@ -258,13 +196,19 @@ impl Origins {
         } else if is_runtime(name) {
             Origin::Runtime
         } else if self.own.as_deref() != Some(name)
-            && (self.third_party.contains(name) || COMMON_CRATES.contains(&name))
+            && (self.third_party.contains(name) || is_common(name))
         {
             Origin::ThirdParty
         } else {
             Origin::User
         }
     }
+}
+
+fn is_common(name: &str) -> bool {
+    COMMON_CRATES
+        .split_ascii_whitespace()
+        .any(|common| common == name)
 }
 
 fn is_runtime(name: &str) -> bool {
@@ -427,6 +371,16 @@ mod tests {
             ("rd_kafka_poll", "librdkafka.so.1", Origin::ThirdParty),
             ("ZSTD_compress", "my-app", Origin::ThirdParty),
             ("main", "my-app", Origin::Std),
+            (
+                "<serde_json::de::SeqAccess<R> as serde_traits::SeqAccess>::next",
+                "my-app",
+                Origin::ThirdParty,
+            ),
+            (
+                "<serde_json::value::Value as my_app::Weigh>::weigh",
+                "my-app",
+                Origin::User,
+            ),
             ("", "my-app", Origin::Unknown),
         ] {
             assert_eq!(origins().of(function, None, module), expected, "{function}");
