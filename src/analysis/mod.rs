@@ -3,6 +3,10 @@
 pub mod cause;
 pub mod culprit;
 pub mod names;
+pub mod naming;
 pub mod origin;
+pub mod pipeline;
+pub mod polls;
 pub mod symbolize;
 pub mod unwind;
+pub mod workers;

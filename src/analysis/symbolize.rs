@@ -23,7 +23,7 @@ use crate::target::modules::{Module, ModuleMap, reopen_path};
 const MAX_REMEMBERED: usize = 1 << 17;
 
 /// Name of kernel frames whose symbols may not be read (they need CAP_SYSLOG).
-const NAMELESS_KERNEL: &str = "[kernel]";
+pub(super) const NAMELESS_KERNEL: &str = "[kernel]";
 
 type Frames = Arc<[Arc<Frame>]>;
 

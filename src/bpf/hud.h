@@ -42,7 +42,8 @@ struct hud_tokio {
 	u32 current_thread_tick;
 	u32 multi_thread_core;
 	u32 multi_thread_tick;
-	u32 unused;
+	/* 0: only current_thread is compiled in, there is no discriminant. */
+	u32 has_flavor;
 };
 
 /* Set before load, constant afterwards. */

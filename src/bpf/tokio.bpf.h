@@ -56,7 +56,9 @@ static __always_inline int read_tokio(u64 thread_pointer, bool idle_known, u64 i
 
 	if (bpf_probe_read_user(bytes, SCHEDULER_CONTEXT_BYTES, (void *)state->scheduler))
 		return -1;
-	tag = u64_at(bytes, config.tokio.flavor, SCHEDULER_CONTEXT_BYTES);
+	tag = config.tokio.current_thread_tag;
+	if (config.tokio.has_flavor)
+		tag = u64_at(bytes, config.tokio.flavor, SCHEDULER_CONTEXT_BYTES);
 	if (tag == config.tokio.multi_thread_tag) {
 		state->flavor = HUD_FLAVOR_MULTI_THREAD;
 		state->core =

@@ -14,6 +14,7 @@ use super::tasks::TaskState;
 use super::threads::ThreadStates;
 use crate::bpf::types::{hud_captures, hud_config, hud_thread, hud_tokio};
 use crate::bpf::{HudSkel, HudSkelBuilder};
+use crate::clock::monotonic_ns;
 use crate::target::layout::{CoreFields, TokioLayout};
 
 // As in hud.h and tokio.bpf.h: how much of Tokio's structs is read at once.
@@ -331,19 +332,8 @@ fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
         current_thread_tick,
         multi_thread_core,
         multi_thread_tick,
-        unused: 0,
+        has_flavor: layout.has_flavor_tag().into(),
     })
-}
-
-/// `CLOCK_MONOTONIC`, nanoseconds.
-pub(super) fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: writes to a local; the clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn pid_max() -> Result<u32> {
@@ -421,6 +411,7 @@ mod tests {
     fn a_flavor_that_is_compiled_out_matches_no_discriminant() {
         let kernel = kernel_layout(&layout()).unwrap();
         assert_eq!(kernel.current_thread_tag, NO_TAG);
+        assert_eq!(kernel.has_flavor, 0);
         assert_eq!((kernel.multi_thread_tag, kernel.multi_thread_core), (1, 24));
     }
 

@@ -15,9 +15,10 @@ use crossbeam_channel::{Sender, TrySendError};
 use libbpf_rs::RingBufferBuilder;
 
 use super::decode::{self, Event};
-use super::loader::{CaptureConfig, FoundWorker, KernelLosses, Loaded, monotonic_ns};
+use super::loader::{CaptureConfig, FoundWorker, KernelLosses, Loaded};
 use super::threads::{SeenAs, ThreadState};
 use crate::bpf::types::hud_captures;
+use crate::clock::monotonic_ns;
 
 /// How often the ring is drained: a timer, since a wakeup per event would preempt the target.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 
 use super::{CoreFields, Discovery, TokioLayout};
-use crate::model::Tier;
+use crate::model::{Flavor, Tier};
 use crate::target::memory::Memory;
 
 /// What must be known of a thread to look at its state.
@@ -22,13 +22,6 @@ pub struct ThreadView {
     pub stack_pointer: u64,
     /// Addresses of the thread's stack, where known.
     pub stack: Option<Range<u64>>,
-}
-
-/// Which of Tokio's schedulers a worker belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Flavor {
-    CurrentThread,
-    MultiThread,
 }
 
 /// What a worker's thread-local state says.

@@ -13,7 +13,7 @@ mod types;
 mod versions;
 
 pub use discovery::{Discovery, discover};
-pub use live::{Flavor, Selection, ThreadView, Verdict, WorkerState, check, holds, select};
+pub use live::{Selection, ThreadView, Verdict, WorkerState, check, holds, select};
 
 /// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
 ///

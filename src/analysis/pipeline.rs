@@ -1,0 +1,293 @@
+//! The analysis thread: takes in what the ring thread drained, gives out records.
+//!
+//! Everything slow happens here: unwinding, reading symbol tables, naming. The ring thread never
+//! waits for it, and neither does any view.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, Sender};
+
+use super::naming;
+use super::polls::{Polls, Taken};
+use super::symbolize::Symbolizer;
+use super::unwind::{CapturedStack, Registers, Unwinder};
+use super::workers::Workers;
+use crate::capture::{Capture, CaptureLosses, Drained, Event, StackKind, ThreadState};
+use crate::clock::monotonic_ns;
+use crate::cost;
+use crate::model::{Losses, Record, Tier};
+use crate::target::layout::{self, ThreadView, TokioLayout};
+use crate::target::memory::ProcessMemory;
+use crate::target::modules::ModuleMap;
+
+/// How often usage, losses and hud's own cost are reported.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// How often Tokio's invariants are checked again.
+const VERIFY_EVERY: Duration = Duration::from_secs(1);
+
+/// What the analysis has to know of the target.
+pub struct Subject {
+    pub pid: u32,
+    pub layout: TokioLayout,
+    pub tier: Tier,
+    pub threshold: Duration,
+    pub modules: ModuleMap,
+}
+
+/// Starts the thread. It ends when the ring thread's end of `drained` is closed and all of it is
+/// worked off; the records' channel closes then.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn start(
+    subject: Subject,
+    drained: Receiver<Drained>,
+    records: Sender<Record>,
+) -> Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("hud-analysis".into())
+        .spawn(move || {
+            let mut pipeline = Pipeline::new(subject, records);
+            pipeline.warm_up();
+            for drained in &drained {
+                if pipeline.take(drained).is_err() {
+                    break; // nobody reads the records any more
+                }
+            }
+        })
+        .context("cannot start a thread")
+}
+
+/// Nobody reads the records any more.
+struct Unread;
+
+struct Pipeline {
+    subject: Subject,
+    memory: ProcessMemory,
+    records: Sender<Record>,
+    polls: Polls,
+    unwinder: Unwinder,
+    symbolizer: Symbolizer,
+    workers: Workers,
+    losses: Losses,
+    reported_losses: Losses,
+    reported_at: Instant,
+    verified_at: Instant,
+    /// Per thread, the poll that was last reported as running.
+    running: HashMap<u32, u64>,
+}
+
+impl Pipeline {
+    fn new(subject: Subject, records: Sender<Record>) -> Self {
+        Pipeline {
+            memory: ProcessMemory::new(subject.pid),
+            polls: Polls::new(subject.threshold.as_nanos() as u64),
+            unwinder: Unwinder::new(),
+            symbolizer: Symbolizer::new(),
+            workers: Workers::default(),
+            losses: Losses::default(),
+            reported_losses: Losses::default(),
+            reported_at: Instant::now(),
+            verified_at: Instant::now(),
+            running: HashMap::new(),
+            subject,
+            records,
+        }
+    }
+
+    /// Reads the unwind tables before the first stack comes.
+    fn warm_up(&mut self) {
+        self.unwinder.set_modules(&self.subject.modules);
+    }
+
+    fn send(&self, record: Record) -> Result<(), Unread> {
+        self.records.send(record).map_err(|_| Unread)
+    }
+
+    fn take(&mut self, drained: Drained) -> Result<(), Unread> {
+        match drained {
+            Drained::Event(Event::Stack(capture)) => {
+                self.take_stack(&capture);
+                Ok(())
+            }
+            Drained::Event(Event::PollEnd(end)) => {
+                let assembled = self.polls.end(&end);
+                self.running.remove(&end.tid);
+                self.losses.stack_overwritten += assembled.missing_stacks;
+                let named = self.name(assembled);
+                match named {
+                    Some(poll) => self.send(Record::SlowPoll(Arc::new(poll))),
+                    None => Ok(()),
+                }
+            }
+            Drained::Event(Event::ThreadExit(exit)) => {
+                self.polls.forget(exit.tid);
+                self.running.remove(&exit.tid);
+                match self.workers.remove(&exit) {
+                    Some(usage) => {
+                        self.send(Record::Usage(usage))?;
+                        self.send(Record::WorkerGone {
+                            tid: exit.tid,
+                            at_ns: exit.at_ns,
+                        })
+                    }
+                    None => Ok(()),
+                }
+            }
+            Drained::Event(Event::Exec) => self.lose_tier(
+                monotonic_ns(),
+                "the process replaced itself by another program (exec)".into(),
+            ),
+            Drained::Workers { at_ns, states } => self.look(at_ns, &states),
+            Drained::Losses(losses) => {
+                self.count(&losses);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_stack(&mut self, capture: &Capture) {
+        if !self.polls.wants(capture) {
+            return;
+        }
+        let registers = Registers {
+            ip: capture.registers.ip,
+            sp: capture.registers.sp,
+            fp: capture.registers.fp,
+            lr: capture.registers.lr,
+        };
+        let stack = CapturedStack {
+            registers,
+            base: capture.stack_base,
+            bytes: &capture.stack,
+        };
+        let mut user = self.unwinder.unwind(&stack);
+        // Code of a library loaded since: learn of it and try again.
+        if self.subject.modules.refresh_for(&user.addresses) {
+            self.unwinder.set_modules(&self.subject.modules);
+            user = self.unwinder.unwind(&stack);
+        }
+        if !user.complete {
+            self.losses.stack_incomplete += 1;
+        }
+        let page_fault = capture.kind == StackKind::Sample
+            && naming::shows_page_fault(
+                &self.symbolizer.kernel_frames(&capture.kernel),
+                capture.site.syscall,
+            );
+        self.polls.add(
+            capture.tid,
+            capture.poll.sequence,
+            Taken::new(capture, user, page_fault),
+        );
+    }
+
+    fn name(&mut self, assembled: super::polls::Assembled) -> Option<crate::model::SlowPoll> {
+        let worker = self.workers.get(assembled.tid);
+        naming::name_poll(
+            assembled,
+            worker,
+            &mut self.symbolizer,
+            &self.subject.modules,
+        )
+    }
+
+    fn count(&mut self, losses: &CaptureLosses) {
+        self.losses.ring_full = losses.kernel.ring_full;
+        self.losses.stack_unreadable = losses.kernel.stack_unreadable;
+        self.losses.worker_untracked = losses.kernel.worker_untracked;
+        self.losses.undecodable = losses.undecodable;
+        self.losses.analysis_full = losses.unreceived;
+    }
+
+    /// All workers as they stand: new ones, polls that have not ended, usage.
+    fn look(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
+        for state in states {
+            let found = self
+                .workers
+                .identify(state, &self.subject.layout, &self.memory);
+            if let Some(worker) = found {
+                self.send(Record::Worker(worker))?;
+            }
+        }
+        for state in states {
+            self.report_running(at_ns, state)?;
+        }
+        if self.reported_at.elapsed() >= REPORT_EVERY {
+            self.reported_at = Instant::now();
+            for state in states {
+                if let Some(usage) = self.workers.usage(state, at_ns) {
+                    self.send(Record::Usage(usage))?;
+                }
+            }
+            if self.losses != self.reported_losses {
+                self.reported_losses = self.losses;
+                self.send(Record::Losses(self.losses))?;
+            }
+            self.send(Record::Cost(cost::of_self(at_ns)))?;
+        }
+        if self.verified_at.elapsed() >= VERIFY_EVERY {
+            self.verified_at = Instant::now();
+            self.verify(at_ns, states)?;
+        }
+        Ok(())
+    }
+
+    fn report_running(&mut self, at_ns: u64, state: &ThreadState) -> Result<(), Unread> {
+        let Some(poll) = &state.poll else {
+            return Ok(());
+        };
+        let held = at_ns.saturating_sub(poll.times.start_ns);
+        if held < self.subject.threshold.as_nanos() as u64 {
+            return Ok(());
+        }
+        let assembled = self.polls.running(state.tid, at_ns, state.seen_ns, poll);
+        // Without a stack there is nothing to tell yet: it is being fetched.
+        if assembled.stacks.is_empty() {
+            return Ok(());
+        }
+        self.running.insert(state.tid, poll.times.sequence);
+        match self.name(assembled) {
+            Some(poll) => self.send(Record::Running(Arc::new(poll))),
+            None => Ok(()),
+        }
+    }
+
+    /// Tokio's state must keep obeying Tokio's rules, or the layout is not the target's.
+    fn verify(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
+        if self.subject.tier > Tier::Scan {
+            return Ok(());
+        }
+        let views: Vec<ThreadView> = states
+            .iter()
+            .map(|state| ThreadView {
+                tid: state.tid,
+                thread_pointer: state.thread_pointer,
+                stack_pointer: 0,
+                stack: None,
+            })
+            .collect();
+        match layout::holds(
+            &self.subject.layout,
+            self.subject.tier,
+            &self.memory,
+            &views,
+        ) {
+            Ok(_) => Ok(()),
+            Err(why) => self.lose_tier(at_ns, why),
+        }
+    }
+
+    fn lose_tier(&mut self, at_ns: u64, why: String) -> Result<(), Unread> {
+        self.subject.tier = Tier::Scheduler;
+        self.send(Record::TierChanged {
+            tier: Tier::Scheduler,
+            at_ns,
+            why,
+        })
+    }
+}

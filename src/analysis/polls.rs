@@ -1,0 +1,522 @@
+//! Puts slow polls together: which captured stacks belong to which poll, and how much of the
+//! poll's time each of them stands for.
+//!
+//! Pure bookkeeping over decoded events; stacks arrive unwound and leave unnamed.
+
+use std::collections::HashMap;
+
+use super::cause::{self, KernelFacts};
+use super::unwind::Unwound;
+use crate::capture::{Capture, OpenPoll, PollEnd, PollTimes, Site, StackKind};
+use crate::model::{Activity, Cause, TimeSplit};
+
+/// A stack of a poll that has not been weighed yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    pub kind: StackKind,
+    pub site: Site,
+    /// The poll's CPU time when it was taken.
+    pub on_cpu_ns: u64,
+    pub user: Unwound,
+    /// Kernel addresses, leaf first.
+    pub kernel: Vec<u64>,
+    /// The kernel stack goes through the page-fault entry.
+    pub page_fault: bool,
+}
+
+impl Taken {
+    /// The capture without its bytes.
+    pub fn new(capture: &Capture, user: Unwound, page_fault: bool) -> Self {
+        Taken {
+            kind: capture.kind,
+            site: capture.site,
+            on_cpu_ns: capture.poll.on_cpu_ns,
+            user,
+            kernel: capture.kernel.clone(),
+            page_fault,
+        }
+    }
+
+    fn cause(&self) -> Cause {
+        match self.kind {
+            StackKind::Blocked => of_site(&self.site),
+            StackKind::Sample => cause::of_running(&KernelFacts {
+                in_kernel: !self.kernel.is_empty(),
+                page_fault_entry: self.page_fault,
+                ..facts(&self.site)
+            }),
+            // Its kernel stack is that of the switch, not of what it did.
+            StackKind::Preempted => Cause::Cpu,
+        }
+    }
+}
+
+/// A stack with its share of the poll's time, not yet symbolised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighed {
+    pub activity: Activity,
+    pub cause: Cause,
+    pub weight_ns: u64,
+    pub user: Unwound,
+    pub kernel: Vec<u64>,
+}
+
+/// A slow poll with everything but names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assembled {
+    pub tid: u32,
+    pub times: PollTimes,
+    pub end_ns: u64,
+    pub running: bool,
+    pub split: TimeSplit,
+    pub cause: Cause,
+    /// Time by cause, largest first.
+    pub causes: Vec<(Cause, u64)>,
+    /// Heaviest first.
+    pub stacks: Vec<Weighed>,
+    /// Places with a notable share of the time whose stack is missing.
+    pub missing_stacks: u64,
+}
+
+/// The stacks of the polls that are under way, by thread.
+#[derive(Debug, Default)]
+pub struct Polls {
+    open: HashMap<u32, Open>,
+    threshold_ns: u64,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    sequence: u64,
+    taken: Vec<Taken>,
+}
+
+/// Stacks kept of one poll: a poll that runs for hours is sampled ever more rarely, so this many
+/// are never reached by honest events.
+const MAX_TAKEN: usize = 4096;
+
+impl Polls {
+    /// Tracks polls that are slow from `threshold_ns` on.
+    pub fn new(threshold_ns: u64) -> Self {
+        Polls {
+            open: HashMap::new(),
+            threshold_ns,
+        }
+    }
+
+    /// Whether this stack is news: a sleeping poll's stack is both fetched and, later, sent.
+    pub fn wants(&self, capture: &Capture) -> bool {
+        let Some(open) = self.open.get(&capture.tid) else {
+            return true;
+        };
+        open.sequence != capture.poll.sequence
+            || open.taken.len() < MAX_TAKEN
+                && !open.taken.iter().any(|taken| {
+                    taken.kind == capture.kind
+                        && match capture.kind {
+                            StackKind::Blocked => taken.site.same_place(&capture.site),
+                            _ => taken.on_cpu_ns == capture.poll.on_cpu_ns,
+                        }
+                })
+    }
+
+    /// Takes in a stack of the poll `sequence` of a thread.
+    pub fn add(&mut self, tid: u32, sequence: u64, taken: Taken) {
+        let open = self.open.entry(tid).or_default();
+        if open.sequence != sequence {
+            open.sequence = sequence;
+            open.taken.clear();
+        }
+        open.taken.push(taken);
+    }
+
+    /// The poll as it stands: it has not ended.
+    pub fn running(&self, tid: u32, now_ns: u64, seen_ns: u64, poll: &OpenPoll) -> Assembled {
+        let mut times = poll.times;
+        let mut sites = poll.sites.clone();
+        let since = now_ns.saturating_sub(seen_ns);
+        match poll.asleep_at.and_then(|at| sites.get_mut(at)) {
+            Some(site) => {
+                site.blocked_ns += since;
+                times.blocked_ns += since;
+            }
+            None => times.on_cpu_ns += since,
+        }
+        let end = PollEnd {
+            tid,
+            end_ns: now_ns,
+            poll: times,
+            sites,
+        };
+        self.assemble(&end, true, self.stacks_of(tid, times.sequence))
+    }
+
+    /// The poll that has ended, with all that was kept of it.
+    pub fn end(&mut self, end: &PollEnd) -> Assembled {
+        let assembled = self.assemble(end, false, self.stacks_of(end.tid, end.poll.sequence));
+        self.open.remove(&end.tid);
+        assembled
+    }
+
+    /// Forgets a thread.
+    pub fn forget(&mut self, tid: u32) {
+        self.open.remove(&tid);
+    }
+
+    fn stacks_of(&self, tid: u32, sequence: u64) -> &[Taken] {
+        self.open
+            .get(&tid)
+            .filter(|open| open.sequence == sequence)
+            .map_or(&[], |open| &open.taken)
+    }
+
+    fn assemble(&self, end: &PollEnd, running: bool, taken: &[Taken]) -> Assembled {
+        let times = end.poll;
+        let held_ns = end.end_ns.saturating_sub(times.start_ns);
+        let mut shares = Shares::default();
+        shares.add_running(taken, times.on_cpu_ns);
+        let missing_stacks = shares.add_sites(taken, end, held_ns / 10);
+        shares.add_waits(taken, &times);
+
+        let Shares { mut causes, stacks } = shares;
+        causes.sort_by_key(|&(_, ns)| std::cmp::Reverse(ns));
+        let mut stacks = merge(stacks);
+        stacks.sort_by_key(|stack| std::cmp::Reverse(stack.weight_ns));
+        Assembled {
+            tid: end.tid,
+            times,
+            end_ns: end.end_ns,
+            running,
+            split: TimeSplit {
+                on_cpu_ns: times.on_cpu_ns,
+                run_queue_ns: times.run_queue_ns,
+                blocked_ns: times.blocked_ns.saturating_add(times.stopped_ns),
+            },
+            cause: self.chief_cause(&causes),
+            causes,
+            stacks,
+            missing_stacks,
+        }
+    }
+
+    /// The cause to report: the code's own largest, unless the poll would not have been slow
+    /// without what was done to it.
+    fn chief_cause(&self, causes: &[(Cause, u64)]) -> Cause {
+        let own_ns: u64 = causes
+            .iter()
+            .filter(|(cause, _)| cause.blames_code())
+            .map(|(_, ns)| ns)
+            .sum();
+        let own_fault = own_ns >= self.threshold_ns;
+        causes
+            .iter()
+            .find(|(cause, _)| cause.blames_code() == own_fault)
+            .or(causes.first())
+            .map_or(Cause::Unknown, |&(cause, _)| cause)
+    }
+}
+
+/// The poll's time, being shared out.
+#[derive(Default)]
+struct Shares {
+    causes: Vec<(Cause, u64)>,
+    stacks: Vec<Weighed>,
+}
+
+impl Shares {
+    fn charge(&mut self, cause: Cause, ns: u64) {
+        if ns == 0 {
+            return;
+        }
+        match self.causes.iter_mut().find(|(other, _)| *other == cause) {
+            Some((_, sum)) => *sum += ns,
+            None => self.causes.push((cause, ns)),
+        }
+    }
+
+    fn stack(&mut self, taken: &Taken, activity: Activity, cause: Cause, weight_ns: u64) {
+        let kernel = if taken.kind == StackKind::Preempted {
+            Vec::new()
+        } else {
+            taken.kernel.clone()
+        };
+        self.stacks.push(Weighed {
+            activity,
+            cause,
+            weight_ns,
+            user: taken.user.clone(),
+            kernel,
+        });
+    }
+
+    /// CPU time: each sample stands for what ran since the one before, the last also for the rest.
+    fn add_running(&mut self, taken: &[Taken], on_cpu_ns: u64) {
+        let mut samples: Vec<&Taken> = taken
+            .iter()
+            .filter(|taken| taken.kind != StackKind::Blocked)
+            .collect();
+        samples.sort_by_key(|sample| sample.on_cpu_ns);
+        let mut before = 0;
+        for (i, sample) in samples.iter().enumerate() {
+            let upto = if i + 1 == samples.len() {
+                on_cpu_ns
+            } else {
+                sample.on_cpu_ns.min(on_cpu_ns)
+            };
+            let weight_ns = upto.saturating_sub(before);
+            before = before.max(upto);
+            self.charge(sample.cause(), weight_ns);
+            self.stack(sample, Activity::OnCpu, sample.cause(), weight_ns);
+        }
+        self.charge(Cause::Cpu, on_cpu_ns.saturating_sub(before));
+    }
+
+    /// Sleep: each place has its own sum. Returns how many places of at least `notable_ns` have no
+    /// stack.
+    fn add_sites(&mut self, taken: &[Taken], end: &PollEnd, notable_ns: u64) -> u64 {
+        let mut missing = 0;
+        let mut known_ns = 0;
+        let mut largest: Option<(u64, Cause)> = None;
+        for site in &end.sites {
+            let cause = of_site(site);
+            known_ns += site.blocked_ns;
+            self.charge(cause, site.blocked_ns);
+            if largest.is_none_or(|(ns, _)| site.blocked_ns > ns) {
+                largest = Some((site.blocked_ns, cause));
+            }
+            match taken
+                .iter()
+                .find(|taken| taken.kind == StackKind::Blocked && taken.site.same_place(site))
+            {
+                Some(taken) => self.stack(taken, Activity::Blocked, cause, site.blocked_ns),
+                None => missing += u64::from(site.blocked_ns >= notable_ns.max(1)),
+            }
+        }
+        // The wakes' own cost, and sleep that no place took, follow the largest.
+        let rest = end.poll.blocked_ns.saturating_sub(known_ns)
+            + end.poll.wake_delay_ns.min(end.poll.run_queue_ns);
+        self.charge(largest.map_or(Cause::Unknown, |(_, cause)| cause), rest);
+        missing
+    }
+
+    /// What was done to the poll: waits for a CPU, and stops.
+    fn add_waits(&mut self, taken: &[Taken], times: &PollTimes) {
+        let waited = times.run_queue_ns.saturating_sub(times.wake_delay_ns);
+        self.charge(Cause::RunQueue, waited);
+        self.charge(Cause::Stopped, times.stopped_ns);
+        if let Some(taken) = taken
+            .iter()
+            .rev()
+            .find(|taken| taken.kind == StackKind::Preempted)
+        {
+            self.stack(taken, Activity::RunQueue, Cause::RunQueue, waited);
+        }
+    }
+}
+
+/// Stacks of the same frames, activity and cause become one.
+fn merge(stacks: Vec<Weighed>) -> Vec<Weighed> {
+    let mut merged: Vec<Weighed> = Vec::with_capacity(stacks.len());
+    for stack in stacks.into_iter().filter(|stack| stack.weight_ns > 0) {
+        match merged.iter_mut().find(|other| {
+            (other.activity, other.cause) == (stack.activity, stack.cause)
+                && other.user.addresses == stack.user.addresses
+        }) {
+            Some(other) => other.weight_ns += stack.weight_ns,
+            None => merged.push(stack),
+        }
+    }
+    merged
+}
+
+fn facts(site: &Site) -> KernelFacts {
+    KernelFacts {
+        syscall: site.syscall.into(),
+        previous_syscall: site.previous_syscall.into(),
+        args: site.args,
+        fd_mode: site.fd_mode,
+        in_iowait: site.in_iowait,
+        has_children: site.has_children,
+        ..KernelFacts::default()
+    }
+}
+
+fn of_site(site: &Site) -> Cause {
+    cause::of_blocked(&facts(site))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn user(address: u64) -> Unwound {
+        Unwound {
+            addresses: vec![address],
+            complete: true,
+        }
+    }
+
+    fn futex(sp: u64, blocked_ns: u64) -> Site {
+        Site {
+            syscall: libc::SYS_futex as i32,
+            previous_syscall: -1,
+            sp,
+            blocked_ns,
+            ..Site::default()
+        }
+    }
+
+    fn taken(kind: StackKind, site: Site, on_cpu_ns: u64, address: u64) -> Taken {
+        Taken {
+            kind,
+            site,
+            on_cpu_ns,
+            user: user(address),
+            kernel: Vec::new(),
+            page_fault: false,
+        }
+    }
+
+    fn end(poll: PollTimes, held_ns: u64, sites: Vec<Site>) -> PollEnd {
+        PollEnd {
+            tid: 1,
+            end_ns: held_ns,
+            poll,
+            sites,
+        }
+    }
+
+    #[test]
+    fn samples_share_the_cpu_time_and_sleep_goes_by_place() {
+        let mut polls = Polls::new(5 * MS);
+        let none = Site {
+            syscall: -1,
+            ..Site::default()
+        };
+        polls.add(1, 7, taken(StackKind::Sample, none, 4 * MS, 0xa));
+        polls.add(1, 7, taken(StackKind::Sample, none, 8 * MS, 0xb));
+        polls.add(1, 7, taken(StackKind::Sample, none, 9 * MS, 0xa));
+        polls.add(1, 7, taken(StackKind::Blocked, futex(0x10, 0), 9 * MS, 0xc));
+        let assembled = polls.end(&end(
+            PollTimes {
+                sequence: 7,
+                on_cpu_ns: 10 * MS,
+                blocked_ns: 30 * MS,
+                ..PollTimes::default()
+            },
+            40 * MS,
+            vec![futex(0x10, 30 * MS)],
+        ));
+        let weights: Vec<(u64, u64)> = assembled
+            .stacks
+            .iter()
+            .map(|stack| (stack.user.addresses[0], stack.weight_ns / MS))
+            .collect();
+        // 0xa stands for 4 ms at first and for the last 2.
+        assert_eq!(weights, [(0xc, 30), (0xa, 6), (0xb, 4)]);
+        assert_eq!(assembled.cause, Cause::Lock);
+        assert_eq!(
+            assembled.causes,
+            [(Cause::Lock, 30 * MS), (Cause::Cpu, 10 * MS)]
+        );
+        assert_eq!(assembled.missing_stacks, 0);
+    }
+
+    #[test]
+    fn a_poll_that_only_waited_for_a_cpu_is_not_the_codes_fault() {
+        let polls = Polls::new(5 * MS);
+        let mut times = PollTimes {
+            on_cpu_ns: 2 * MS,
+            run_queue_ns: 20 * MS,
+            ..PollTimes::default()
+        };
+        assert_eq!(
+            polls
+                .assemble(&end(times, 22 * MS, vec![]), false, &[])
+                .cause,
+            Cause::RunQueue
+        );
+        // It would have been slow without the wait, too.
+        times.on_cpu_ns = 6 * MS;
+        assert_eq!(
+            polls
+                .assemble(&end(times, 26 * MS, vec![]), false, &[])
+                .cause,
+            Cause::Cpu
+        );
+    }
+
+    #[test]
+    fn the_cost_of_wakes_belongs_to_the_sleep() {
+        let polls = Polls::new(5 * MS);
+        let times = PollTimes {
+            run_queue_ns: 4 * MS,
+            wake_delay_ns: 4 * MS,
+            blocked_ns: 4 * MS,
+            ..PollTimes::default()
+        };
+        let assembled = polls.assemble(&end(times, 8 * MS, vec![futex(1, 4 * MS)]), false, &[]);
+        assert_eq!(assembled.causes, [(Cause::Lock, 8 * MS)]);
+        assert_eq!(assembled.missing_stacks, 1);
+    }
+
+    #[test]
+    fn stacks_of_an_earlier_poll_are_not_mixed_in() {
+        let mut polls = Polls::new(5 * MS);
+        polls.add(1, 1, taken(StackKind::Blocked, futex(1, 0), 0, 0xa));
+        polls.add(1, 2, taken(StackKind::Blocked, futex(2, 0), 0, 0xb));
+        let times = PollTimes {
+            sequence: 2,
+            blocked_ns: 9 * MS,
+            ..PollTimes::default()
+        };
+        let sites = vec![futex(1, 3 * MS), futex(2, 6 * MS)];
+        let assembled = polls.end(&end(times, 9 * MS, sites));
+        assert_eq!(assembled.stacks.len(), 1);
+        assert_eq!(assembled.stacks[0].user.addresses, [0xb]);
+        assert_eq!(assembled.missing_stacks, 1);
+    }
+
+    #[test]
+    fn a_sleeping_poll_grows_at_the_place_where_it_sleeps() {
+        let polls = Polls::new(5 * MS);
+        let open = OpenPoll {
+            times: PollTimes {
+                blocked_ns: MS,
+                ..PollTimes::default()
+            },
+            sites: vec![futex(1, MS)],
+            asleep_at: Some(0),
+            capture_waits: false,
+        };
+        let assembled = polls.running(1, 12_000 * MS, 2 * MS, &open);
+        assert!(assembled.running);
+        assert_eq!(assembled.causes, [(Cause::Lock, 11_999 * MS)]);
+        assert_eq!(assembled.split.blocked_ns, 11_999 * MS);
+    }
+
+    #[test]
+    fn a_fetched_stack_is_not_taken_twice() {
+        let mut polls = Polls::new(5 * MS);
+        let capture = Capture {
+            tid: 1,
+            at_ns: 0,
+            kind: StackKind::Blocked,
+            poll: PollTimes {
+                sequence: 3,
+                ..PollTimes::default()
+            },
+            site: futex(1, 0),
+            registers: Default::default(),
+            kernel: vec![],
+            stack_base: 0,
+            stack: vec![],
+            cut: false,
+        };
+        assert!(polls.wants(&capture));
+        polls.add(1, 3, Taken::new(&capture, user(1), false));
+        assert!(!polls.wants(&capture));
+    }
+}

@@ -1,0 +1,246 @@
+//! A live session: from a process to a stream of records.
+//!
+//! Finds out where Tokio keeps its state, checks that on the running threads, loads the kernel
+//! side and starts the ring and analysis threads. What comes out is the same stream a trace gives.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use crossbeam_channel::Receiver;
+
+use crate::analysis::pipeline::{self, Subject};
+use crate::capture::{CaptureConfig, FoundWorker, RingThread, TaskReader, TaskState};
+use crate::clock;
+use crate::failure::{Failure, Kind};
+use crate::model::{Flavor, Header, Record, Tier};
+use crate::target::layout::{self, Discovery, Selection, ThreadView, TokioLayout, Verdict};
+use crate::target::memory::ProcessMemory;
+use crate::target::modules::ModuleMap;
+use crate::target::preflight;
+use crate::target::process::Target;
+
+/// Drained events that may wait for analysis; each holds a stack of some 16 KiB.
+const DRAINED_ROOM: usize = 2048;
+/// Records that may wait for the view.
+const RECORDS_ROOM: usize = 4096;
+/// How often threads are looked at while no runtime runs yet.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// What to watch for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Polls that hold their worker at least this long are slow.
+    pub threshold: Duration,
+    /// An unstripped twin of the executable, to take symbols and debug info from.
+    pub symbols: Option<PathBuf>,
+}
+
+/// A session under way. Dropping it detaches everything.
+pub struct Live {
+    pub header: Header,
+    /// Ends when the session was stopped and everything is analysed.
+    pub records: Receiver<Record>,
+    /// What the user should know although it is no obstacle, a line each.
+    pub notes: Vec<String>,
+    ring: Option<RingThread>,
+    analysis: Option<JoinHandle<()>>,
+}
+
+impl Live {
+    /// Attaches to the process. Waits for its first runtime if there is none yet, telling so once
+    /// through `say`, until `stop` is set.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names what is missing and what mends it; none if it was stopped early.
+    pub fn start(
+        target: &Target,
+        options: &Options,
+        stop: &AtomicBool,
+        mut say: impl FnMut(&str),
+    ) -> Result<Option<Live>> {
+        preflight::system()?;
+        preflight::process(target)?;
+        let executable = PathBuf::from(format!("/proc/{}/exe", target.pid));
+        let discovery = layout::discover(&executable, options.symbols.as_deref())
+            .with_context(|| gone_or(target, "cannot read its executable"))?;
+        let notes = preflight::program(target, &discovery)?;
+        let modules = modules_of(target, options.symbols.as_deref())?;
+        let reader = TaskReader::new(target.pid)?;
+        let memory = ProcessMemory::new(target.pid);
+
+        let Some((layout, tier)) = select(target, &discovery, &reader, &memory, stop, &mut say)?
+        else {
+            return Ok(None);
+        };
+        let workers = find_workers(&layout, &reader.read()?, &memory);
+        let (drained_in, drained) = crossbeam_channel::bounded(DRAINED_ROOM);
+        let (records_in, records) = crossbeam_channel::bounded(RECORDS_ROOM);
+        let analysis = pipeline::start(
+            Subject {
+                pid: target.pid,
+                layout,
+                tier,
+                threshold: options.threshold,
+                modules,
+            },
+            drained,
+            records_in,
+        )?;
+        let config = CaptureConfig {
+            pid: target.pid,
+            threshold: options.threshold,
+            layout,
+            all_poll_time: false,
+        };
+        let ring = RingThread::start(config, workers, drained_in)
+            .with_context(|| gone_or(target, "cannot attach"))?;
+        let header = Header {
+            hud_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: target.pid,
+            process: target.comm.clone(),
+            command: target.command.clone(),
+            executable: target.executable.display().to_string(),
+            tokio_version: discovery.tokio_version().map(str::to_owned),
+            tier,
+            threshold_ns: options.threshold.as_nanos() as u64,
+            start_ns: clock::monotonic_ns(),
+            start_unix_ns: clock::unix_ns(),
+        };
+        Ok(Some(Live {
+            header,
+            records,
+            notes,
+            ring: Some(ring),
+            analysis: Some(analysis),
+        }))
+    }
+
+    /// Detaches. The records that are left can still be received; their channel closes after them.
+    ///
+    /// # Errors
+    /// When the ring thread ended with an error of its own.
+    pub fn stop(&mut self) -> Result<()> {
+        self.ring.take().map_or(Ok(()), RingThread::stop)
+    }
+
+    /// Waits for the analysis to end; call it once the records are received.
+    ///
+    /// # Errors
+    /// When the analysis ended by a panic.
+    pub fn finish(mut self) -> Result<()> {
+        self.stop()?;
+        match self.analysis.take() {
+            Some(analysis) => analysis
+                .join()
+                .map_err(|_| anyhow!("the analysis thread panicked")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error's first line: that the process is gone, if it is, for then nothing else matters.
+fn gone_or(target: &Target, what: &str) -> String {
+    if target.is_alive() {
+        format!("PID {} ({}): {what}", target.pid, target.comm)
+    } else {
+        format!("PID {} ({}) has exited", target.pid, target.comm)
+    }
+}
+
+fn modules_of(target: &Target, symbols: Option<&Path>) -> Result<ModuleMap> {
+    let mut modules = ModuleMap::read(target.pid)
+        .with_context(|| gone_or(target, "cannot read its memory map"))?;
+    if let Some(path) = symbols {
+        let file =
+            std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        modules.set_twin(file);
+    }
+    Ok(modules)
+}
+
+/// The layout that holds on the live threads. None if stopped before there was a runtime.
+fn select(
+    target: &Target,
+    discovery: &Discovery,
+    reader: &TaskReader,
+    memory: &ProcessMemory,
+    stop: &AtomicBool,
+    say: &mut impl FnMut(&str),
+) -> Result<Option<(TokioLayout, Tier)>> {
+    let mut told = false;
+    loop {
+        let tasks = reader.read()?;
+        let views: Vec<ThreadView> = tasks.iter().map(view).collect();
+        match layout::select(discovery, memory, &views) {
+            Selection::Chosen(layout, tier) => return Ok(Some((layout, tier))),
+            Selection::Refuted(why) => {
+                return Err(Failure::new(
+                    Kind::Failed,
+                    format!(
+                        "{}'s Tokio ({}) keeps its state differently from what hud knows: {why}",
+                        target.comm,
+                        discovery.tokio_version().unwrap_or("unknown version")
+                    ),
+                )
+                .mend("build it with debug info (debug = 1 or more in its Cargo profile), or name an unstripped twin with --target")
+                .into());
+            }
+            Selection::Undecided if !target.is_alive() => {
+                return Err(Failure::new(
+                    Kind::Failed,
+                    format!("PID {} ({}) has exited", target.pid, target.comm),
+                )
+                .into());
+            }
+            Selection::Undecided => {
+                if !told {
+                    say("no Tokio runtime runs in it yet: waiting for one");
+                    told = true;
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                thread::sleep(RETRY_EVERY);
+            }
+        }
+    }
+}
+
+fn view(task: &TaskState) -> ThreadView {
+    ThreadView {
+        tid: task.tid,
+        thread_pointer: task.thread_pointer,
+        stack_pointer: task.registers.sp,
+        stack: None,
+    }
+}
+
+/// The workers there are, each with the poll it is asleep in.
+fn find_workers(
+    layout: &TokioLayout,
+    tasks: &[TaskState],
+    memory: &ProcessMemory,
+) -> Vec<FoundWorker> {
+    tasks
+        .iter()
+        .filter_map(|task| {
+            let Verdict::Worker(state) = layout::check(layout, memory, &view(task)) else {
+                return None;
+            };
+            let poll = state
+                .core
+                .zip(state.tick)
+                .filter(|_| state.in_poll)
+                .map(|(core, tick)| (core, tick, state.task_id));
+            Some(FoundWorker {
+                task: task.clone(),
+                scheduler: state.scheduler,
+                multi_thread: state.flavor == Flavor::MultiThread,
+                poll,
+            })
+        })
+        .collect()
+}
