@@ -95,7 +95,7 @@ fn layouts(elf: &Elf<'_>, versions: &[versions::Version], discovery: &mut Discov
     let contexts = symbols::contexts(elf);
     discovery.context_symbol = !contexts.is_empty();
     discovery.has_symbols = elf.has_symbols();
-    discovery.has_lines = matches!(elf.section(".debug_line"), Ok(Some(_)));
+    discovery.has_lines = elf.has_section(".debug_line");
     if contexts.is_empty() {
         return;
     }
@@ -122,4 +122,85 @@ fn debug_info(elf: &Elf<'_>) -> Result<Vec<TokioLayout>> {
         return Ok(Vec::new());
     };
     types::layouts(&dwarf::Dwarf::new(&sections)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn own() -> std::path::PathBuf {
+        std::env::current_exe().unwrap()
+    }
+
+    #[test]
+    fn this_test_is_a_tokio_program_with_debug_info() {
+        let found = discover(&own(), None).unwrap();
+        assert!(found.context_symbol && found.has_symbols && found.has_lines);
+        assert!(
+            found
+                .rustc
+                .as_deref()
+                .is_some_and(|rustc| rustc.starts_with("1."))
+        );
+        assert_eq!(found.debug_info_problem, None);
+        let [exact] = found.exact.as_slice() else {
+            panic!("{:?}", found.exact);
+        };
+        assert!(exact.context != 0 && exact.has_flavor_tag());
+        assert!(
+            exact
+                .multi_thread
+                .is_some_and(|fields| fields.worker_index.is_some())
+        );
+        // The table knows the Tokio that the tests are built with.
+        assert!(found.candidates.contains(&TokioLayout {
+            current_thread: exact.current_thread,
+            ..*exact
+        }));
+    }
+
+    #[test]
+    fn a_twin_of_another_build_is_refused() {
+        let same = discover(&own(), Some(&own())).unwrap();
+        assert_eq!(same, discover(&own(), None).unwrap());
+        let error = discover(&own(), Some(Path::new("/bin/sleep"))).unwrap_err();
+        let failure = error.downcast::<Failure>().unwrap();
+        assert!(failure.what.contains("another build"), "{failure}");
+    }
+
+    #[test]
+    fn what_is_no_executable_is_an_error() {
+        assert!(discover(Path::new("/dev/null"), None).is_err());
+        assert!(discover(Path::new("/etc/passwd"), None).is_err());
+        assert!(discover(Path::new("/nonexistent"), None).is_err());
+    }
+
+    proptest! {
+        /// Damage to the ELF headers, section table included, never panics.
+        #[test]
+        fn damaged_files_are_survived(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+            keep in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = std::fs::read("/bin/sleep").unwrap();
+            let headers = 1024.min(bytes.len() / 2);
+            let table = bytes.len() - headers;
+            for (at, byte) in damage {
+                // Half of it at the start, half in the section table at the end.
+                let at = at.index(2 * headers);
+                let at = if at < headers { at } else { table + at - headers };
+                bytes[at] = byte;
+            }
+            if let Some(keep) = keep {
+                bytes.truncate(keep.index(bytes.len()));
+            }
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&bytes).unwrap();
+            let _ = discover(file.path(), None);
+        }
+    }
 }

@@ -83,6 +83,18 @@ pub struct Sections<'d> {
 }
 
 impl<'d> Sections<'d> {
+    /// Sections made by a test.
+    #[cfg(test)]
+    pub fn of(info: Vec<u8>, abbrev: Vec<u8>) -> Self {
+        Sections {
+            info: Section::Memory(info.into()),
+            abbrev: Section::Memory(abbrev.into()),
+            str: None,
+            line_str: None,
+            str_offsets: None,
+        }
+    }
+
     /// None when the executable has no debug info.
     ///
     /// # Errors
@@ -153,6 +165,11 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         self.places.get(unit)?.name.as_deref()
     }
 
+    /// Size of the unit, bytes.
+    pub fn size(&self, unit: usize) -> u64 {
+        self.places.get(unit).map_or(0, |place| place.size)
+    }
+
     /// Every struct whose path of namespaces and own name is `path`.
     ///
     /// # Errors
@@ -160,6 +177,13 @@ impl<'s, 'd> Dwarf<'s, 'd> {
     pub fn find_struct(&self, unit: usize, path: &[&str]) -> Result<Vec<EntryRef>> {
         let data = self.unit(unit)?;
         let mut found = Vec::new();
+        // Codes are numbered from 1. Line tables come without a single type: nothing to look for.
+        let has_structs = (1..)
+            .map_while(|code| data.abbreviations.get(code))
+            .any(|abbrev| abbrev.tag() == gimli::DW_TAG_structure_type);
+        if !has_structs {
+            return Ok(found);
+        }
         let mut entries = data.header.entries_raw(&data.abbreviations, None)?;
         // How many leading names of `path` the namespaces around the current entry match.
         let mut matched = 0;

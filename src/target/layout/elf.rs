@@ -68,6 +68,11 @@ impl<'d> Elf<'d> {
         Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// Whether there is a section of that name.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.file.section_by_name(name).is_some()
+    }
+
     /// The section of that name, decompressed if need be; None when the file has none.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! not known by name: whatever lies inside by value is searched for the first thing of the right
 //! kind, so that a new wrapper changes nothing.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,6 +16,13 @@ const ROOT: [&str; 4] = ["tokio", "runtime", "context", "Context"];
 
 /// How deep values may lie inside one another.
 const MAX_DEPTH: u32 = 16;
+
+/// How many entries are looked at for one layout: Tokio's take a few hundred, damaged debug info
+/// could take forever.
+const MAX_ENTRIES: u32 = 20_000;
+
+/// How much debug info of other crates is searched, bytes.
+const MAX_OTHERS: u64 = 64 << 20;
 
 /// The layouts the debug info describes: one for each Tokio version linked in. `context` is 0 in
 /// all of them. Empty when the debug info has no types of Tokio's (line tables only).
@@ -42,9 +50,12 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
             Err(error) => obstacle = Some(error),
         }
     }
-    // Fat link-time optimisation moves types to the unit that was linked first.
+    // Fat link-time optimisation moves types to the unit that was linked first, and Tokio itself
+    // may have been compiled without debug info.
+    let mut searched = 0u64;
     for unit in others {
-        if !found.is_empty() {
+        searched = searched.saturating_add(dwarf.size(unit));
+        if !found.is_empty() || searched > MAX_OTHERS {
             break;
         }
         match in_unit(dwarf, unit) {
@@ -67,11 +78,13 @@ fn krate<'r>(dwarf: &'r Dwarf<'_, '_>, unit: usize) -> Option<&'r str> {
 }
 
 fn in_unit(dwarf: &Dwarf<'_, '_>, unit: usize) -> Result<Vec<TokioLayout>> {
-    let reader = Types { dwarf };
     dwarf
         .find_struct(unit, &ROOT)?
         .into_iter()
-        .map(|root| reader.layout(root))
+        .map(|root| {
+            let left = Cell::new(MAX_ENTRIES);
+            Types { dwarf, left }.layout(root)
+        })
         .collect()
 }
 
@@ -83,11 +96,13 @@ struct Found {
 
 struct Types<'r, 's, 'd> {
     dwarf: &'r Dwarf<'s, 'd>,
+    /// How many more entries may be looked at.
+    left: Cell<u32>,
 }
 
 impl Types<'_, '_, '_> {
     fn layout(&self, root: EntryRef) -> Result<TokioLayout> {
-        let context = self.dwarf.entry(root)?;
+        let context = self.entry(root)?;
         let scheduler = self.pointer(&context, "scheduler")?;
         let flavors = self.pointee(&scheduler)?;
         let fields = ContextFields {
@@ -105,10 +120,10 @@ impl Types<'_, '_, '_> {
         let variants: Vec<&Entry> = part.children(gimli::DW_TAG_variant).collect();
         let flavor = match part.discr {
             Some(discr) => {
-                let member = self.dwarf.entry(discr)?;
+                let member = self.entry(discr)?;
                 let type_ = member.type_.context("a discriminant without a type")?;
                 ensure!(
-                    self.dwarf.entry(type_)?.size == Some(8),
+                    self.entry(type_)?.size == Some(8),
                     "scheduler::Context has a discriminant of an unexpected size"
                 );
                 member.location.unwrap_or(0)
@@ -140,6 +155,12 @@ impl Types<'_, '_, '_> {
         })
     }
 
+    fn entry(&self, at: EntryRef) -> Result<Entry> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.context("the types never end")?);
+        self.dwarf.entry(at)
+    }
+
     /// The fields of `Context` that are not pointers; `scheduler` and `handle` are left unset.
     fn context_fields(&self, context: &Entry) -> Result<ContextFields> {
         let is_enum = |entry: &Entry| entry.children(gimli::DW_TAG_variant_part).next().is_some();
@@ -156,7 +177,7 @@ impl Types<'_, '_, '_> {
                 .children(gimli::DW_TAG_variant_part)
                 .find_map(|part| part.discr)
                 .with_context(|| format!("{name} has no discriminant"))?;
-            let within = self.dwarf.entry(discr)?.location.unwrap_or(0);
+            let within = self.entry(discr)?.location.unwrap_or(0);
             offset(found.offset.saturating_add(within))
         };
         Ok(ContextFields {
@@ -215,7 +236,7 @@ impl Types<'_, '_, '_> {
 
     fn pointee(&self, pointer: &Found) -> Result<Entry> {
         let at = pointer.entry.type_.context("a pointer to nothing")?;
-        self.dwarf.entry(at)
+        self.entry(at)
     }
 
     /// The first value inside the field `name` whose type fits.
@@ -239,7 +260,7 @@ impl Types<'_, '_, '_> {
             return Ok(None);
         };
         let base = base.saturating_add(member.location.unwrap_or(0));
-        let entry = self.dwarf.entry(type_)?;
+        let entry = self.entry(type_)?;
         if fits(&entry) {
             return Ok(Some(Found {
                 offset: base,
@@ -266,3 +287,6 @@ fn offset(offset: u64) -> Result<u32> {
     ensure!(offset < 1 << 20, "an offset of {offset} makes no sense");
     Ok(offset as u32)
 }
+
+#[cfg(test)]
+mod tests;
