@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::aliases::known_as;
 use super::names;
 use crate::model::{Culprit, Frame, Origin};
 
@@ -63,82 +64,6 @@ const WRAPPERS: [&str; 27] = [
     "std::sync::poison::once::",
     "std::sync::once_lock::",
     "std::sync::lazy_lock::",
-];
-
-/// Inner functions of std and of common crates, by the start of their path, and the function of
-/// the public interface that people call. Longer paths first where one contains the other.
-const KNOWN_AS: [(&str, &str); 29] = [
-    ("std::sys::sync::mutex::", "std::sync::Mutex::lock"),
-    ("std::sync::mutex::Mutex::lock", "std::sync::Mutex::lock"),
-    ("std::sync::mutex::futex::", "std::sync::Mutex::lock"),
-    ("std::sync::poison::mutex::", "std::sync::Mutex::lock"),
-    (
-        "std::sys::sync::rwlock::futex::RwLock::read",
-        "std::sync::RwLock::read",
-    ),
-    (
-        "std::sys::sync::rwlock::futex::RwLock::write",
-        "std::sync::RwLock::write",
-    ),
-    (
-        "std::sync::poison::rwlock::RwLock::read",
-        "std::sync::RwLock::read",
-    ),
-    (
-        "std::sync::poison::rwlock::RwLock::write",
-        "std::sync::RwLock::write",
-    ),
-    ("std::sync::poison::rwlock::read", "std::sync::RwLock::read"),
-    (
-        "std::sync::poison::rwlock::write",
-        "std::sync::RwLock::write",
-    ),
-    ("std::sys::sync::condvar::", "std::sync::Condvar::wait"),
-    ("std::sync::poison::condvar::", "std::sync::Condvar::wait"),
-    ("std::sys::sync::once::", "std::sync::Once::call_once"),
-    ("std::sync::mpmc::", "std::sync::mpsc::Receiver::recv"),
-    (
-        "std::sync::barrier::Barrier::wait",
-        "std::sync::Barrier::wait",
-    ),
-    ("std::thread::functions::sleep", "std::thread::sleep"),
-    ("std::sys::thread::unix::sleep", "std::thread::sleep"),
-    (
-        "std::sys::pal::unix::thread::Thread::sleep",
-        "std::thread::sleep",
-    ),
-    (
-        "std::sys::thread::unix::Thread::join",
-        "std::thread::JoinHandle::join",
-    ),
-    (
-        "std::thread::lifecycle::JoinInner::join",
-        "std::thread::JoinHandle::join",
-    ),
-    (
-        "std::thread::JoinInner::join",
-        "std::thread::JoinHandle::join",
-    ),
-    ("std::thread::functions::park", "std::thread::park"),
-    (
-        "std::net::socket_addr::",
-        "std::net::ToSocketAddrs::to_socket_addrs",
-    ),
-    ("std::net::tcp::", "std::net::TcpStream::"),
-    ("std::net::udp::", "std::net::UdpSocket::"),
-    ("std::sys::fs::", "std::fs::"),
-    (
-        "parking_lot::raw_mutex::RawMutex::",
-        "parking_lot::Mutex::lock",
-    ),
-    (
-        "parking_lot::raw_rwlock::RawRwLock::lock_shared",
-        "parking_lot::RwLock::read",
-    ),
-    (
-        "parking_lot::raw_rwlock::RawRwLock::lock_exclusive",
-        "parking_lot::RwLock::write",
-    ),
 ];
 
 /// Methods through which combinators and middleware pass a poll on.
@@ -282,26 +207,6 @@ fn polled_future(frames: &[Arc<Frame>]) -> Option<String> {
     let name = names::first_generic_argument(marker.raw.as_deref()?)?;
     let outside = ["tokio::", "core::", "alloc::", "std::", "futures_"];
     (!outside.iter().any(|krate| name.starts_with(krate))).then_some(name)
-}
-
-/// The public name of an inner function.
-fn known_as(function: &str) -> String {
-    let Some((inner, public)) = KNOWN_AS
-        .iter()
-        .find(|(inner, _)| function.starts_with(inner))
-    else {
-        // `std::fs::read::inner` is `std::fs::read`.
-        return function
-            .strip_suffix("::inner")
-            .unwrap_or(function)
-            .to_owned();
-    };
-    if !public.ends_with("::") {
-        return (*public).to_owned();
-    }
-    let rest = function.get(inner.len()..).unwrap_or_default();
-    let method = rest.rsplit("::").next().unwrap_or(rest);
-    format!("{public}{method}")
 }
 
 #[cfg(test)]

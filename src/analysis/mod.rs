@@ -1,5 +1,6 @@
 //! From what the kernel side sends to what people read: stacks, names, whose code, why.
 
+pub mod aliases;
 pub mod cause;
 pub mod culprit;
 pub mod names;

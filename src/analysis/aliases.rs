@@ -1,0 +1,157 @@
+//! What people call a function, where the stack shows an inner one.
+//!
+//! Nobody writes `std::sys::sync::mutex::futex::Mutex::lock_contended`; it is what is left on the
+//! stack of `std::sync::Mutex::lock`.
+
+/// Inner functions of std and of common crates, by the start of their path, and the function of
+/// the public interface that people call. Longer paths first where one contains the other.
+const KNOWN_AS: [(&str, &str); 38] = [
+    ("std::sys::sync::mutex::", "std::sync::Mutex::lock"),
+    ("std::sync::mutex::Mutex::lock", "std::sync::Mutex::lock"),
+    ("std::sync::mutex::futex::", "std::sync::Mutex::lock"),
+    ("std::sync::poison::mutex::", "std::sync::Mutex::lock"),
+    (
+        "std::sys::sync::rwlock::futex::RwLock::read",
+        "std::sync::RwLock::read",
+    ),
+    (
+        "std::sys::sync::rwlock::futex::RwLock::write",
+        "std::sync::RwLock::write",
+    ),
+    (
+        "std::sync::poison::rwlock::RwLock::read",
+        "std::sync::RwLock::read",
+    ),
+    (
+        "std::sync::poison::rwlock::RwLock::write",
+        "std::sync::RwLock::write",
+    ),
+    ("std::sync::poison::rwlock::read", "std::sync::RwLock::read"),
+    (
+        "std::sync::poison::rwlock::write",
+        "std::sync::RwLock::write",
+    ),
+    ("std::sys::sync::condvar::", "std::sync::Condvar::wait"),
+    ("std::sync::poison::condvar::", "std::sync::Condvar::wait"),
+    ("std::sys::sync::once::", "std::sync::Once::call_once"),
+    ("std::sync::mpmc::", "std::sync::mpsc::Receiver::recv"),
+    (
+        "std::sync::barrier::Barrier::wait",
+        "std::sync::Barrier::wait",
+    ),
+    ("std::thread::functions::sleep", "std::thread::sleep"),
+    ("std::sys::thread::unix::sleep", "std::thread::sleep"),
+    (
+        "std::sys::pal::unix::thread::Thread::sleep",
+        "std::thread::sleep",
+    ),
+    (
+        "std::sys::thread::unix::Thread::join",
+        "std::thread::JoinHandle::join",
+    ),
+    (
+        "std::thread::lifecycle::JoinInner::join",
+        "std::thread::JoinHandle::join",
+    ),
+    (
+        "std::thread::JoinInner::join",
+        "std::thread::JoinHandle::join",
+    ),
+    ("std::thread::functions::park", "std::thread::park"),
+    (
+        "std::net::socket_addr::",
+        "std::net::ToSocketAddrs::to_socket_addrs",
+    ),
+    ("std::net::tcp::", "std::net::TcpStream::"),
+    // The compiler made one function of these and of TcpStream's: only the call is certain.
+    (
+        "std::net::udp::UdpSocket::recv_from",
+        "std::net::UdpSocket::recv_from",
+    ),
+    ("std::net::udp::UdpSocket::recv", "recv"),
+    (
+        "std::net::udp::UdpSocket::send_to",
+        "std::net::UdpSocket::send_to",
+    ),
+    ("std::net::udp::UdpSocket::send", "send"),
+    ("std::net::udp::", "std::net::UdpSocket::"),
+    // Pipes are read through the same function as files.
+    (
+        "std::sys::fs::unix::File::read_at",
+        "std::fs::File::read_at",
+    ),
+    ("std::sys::fs::unix::File::read", "std::io::Read::read"),
+    (
+        "std::sys::fs::unix::File::write_at",
+        "std::fs::File::write_at",
+    ),
+    ("std::sys::fs::unix::File::write", "std::io::Write::write"),
+    ("std::sys::fs::unix::File::", "std::fs::File::"),
+    ("std::sys::fs::", "std::fs::"),
+    (
+        "parking_lot::raw_mutex::RawMutex::",
+        "parking_lot::Mutex::lock",
+    ),
+    (
+        "parking_lot::raw_rwlock::RawRwLock::lock_shared",
+        "parking_lot::RwLock::read",
+    ),
+    (
+        "parking_lot::raw_rwlock::RawRwLock::lock_exclusive",
+        "parking_lot::RwLock::write",
+    ),
+];
+
+/// The public name of an inner function.
+pub fn known_as(function: &str) -> String {
+    let Some((inner, public)) = KNOWN_AS
+        .iter()
+        .find(|(inner, _)| function.starts_with(inner))
+    else {
+        // `std::fs::read::inner` is `std::fs::read`.
+        return function
+            .strip_suffix("::inner")
+            .unwrap_or(function)
+            .to_owned();
+    };
+    if !public.ends_with("::") {
+        return (*public).to_owned();
+    }
+    let rest = function.get(inner.len()..).unwrap_or_default();
+    let method = rest.rsplit("::").next().unwrap_or(rest);
+    format!("{public}{method}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_functions_are_called_what_people_call_them() {
+        for (inner, expected) in [
+            (
+                "std::sys::sync::rwlock::futex::RwLock::read_contended",
+                "std::sync::RwLock::read",
+            ),
+            (
+                "std::sync::mpmc::list::Channel::recv",
+                "std::sync::mpsc::Receiver::recv",
+            ),
+            (
+                "std::sys::fs::unix::File::read_at",
+                "std::fs::File::read_at",
+            ),
+            ("std::sys::fs::unix::File::read", "std::io::Read::read"),
+            ("std::sys::fs::unix::File::fsync", "std::fs::File::fsync"),
+            (
+                "std::net::tcp::TcpStream::connect",
+                "std::net::TcpStream::connect",
+            ),
+            ("std::net::udp::UdpSocket::recv", "recv"),
+            ("std::fs::read::inner", "std::fs::read"),
+            ("bcrypt::hash", "bcrypt::hash"),
+        ] {
+            assert_eq!(known_as(inner), expected);
+        }
+    }
+}
