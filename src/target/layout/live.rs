@@ -74,6 +74,13 @@ const ATTEMPTS: usize = 8;
 /// How far above the stack pointer a stack's frames may lie where its extent is unknown, bytes.
 const MAX_STACK: u64 = 1 << 30;
 
+/// How far below the stack pointer a frame may lie, bytes: what is known of a thread that runs is
+/// from its last entry into the kernel.
+const STALE_STACK: u64 = 1 << 20;
+
+/// `current_thread`'s `global_queue_interval` unless its user sets another.
+const CURRENT_THREAD_INTERVAL: u32 = 31;
+
 /// More workers than any runtime has: a worker's index is below.
 const MAX_WORKERS: u64 = 1 << 16;
 
@@ -194,7 +201,8 @@ fn on_stack(address: u64, thread: &ThreadView) -> bool {
         Some(stack) => stack.contains(&address),
         None => {
             thread.stack_pointer == 0
-                || (thread.stack_pointer..thread.stack_pointer.saturating_add(MAX_STACK))
+                || (thread.stack_pointer.saturating_sub(STALE_STACK)
+                    ..thread.stack_pointer.saturating_add(MAX_STACK))
                     .contains(&address)
         }
     }
@@ -361,7 +369,9 @@ fn shape(
     if fields.worker.is_some() && state.worker_index.is_none() {
         return Err("the worker has no index".into());
     }
-    Ok(state.tick.is_some_and(|tick| tick != 0))
+    // The first poll of a `current_thread` root comes before the first round, and may take forever.
+    let first_poll = state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
+    Ok(first_poll || state.tick.is_some_and(|tick| tick != 0))
 }
 
 #[cfg(test)]

@@ -208,6 +208,23 @@ fn a_current_thread_root_future_is_a_poll() {
 }
 
 #[test]
+fn the_first_poll_of_a_root_future_is_enough() {
+    let table = Discovery {
+        exact: Vec::new(),
+        ..own()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (exact, _) = runtime.block_on(async { chosen(&own(), &[this_thread()]) });
+    let fresh = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (guess, _) = fresh.block_on(async { chosen(&table, &[this_thread()]) });
+    assert_eq!(guess.current_thread, exact.current_thread);
+}
+
+#[test]
 fn a_wrong_layout_is_never_chosen() {
     let discovery = own();
     let (_runtime, threads) = multi_thread();
