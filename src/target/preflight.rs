@@ -189,12 +189,18 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
         _ => {}
     }
     if discovery.exact.is_empty() && discovery.candidates.is_empty() {
-        return fail(
-            format!(
-                "Tokio {} is older than 1.44, and {name} has no debug info to read its layout from",
-                version.unwrap_or("(unknown)")
+        let version = version.unwrap_or("of an unknown version");
+        let what = match &discovery.debug_info_problem {
+            Some(problem) => {
+                format!("the layout of Tokio {version} in {name} is unknown: {problem}")
+            }
+            None => format!(
+                "Tokio {version} in {name} is older than 1.44, and no debug info tells its layout"
             ),
-            "build it with debug = true in its profile, or with a newer Tokio",
+        };
+        return fail(
+            what,
+            "build with Tokio 1.44 or newer, or from Tokio 1.32 on with debug = true in the profile",
         );
     }
     let mut warnings = Vec::new();

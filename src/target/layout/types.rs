@@ -241,9 +241,10 @@ impl Types<'_, '_, '_> {
 
     /// The first value inside the field `name` whose type fits.
     fn inside(&self, entry: &Entry, name: &str, fits: &dyn Fn(&Entry) -> bool) -> Result<Found> {
-        let member = entry
-            .member(name)
-            .with_context(|| format!("{:?} has no field {name}", entry.name))?;
+        let member = entry.member(name).with_context(|| {
+            let of = entry.name.as_deref().unwrap_or("a type");
+            format!("Tokio's {of} has no field {name}")
+        })?;
         self.find(member, 0, fits, MAX_DEPTH)?
             .with_context(|| format!("{name} is not of the kind expected"))
     }
