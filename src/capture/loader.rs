@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -74,7 +74,6 @@ pub(super) struct Loaded<'obj> {
     pub skeleton: HudSkel<'obj>,
     pub threads: ThreadStates,
     links: Vec<Link>,
-    sampling: Vec<OwnedFd>,
     free: Vec<u32>,
 }
 
@@ -112,7 +111,6 @@ impl<'obj> Loaded<'obj> {
             skeleton,
             threads,
             links: Vec::new(),
-            sampling: Vec::new(),
             free: (0..slots).rev().collect(),
         })
     }
@@ -213,8 +211,9 @@ impl<'obj> Loaded<'obj> {
                 .cpu_clock
                 .attach_perf_event(event.as_raw_fd())
                 .with_context(|| format!("cannot attach to the clock of CPU {cpu}"))?;
+            // The link closes the event it was attached to.
+            let _ = event.into_raw_fd();
             self.links.push(link);
-            self.sampling.push(event);
         }
         Ok(())
     }
@@ -222,7 +221,6 @@ impl<'obj> Loaded<'obj> {
     /// Detaches; what was captured stays readable.
     pub fn detach(&mut self) {
         self.links.clear();
-        self.sampling.clear();
     }
 
     /// The bytes of a worker's capture buffers.

@@ -1,0 +1,361 @@
+//! The summary at the end of a recording or a replay.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use super::format::{ALARM, BOLD, DIM, bytes, count, duration, paint, setting, shorten_name};
+use super::{Layout, findings, stacks, table};
+use crate::model::{Cause, Losses, Tier};
+use crate::session::{Basis, Detail, Scope, Snapshot, WorkerView};
+
+/// Culprits whose stacks are shown.
+pub const STACKS: usize = 5;
+/// A second stack of a culprit is shown if it stands for this much of its time.
+const SECOND_STACK: f64 = 0.25;
+
+/// The whole report of what a snapshot holds, ready for [`super::print`]. Take the snapshot with
+/// [`super::query`].
+pub fn summary(snapshot: &Snapshot, layout: Layout) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut out, snapshot, layout);
+    out
+}
+
+fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
+    header(out, snap)?;
+    if snap.blocking.polls == 0 {
+        no_slow_polls(out, snap)?;
+    } else {
+        culprits(out, snap, layout)?;
+    }
+    running(out, snap)?;
+    not_code(out, snap)?;
+    workers(out, snap, layout)?;
+    losses(out, &snap.losses)?;
+    cost(out, snap)
+}
+
+fn heading(out: &mut String, text: &str) -> fmt::Result {
+    writeln!(out, "\n{}", paint(BOLD, text))
+}
+
+fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    let Some(header) = &snap.header else {
+        return writeln!(out, "Nothing was recorded.");
+    };
+    let title = format!("{} (PID {})", header.process, header.pid);
+    let elapsed = duration(snap.elapsed_ns());
+    writeln!(
+        out,
+        "{}, watched for {elapsed}: polls that held a worker for {} or longer",
+        paint(BOLD, title),
+        setting(header.threshold_ns)
+    )?;
+    writeln!(out, "{}", paint(DIM, shorten_name(&header.command, 200)))?;
+    let tokio = match &header.tokio_version {
+        Some(version) => format!("Tokio {version}"),
+        None => "Tokio of unknown version".to_owned(),
+    };
+    let tier = snap.tier.unwrap_or(header.tier);
+    let tier_text = format!("poll tracking tier {}: {}", tier.number(), tier.describe());
+    let tier_text = match tier {
+        Tier::Frames | Tier::Scheduler => paint(ALARM, tier_text),
+        _ => tier_text,
+    };
+    writeln!(out, "{tokio}, {tier_text}")?;
+    for change in &snap.tier_changes {
+        let at = duration(change.at_ns.saturating_sub(header.start_ns));
+        let text = format!("after {at} tier {}: {}", change.tier.number(), change.why);
+        writeln!(out, "  {}", paint(ALARM, text))?;
+    }
+    if let (Scope::Window, Some(window)) = (snap.scope, snap.window_ns) {
+        writeln!(out, "Over the last {} only.", setting(window))?;
+    }
+    if let Basis::Kept { .. } = snap.basis {
+        writeln!(out, "Of the slow polls that are still kept whole.")?;
+    }
+    Ok(())
+}
+
+/// Silence has to be told from blindness.
+fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    let threshold = snap.header.as_ref().map_or(0, |h| h.threshold_ns);
+    let text = format!(
+        "No slow polls: no code held a worker for {} or longer.",
+        setting(threshold)
+    );
+    writeln!(out, "\n{}", paint(BOLD, text))?;
+    let mut observed = 0u64;
+    let (mut busy, mut known, mut longest) = (0u64, 0u64, 0u64);
+    for view in &snap.workers {
+        let usage = &view.usage;
+        observed = observed.saturating_add(usage.polls_observed);
+        longest = longest.max(usage.longest_poll_ns);
+        let active = usage.on_cpu_ns.saturating_add(usage.blocked_ns);
+        busy = busy.saturating_add(active);
+        known = known
+            .saturating_add(active)
+            .saturating_add(usage.run_queue_ns)
+            .saturating_add(usage.parked_ns);
+    }
+    let workers = count(snap.workers.len() as u64, "worker");
+    match (snap.workers.len(), observed) {
+        (0, _) => {
+            let text = "Not one worker was seen: the process may have no running runtime.";
+            writeln!(out, "{}", paint(ALARM, text))
+        }
+        (_, 0) => writeln!(
+            out,
+            "{workers} watched, and not one poll seen: the runtime is idle."
+        ),
+        _ => writeln!(
+            out,
+            "{workers} watched, {} of the time busy; {} observed, the longest {}.",
+            super::format::part(busy, known),
+            count(observed, "poll"),
+            duration(longest)
+        ),
+    }
+}
+
+fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
+    let text = format!(
+        "{} held workers for {} in total, the longest for {}",
+        count(snap.blocking.polls, "slow poll"),
+        duration(snap.blocking.held_ns),
+        duration(snap.blocking.max_ns)
+    );
+    writeln!(out, "\n{}\n", paint(ALARM, text))?;
+    out.write_str(&table::culprits(snap, layout))?;
+    let hidden = snap.rows.get(table::ROWS..).unwrap_or_default();
+    if !hidden.is_empty() {
+        let polls = hidden.iter().map(|row| row.polls).sum();
+        let held = hidden.iter().map(|row| row.total_ns).sum();
+        let culprits = count(hidden.len() as u64, "more culprit");
+        writeln!(
+            out,
+            "and {culprits}: {}, {}",
+            count(polls, "poll"),
+            duration(held)
+        )?;
+    }
+    heading(out, "Heaviest stacks (innermost frame first)")?;
+    for (i, detail) in snap.details.iter().enumerate() {
+        culprit_stacks(out, i + 1, detail)?;
+    }
+    Ok(())
+}
+
+fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Result {
+    let row = &detail.row;
+    let mut name = row.label.clone();
+    if let Some(calls) = &row.calls {
+        name += &format!(" -> {calls}");
+    }
+    let name = paint(BOLD, shorten_name(&name, 160));
+    if detail.stacks.is_empty() {
+        return writeln!(out, "{number}. {name}: no stack could be taken");
+    }
+    let all = detail.tree.total_ns().max(1);
+    for (i, stack) in detail.stacks.iter().take(2).enumerate() {
+        let share = stack.weight_ns as f64 / all as f64;
+        if i > 0 && share < SECOND_STACK {
+            break;
+        }
+        let head = match i {
+            0 => format!("{number}. {name}"),
+            _ => "   also".to_owned(),
+        };
+        writeln!(
+            out,
+            "{head}: {} of {} {} ({})",
+            duration(stack.weight_ns),
+            duration(detail.tree.total_ns()),
+            stacks::doing(stack.activity),
+            stack.cause
+        )?;
+        stacks::write(out, stack)?;
+    }
+    if !row.chain.is_empty() {
+        let chain: Vec<String> = row
+            .chain
+            .iter()
+            .map(|name| shorten_name(name, 60))
+            .collect();
+        let text = format!("   called by {}", chain.join(" <- "));
+        writeln!(out, "{}", paint(DIM, text))?;
+    }
+    Ok(())
+}
+
+fn running(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    if snap.running.is_empty() {
+        return Ok(());
+    }
+    let text = match snap.ended {
+        Some(_) => "Still stuck when the recording ended",
+        None => "Stuck now",
+    };
+    writeln!(out, "\n{}", paint(ALARM, text))?;
+    let start = snap.header.as_ref().map_or(0, |h| h.start_ns);
+    for poll in &snap.running {
+        let name = snap.worker_name(poll.tid);
+        writeln!(out, "{}", findings::finding_line(poll, start, &name))?;
+    }
+    for runtime in &snap.held_runtimes {
+        let text = format!("All workers of runtime {runtime} are held: it makes no progress.");
+        writeln!(out, "{}", paint(ALARM, text))?;
+    }
+    Ok(())
+}
+
+fn not_code(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    if snap.not_code_rows.is_empty() {
+        return Ok(());
+    }
+    heading(out, "Not your code")?;
+    let mut by_cause: BTreeMap<Cause, (u64, u64, u64, u64)> = BTreeMap::new();
+    for row in &snap.not_code_rows {
+        let sum = by_cause.entry(row.cause).or_default();
+        sum.0 += row.polls;
+        sum.1 = sum.1.saturating_add(row.total_ns);
+        sum.2 = sum.2.max(row.max_ns);
+        sum.3 += row.throttled_polls;
+    }
+    for (cause, (polls, total, max, throttled)) in by_cause {
+        let why = match cause {
+            Cause::Stopped => "the process was stopped by a signal or a debugger".to_owned(),
+            _ if throttled > 0 => format!(
+                "waiting for a CPU; in {} the cgroup's CPU limit was reached",
+                count(throttled, "poll")
+            ),
+            _ => "waiting for a CPU: other threads had it".to_owned(),
+        };
+        let polls = count(polls, "slow poll");
+        let (total, max) = (duration(total), duration(max));
+        writeln!(out, "{cause}: {polls}, {total}, longest {max}: {why}")?;
+    }
+    Ok(())
+}
+
+fn workers(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
+    let mut runtimes: BTreeMap<u32, Vec<&WorkerView>> = BTreeMap::new();
+    for view in &snap.workers {
+        runtimes.entry(view.worker.runtime).or_default().push(view);
+    }
+    for (runtime, views) in runtimes {
+        let flavor = views.first().map_or("", |view| view.worker.flavor.as_str());
+        let workers = count(views.len() as u64, "worker");
+        heading(out, &format!("Runtime {runtime}: {flavor}, {workers}"))?;
+        let (shown, more) = table::select_workers(views);
+        out.write_str(&table::workers(&shown, layout))?;
+        if let Some(more) = more {
+            writeln!(out, "{more}")?;
+        }
+    }
+    Ok(())
+}
+
+fn losses(out: &mut String, losses: &Losses) -> fmt::Result {
+    if losses.total() == 0 {
+        return Ok(());
+    }
+    let lost = losses.by_kind().into_iter().filter(|(_, n)| *n > 0);
+    let lost: Vec<String> = lost.map(|(kind, n)| format!("{kind} {n}")).collect();
+    let text = format!(
+        "Lost, so that the numbers above are too small: {}",
+        lost.join(", ")
+    );
+    writeln!(out, "\n{}", paint(ALARM, text))
+}
+
+fn cost(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    let Some(cost) = &snap.cost else {
+        return Ok(());
+    };
+    let version = snap.header.as_ref().map_or("", |h| &h.hud_version);
+    let elapsed = snap.elapsed_ns();
+    write!(
+        out,
+        "\nhud {version} used {} of CPU time ({} of one core)",
+        duration(cost.cpu_ns),
+        super::format::part(cost.cpu_ns, elapsed)
+    )?;
+    if let Some(bpf) = cost.bpf_ns {
+        write!(
+            out,
+            ", {} in BPF ({})",
+            duration(bpf),
+            super::format::part(bpf, elapsed)
+        )?;
+    }
+    writeln!(out, ", {} of memory at its peak.", bytes(cost.peak_rss))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Record;
+    use crate::session::testing as t;
+    use crate::session::{Session, SessionOptions};
+
+    fn report(records: &[Record], width: Option<u16>) -> String {
+        let mut session = Session::new(SessionOptions::default());
+        records.iter().for_each(|record| session.apply(record));
+        let text = summary(&session.snapshot(&super::super::query()), Layout { width });
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    #[test]
+    fn the_whole_report() {
+        insta::assert_snapshot!("piped", report(&t::session(), None));
+        insta::assert_snapshot!("wide_120", report(&t::session(), Some(120)));
+    }
+
+    #[test]
+    fn it_fits_the_terminal() {
+        for width in [100, 120, 200] {
+            let text = report(&t::session(), Some(width));
+            let table = text.lines().skip_while(|line| !line.contains("culprit"));
+            for line in table.take_while(|line| !line.is_empty()) {
+                assert!(
+                    line.chars().count() <= usize::from(width),
+                    "{width}: {line}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_slow_proves_that_it_looked() {
+        let records = [
+            t::header(),
+            t::worker(0),
+            t::usage(0, 1000, 250),
+            t::end(1000),
+        ];
+        let text = report(&records, None);
+        assert!(text.contains("No slow polls: no code held a worker for 5 ms or longer."));
+        let proof =
+            "1 worker watched, 25.0 % of the time busy; 1000 polls observed, the longest 3.00 ms.";
+        assert!(text.contains(proof), "{text}");
+        assert!(!text.contains("Lost"));
+    }
+
+    #[test]
+    fn a_replay_reports_what_the_recording_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.json");
+        let records = t::session();
+        let Record::Header(header) = &records[0] else {
+            panic!("no header");
+        };
+        let mut writer = crate::export::TraceWriter::create(&path, header).unwrap();
+        records.iter().for_each(|r| writer.write(r).unwrap());
+        writer.finish().unwrap();
+        let mut replayed = Vec::new();
+        crate::export::read_trace(&path, |record| replayed.push(record)).unwrap();
+        assert_eq!(report(&replayed, Some(100)), report(&records, Some(100)));
+    }
+}
