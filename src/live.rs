@@ -12,12 +12,12 @@ use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::Receiver;
 
 use crate::analysis::pipeline::{self, Subject};
-use crate::capture::{CaptureConfig, FoundWorker, RingThread, TaskReader, TaskState};
+use crate::capture::{CaptureConfig, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState};
 use crate::clock;
 use crate::failure::{Failure, Kind};
 use crate::model::{Flavor, Header, Record, Tier};
 use crate::target::layout::{self, Discovery, Selection, ThreadView, TokioLayout, Verdict};
-use crate::target::memory::ProcessMemory;
+use crate::target::memory::{Memory, ProcessMemory};
 use crate::target::modules::ModuleMap;
 use crate::target::preflight;
 use crate::target::process::Target;
@@ -26,6 +26,10 @@ use crate::target::process::Target;
 const DRAINED_ROOM: usize = 2048;
 /// Records that may wait for the view.
 const RECORDS_ROOM: usize = 4096;
+/// Memory is read in pieces of this size, the smallest page of both architectures.
+const PAGE: u64 = 4096;
+/// As much of a stack as the kernel side copies, too.
+const MAX_STACK: usize = 128 * 1024;
 /// How often threads are looked at while no runtime runs yet.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
@@ -233,8 +237,17 @@ fn find_workers(
             let poll = state
                 .core
                 .zip(state.tick)
-                .filter(|_| state.in_poll)
-                .map(|(core, tick)| (core, tick, state.task_id));
+                .filter(|_| state.in_poll && task.is_asleep())
+                .map(|(core, tick)| {
+                    let stack_base = task.registers.sp & !(PAGE - 1);
+                    SleepingPoll {
+                        core,
+                        tick,
+                        task: state.task_id,
+                        stack_base,
+                        stack: read_up(memory, stack_base),
+                    }
+                });
             Some(FoundWorker {
                 task: task.clone(),
                 scheduler: state.scheduler,
@@ -243,4 +256,15 @@ fn find_workers(
             })
         })
         .collect()
+}
+
+/// The memory from a page's start on, up to the first page that cannot be read: a thread's stack
+/// ends at its mapping's.
+fn read_up(memory: &ProcessMemory, base: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut page = [0; PAGE as usize];
+    while bytes.len() < MAX_STACK && memory.read(base + bytes.len() as u64, &mut page).is_ok() {
+        bytes.extend_from_slice(&page);
+    }
+    bytes
 }

@@ -37,19 +37,14 @@ pub fn name_poll(
     symbolizer: &mut Symbolizer,
     modules: &ModuleMap,
 ) -> Option<SlowPoll> {
-    let stacks: Vec<WeightedStack> = poll
-        .stacks
-        .into_iter()
-        .map(|stack| name_stack(stack, symbolizer, modules))
-        .collect();
+    let stacks = merge(
+        poll.stacks
+            .into_iter()
+            .map(|stack| name_stack(stack, symbolizer, modules)),
+    );
     if poll.times.unconstrained && stacks.first().is_none_or(parks) {
         return None;
     }
-    // Of the stacks that show the poll's cause, the heaviest names the culprit.
-    let telling = stacks
-        .iter()
-        .find(|stack| stack.cause == poll.cause)
-        .or(stacks.first());
     Some(SlowPoll {
         tid: poll.tid,
         worker: worker.and_then(|worker| worker.index),
@@ -63,9 +58,55 @@ pub fn name_poll(
         cause: poll.cause,
         causes: poll.causes,
         throttled: poll.times.throttled,
-        culprit: telling.map_or_else(|| nameless(poll.cause), |stack| culprit(&stack.frames)),
+        culprit: heaviest_culprit(&stacks, poll.cause).unwrap_or_else(|| nameless(poll.cause)),
         stacks,
     })
+}
+
+/// Stacks through the same functions become one: a loop is sampled at many addresses. Heaviest
+/// first.
+fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<WeightedStack> {
+    let mut merged: Vec<WeightedStack> = Vec::new();
+    let same = |a: &WeightedStack, b: &WeightedStack| {
+        (a.activity, a.cause) == (b.activity, b.cause)
+            && a.frames.len() == b.frames.len()
+            && a.frames
+                .iter()
+                .zip(&b.frames)
+                .all(|(a, b)| a.function == b.function && a.raw == b.raw)
+    };
+    for stack in stacks {
+        match merged.iter_mut().find(|other| same(other, &stack)) {
+            Some(other) => other.weight_ns += stack.weight_ns,
+            None => merged.push(stack),
+        }
+    }
+    merged.sort_by_key(|stack| std::cmp::Reverse(stack.weight_ns));
+    merged
+}
+
+/// The function that most of the time of the poll's cause is charged to. Its heaviest stack says
+/// what it called and from where.
+fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
+    let telling = stacks.iter().filter(|stack| stack.cause == cause);
+    let mut charged: Vec<(Culprit, u64)> = Vec::new();
+    for stack in telling {
+        let culprit = culprit(&stack.frames);
+        match charged
+            .iter_mut()
+            .find(|(other, _)| other.function == culprit.function)
+        {
+            Some((_, weight_ns)) => *weight_ns += stack.weight_ns,
+            None => charged.push((culprit, stack.weight_ns)),
+        }
+    }
+    let heaviest = charged
+        .into_iter()
+        .rev()
+        .max_by_key(|(_, weight_ns)| *weight_ns);
+    heaviest
+        .map(|(culprit, _)| culprit)
+        .or_else(|| stacks.first().map(|stack| culprit(&stack.frames)))
 }
 
 /// Whether a running thread's kernel stack is that of a page fault. Where the kernel's symbols may

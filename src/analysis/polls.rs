@@ -251,10 +251,13 @@ impl Shares {
 
     /// CPU time: each sample stands for what ran since the one before, the last also for the rest.
     fn add_running(&mut self, taken: &[Taken], on_cpu_ns: u64) {
-        let mut samples: Vec<&Taken> = taken
-            .iter()
-            .filter(|taken| taken.kind != StackKind::Blocked)
-            .collect();
+        let of_kind =
+            |kind| -> Vec<&Taken> { taken.iter().filter(|taken| taken.kind == kind).collect() };
+        let mut samples = of_kind(StackKind::Sample);
+        if samples.is_empty() {
+            // Where it lost the CPU is a poor sample: where kernel and wakes put it.
+            samples = of_kind(StackKind::Preempted);
+        }
         samples.sort_by_key(|sample| sample.on_cpu_ns);
         let mut before = 0;
         for (i, sample) in samples.iter().enumerate() {

@@ -16,8 +16,9 @@
 #include "poll.bpf.h"
 #include "site.bpf.h"
 
-/* A thread that could go on is read in full at most this often. */
+/* A thread that could go on is read in full at most this often on average, and a burst of these. */
 #define RUNNABLE_EVERY_NS (500 * 1000ull)
+#define RUNNABLE_BURST 8
 /* A recognised park is read in full every so many times. */
 #define PARK_VERIFY_EVERY 256
 /* A poll's end is taken to be its park when the thread ran no longer than this in between. */
@@ -75,6 +76,22 @@ static __noinline struct hud_thread *meet_thread(struct task_struct *task, u32 *
 	return thread;
 }
 
+/*
+ * A state that was set before hud attached holds only if the thread has not run since: at its first
+ * observation it must still count as many context switches.
+ */
+static __always_inline void check_seed(struct hud_thread *thread, u64 switches, struct moment *at)
+{
+	if (switches != thread->seeded - 1) {
+		thread->phase = HUD_PHASE_UNKNOWN;
+		thread->seen_as = HUD_SEEN_SAMPLED;
+		thread->seen_clock = at->arrival;
+		thread->delay_seen = at->delay;
+		thread->exec_seen = at->exec;
+	}
+	thread->seeded = 0;
+}
+
 SEC("tp_btf/sched_switch")
 int sched_switch(u64 *ctx)
 {
@@ -96,7 +113,8 @@ int sched_switch(u64 *ctx)
 	if (!left_as) {
 		if (!thread)
 			return 0;
-		if (at.now - thread->seen_clock < RUNNABLE_EVERY_NS) {
+		if (!take_credit(&thread->read_credit_clock, at.now, RUNNABLE_EVERY_NS,
+				 RUNNABLE_BURST)) {
 			thread->skipped = 1;
 			return 0;
 		}
@@ -111,6 +129,8 @@ int sched_switch(u64 *ctx)
 	read_user_regs(prev, &regs);
 	long_since = false;
 	if (thread) {
+		if (thread->seeded)
+			check_seed(thread, prev->nvcsw + prev->nivcsw - 1, &at);
 		long_since = thread->phase == HUD_PHASE_POLL &&
 			     at.now - at.arrival > PARK_FOLLOWS_NS &&
 			     at.now - thread->seen_clock > PARK_FOLLOWS_NS;
@@ -220,6 +240,8 @@ int cpu_clock(void *ctx)
 		if (!thread)
 			return 0;
 	}
+	if (thread->seeded)
+		check_seed(thread, BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw), &at);
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
 	observe(thread, index, &at, &state);

@@ -144,6 +144,10 @@ struct hud_thread {
 	u32 skipped;
 	u64 scheduler;
 	u64 thread_pointer;
+	/* Its state was set before hud attached, at this many context switches less 1; else 0. */
+	u64 seeded;
+	/* Full reads of a runnable thread are limited: see may_read. */
+	u64 read_credit_clock;
 	/* The id in Context while the worker polls nothing; valid once known. */
 	u64 idle_task;
 	u32 idle_task_known;

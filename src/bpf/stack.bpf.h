@@ -12,20 +12,13 @@
 #include "arch.bpf.h"
 #include "state.bpf.h"
 
-/* At most one blocked capture per this long on average, and a burst of some dozens. */
+/* At most one capture per this long on average, and a burst of some dozens. */
 #define CAPTURE_EVERY_NS (250 * 1000ull)
-#define CAPTURE_BURST_NS (64 * CAPTURE_EVERY_NS)
+#define CAPTURE_BURST 64
 
 static __always_inline bool may_capture(struct hud_thread *thread, u64 now)
 {
-	u64 credit = thread->capture_credit_clock;
-
-	if (credit + CAPTURE_BURST_NS < now)
-		credit = now - CAPTURE_BURST_NS;
-	if (credit > now)
-		return false;
-	thread->capture_credit_clock = credit + CAPTURE_EVERY_NS;
-	return true;
+	return take_credit(&thread->capture_credit_clock, now, CAPTURE_EVERY_NS, CAPTURE_BURST);
 }
 
 /* Fills `event` from the current thread: registers, kernel frames, and user stack up to its top. */

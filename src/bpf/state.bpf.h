@@ -101,6 +101,21 @@ static __always_inline struct hud_thread *find_thread(u32 tid, u32 *index)
 	return bpf_map_lookup_elem(&threads, index);
 }
 
+/*
+ * A credit that fills by one every `every` ns, up to `burst` of them. Takes one, or returns false.
+ */
+static __always_inline bool take_credit(u64 *clock, u64 now, u64 every, u64 burst)
+{
+	u64 credit = *clock;
+
+	if (credit + every * burst < now)
+		credit = now - every * burst;
+	if (credit > now)
+		return false;
+	*clock = credit + every;
+	return true;
+}
+
 /* Gives a thread a state of its own; NULL when all are taken, which is counted once a thread. */
 static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 {
@@ -124,6 +139,8 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->phase = HUD_PHASE_UNKNOWN;
 	thread->idle_task_known = 0;
 	thread->skipped = 0;
+	thread->seeded = 0;
+	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
 	thread->kept_valid = 0;
 	thread->newest_valid = 0;

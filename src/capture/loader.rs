@@ -10,9 +10,9 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 use perf_event_open_sys as perf;
 
-use super::tasks::TaskState;
+use super::seed::FoundWorker;
 use super::threads::ThreadStates;
-use crate::bpf::types::{hud_captures, hud_config, hud_thread, hud_tokio};
+use crate::bpf::types::{hud_captures, hud_config, hud_tokio};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
 use crate::target::layout::{CoreFields, TokioLayout};
@@ -22,13 +22,6 @@ const CONTEXT_BYTES: u32 = 128;
 const SCHEDULER_CONTEXT_BYTES: u32 = 64;
 /// A discriminant no variant has, for a flavor that is compiled out.
 const NO_TAG: u64 = u64::MAX;
-// `enum hud_phase`, `enum hud_seen`, `enum hud_poll_flags`.
-const PHASE_UNKNOWN: u32 = 0;
-const PHASE_IDLE: u32 = 2;
-const PHASE_POLL: u32 = 3;
-const SEEN_SAMPLED: u32 = 0;
-const SEEN_BLOCKED: u32 = 2;
-const POLL_BEGAN_BEFORE: u32 = 1;
 
 /// What to capture, and of whom.
 #[derive(Clone, Copy, Debug)]
@@ -48,16 +41,6 @@ impl CaptureConfig {
         let threshold_ms = self.threshold.as_secs_f64() * 1e3;
         ((1250.0 / threshold_ms) as u64).clamp(100, 1000)
     }
-}
-
-/// A worker as found before the programs were attached.
-#[derive(Clone, Debug)]
-pub struct FoundWorker {
-    pub task: TaskState,
-    pub scheduler: u64,
-    pub multi_thread: bool,
-    /// The poll it is asleep in: core, tick, task id.
-    pub poll: Option<(u64, u32, u64)>,
 }
 
 /// What the kernel side lost so far.
@@ -169,8 +152,7 @@ impl<'obj> Loaded<'obj> {
         }
         for worker in workers {
             let Some(slot) = self.free.pop() else { break };
-            self.threads
-                .write(slot as usize, &seed_state(worker, clock));
+            self.threads.write(slot as usize, &worker.state(clock));
             self.skeleton
                 .maps
                 .slots
@@ -245,42 +227,6 @@ impl<'obj> Loaded<'obj> {
             .ok()?
             .then_some(buffer)
     }
-}
-
-fn seed_state(worker: &FoundWorker, clock: u64) -> hud_thread {
-    let mut state = hud_thread {
-        tid: worker.task.tid,
-        phase: PHASE_IDLE,
-        seen_as: SEEN_BLOCKED,
-        flavor: worker.multi_thread.into(),
-        scheduler: worker.scheduler,
-        thread_pointer: worker.task.thread_pointer,
-        site: u32::MAX,
-        seen_clock: clock,
-        delay_seen: worker.task.run_delay_ns,
-        exec_seen: worker.task.sum_exec_ns,
-        last_syscall: -1,
-        ..hud_thread::default()
-    };
-    for (to, from) in state.comm.iter_mut().zip(worker.task.comm.bytes().take(15)) {
-        *to = from as i8;
-    }
-    if !worker.task.is_asleep() {
-        // It runs: the next observation tells.
-        state.phase = PHASE_UNKNOWN;
-        state.seen_as = SEEN_SAMPLED;
-    } else if let Some((core, tick, task)) = worker.poll {
-        state.phase = PHASE_POLL;
-        // Asleep ever since it last was on a CPU.
-        state.seen_clock = worker.task.last_arrival_clock.min(clock);
-        state.poll.sequence = 1;
-        state.poll.core = core;
-        state.poll.tick = tick;
-        state.poll.task = task;
-        state.poll.start_clock = state.seen_clock;
-        state.poll.flags = POLL_BEGAN_BEFORE;
-    }
-    state
 }
 
 /// The layout in the kernel side's form; an error names the field that the kernel side cannot reach.

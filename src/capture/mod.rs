@@ -6,13 +6,15 @@
 mod decode;
 mod loader;
 mod ring;
+mod seed;
 mod tasks;
 mod threads;
 
 pub use decode::{
     Capture, DecodeError, Event, PollEnd, PollTimes, SavedRegisters, Site, StackKind, ThreadExit,
 };
-pub use loader::{CaptureConfig, FoundWorker, KernelLosses};
+pub use loader::{CaptureConfig, KernelLosses};
 pub use ring::{CaptureLosses, Drained, RingThread};
+pub use seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};
 pub use threads::{OpenPoll, Phase, SeenAs, ThreadState};

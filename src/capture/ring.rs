@@ -15,7 +15,8 @@ use crossbeam_channel::{Sender, TrySendError};
 use libbpf_rs::RingBufferBuilder;
 
 use super::decode::{self, Event};
-use super::loader::{CaptureConfig, FoundWorker, KernelLosses, Loaded};
+use super::loader::{CaptureConfig, KernelLosses, Loaded};
+use super::seed::FoundWorker;
 use super::threads::{SeenAs, ThreadState};
 use crate::bpf::types::hud_captures;
 use crate::clock::monotonic_ns;
@@ -120,6 +121,13 @@ fn run(
     loaded.attach(config.sample_hz())?;
 
     let lost = Lost::default();
+    let offset = loaded.mono_minus_clock().unwrap_or(0);
+    for capture in workers
+        .iter()
+        .filter_map(|worker| worker.capture(clock, offset))
+    {
+        lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
+    }
     let mut builder = RingBufferBuilder::new();
     builder.add(&loaded.skeleton.maps.events, |bytes| {
         match decode::decode(bytes) {

@@ -1,0 +1,138 @@
+//! What the kernel side is told of workers that existed before it was attached.
+//!
+//! A parked worker would not be seen before it wakes, and a poll that sleeps already not before it
+//! ends, which may be never. A seed holds only if its thread does not run between the look and the
+//! attachment; the kernel side checks that by the thread's context switches.
+
+use super::decode::{Capture, PollTimes, Site, StackKind};
+use super::tasks::TaskState;
+use crate::bpf::types::hud_thread;
+
+// `enum hud_phase`, `enum hud_seen`, `enum hud_poll_flags`.
+const PHASE_UNKNOWN: u32 = 0;
+const PHASE_IDLE: u32 = 2;
+const PHASE_POLL: u32 = 3;
+const SEEN_SAMPLED: u32 = 0;
+const SEEN_BLOCKED: u32 = 2;
+const POLL_BEGAN_BEFORE: u32 = 1;
+/// The number of a seeded poll among its thread's polls.
+const SEED_SEQUENCE: u64 = 1;
+
+/// A worker as found before the programs were attached.
+#[derive(Clone, Debug)]
+pub struct FoundWorker {
+    pub task: TaskState,
+    /// Address of its `scheduler::Context`.
+    pub scheduler: u64,
+    pub multi_thread: bool,
+    /// The poll it is asleep in.
+    pub poll: Option<SleepingPoll>,
+}
+
+/// A poll that was asleep before the programs were attached.
+#[derive(Clone, Debug)]
+pub struct SleepingPoll {
+    pub core: u64,
+    pub tick: u32,
+    pub task: u64,
+    /// The thread's stack from its stack pointer's page on.
+    pub stack_base: u64,
+    pub stack: Vec<u8>,
+}
+
+impl FoundWorker {
+    /// Its state for the kernel side; `clock` is the scheduler's clock now.
+    pub(super) fn state(&self, clock: u64) -> hud_thread {
+        let task = &self.task;
+        let mut state = hud_thread {
+            tid: task.tid,
+            phase: PHASE_IDLE,
+            seen_as: SEEN_BLOCKED,
+            flavor: self.multi_thread.into(),
+            scheduler: self.scheduler,
+            thread_pointer: task.thread_pointer,
+            seeded: task.switches + 1,
+            site: u32::MAX,
+            seen_clock: clock,
+            delay_seen: task.run_delay_ns,
+            exec_seen: task.sum_exec_ns,
+            last_syscall: -1,
+            ..hud_thread::default()
+        };
+        for (to, from) in state.comm.iter_mut().zip(task.comm.bytes().take(15)) {
+            *to = from as i8;
+        }
+        if !task.is_asleep() {
+            // It runs: the next observation tells.
+            state.phase = PHASE_UNKNOWN;
+            state.seen_as = SEEN_SAMPLED;
+        } else if let Some(poll) = &self.poll {
+            let site = self.site();
+            state.phase = PHASE_POLL;
+            state.site = 0;
+            // Asleep ever since it last was on a CPU.
+            state.seen_clock = self.asleep_since(clock);
+            state.poll.sequence = SEED_SEQUENCE;
+            state.poll.core = poll.core;
+            state.poll.tick = poll.tick;
+            state.poll.task = poll.task;
+            state.poll.start_clock = state.seen_clock;
+            state.poll.flags = POLL_BEGAN_BEFORE;
+            state.poll.site_count = 1;
+            let raw = &mut state.poll.sites[0];
+            raw.syscall = site.syscall;
+            raw.previous_syscall = site.previous_syscall;
+            raw.args = site.args;
+            raw.sp = site.sp;
+            raw.fd_mode = site.fd_mode;
+            raw.in_iowait = site.in_iowait.into();
+            raw.has_children = site.has_children.into();
+            raw.count = site.count;
+            raw.captured = 1;
+        }
+        state
+    }
+
+    /// The stack of the poll it is asleep in, as the kernel side would have sent it. `offset` is
+    /// `CLOCK_MONOTONIC` minus the scheduler's clock, `clock` the latter's now.
+    pub(super) fn capture(&self, clock: u64, offset: i64) -> Option<Capture> {
+        let poll = self.poll.as_ref().filter(|_| self.task.is_asleep())?;
+        Some(Capture {
+            tid: self.task.tid,
+            at_ns: clock.wrapping_add_signed(offset),
+            kind: StackKind::Blocked,
+            poll: PollTimes {
+                sequence: SEED_SEQUENCE,
+                task: poll.task,
+                start_ns: self.asleep_since(clock).wrapping_add_signed(offset),
+                began_before_attach: true,
+                ..PollTimes::default()
+            },
+            site: self.site(),
+            registers: self.task.registers,
+            kernel: Vec::new(),
+            stack_base: poll.stack_base,
+            stack: poll.stack.clone(),
+            cut: false,
+        })
+    }
+
+    fn asleep_since(&self, clock: u64) -> u64 {
+        self.task.last_arrival_clock.min(clock)
+    }
+
+    fn site(&self) -> Site {
+        let task = &self.task;
+        Site {
+            syscall: i32::try_from(task.syscall).unwrap_or(-1),
+            previous_syscall: -1,
+            args: task.args,
+            sp: task.registers.sp,
+            fd_mode: task.fd_mode,
+            in_iowait: task.in_iowait,
+            has_children: task.has_children,
+            count: 1,
+            blocked_ns: 0,
+        }
+    }
+}
