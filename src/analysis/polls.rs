@@ -82,12 +82,16 @@ pub struct Assembled {
 #[derive(Debug, Default)]
 pub struct Polls {
     open: HashMap<u32, Open>,
+    /// When the last poll of a thread ended: the next one begins no earlier.
+    ended_ns: HashMap<u32, u64>,
     threshold_ns: u64,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     sequence: u64,
+    /// As it was first told: each conversion between the clocks differs by some nanoseconds.
+    start_ns: Option<u64>,
     taken: Vec<Taken>,
 }
 
@@ -99,8 +103,8 @@ impl Polls {
     /// Tracks polls that are slow from `threshold_ns` on.
     pub fn new(threshold_ns: u64) -> Self {
         Polls {
-            open: HashMap::new(),
             threshold_ns,
+            ..Polls::default()
         }
     }
 
@@ -122,17 +126,33 @@ impl Polls {
 
     /// Takes in a stack of the poll `sequence` of a thread.
     pub fn add(&mut self, tid: u32, sequence: u64, taken: Taken) {
+        self.open(tid, sequence).taken.push(taken);
+    }
+
+    fn open(&mut self, tid: u32, sequence: u64) -> &mut Open {
         let open = self.open.entry(tid).or_default();
         if open.sequence != sequence {
-            open.sequence = sequence;
-            open.taken.clear();
+            *open = Open {
+                sequence,
+                ..Open::default()
+            };
         }
-        open.taken.push(taken);
+        open
+    }
+
+    /// The poll's start, the same each time it is asked for.
+    fn start_ns(&mut self, tid: u32, times: &PollTimes) -> u64 {
+        let earliest = self.ended_ns.get(&tid).copied().unwrap_or(0);
+        *self
+            .open(tid, times.sequence)
+            .start_ns
+            .get_or_insert(times.start_ns.max(earliest))
     }
 
     /// The poll as it stands: it has not ended.
-    pub fn running(&self, tid: u32, now_ns: u64, seen_ns: u64, poll: &OpenPoll) -> Assembled {
+    pub fn running(&mut self, tid: u32, now_ns: u64, seen_ns: u64, poll: &OpenPoll) -> Assembled {
         let mut times = poll.times;
+        times.start_ns = self.start_ns(tid, &times);
         let mut sites = poll.sites.clone();
         let since = now_ns.saturating_sub(seen_ns);
         match poll.asleep_at.and_then(|at| sites.get_mut(at)) {
@@ -153,14 +173,19 @@ impl Polls {
 
     /// The poll that has ended, with all that was kept of it.
     pub fn end(&mut self, end: &PollEnd) -> Assembled {
-        let assembled = self.assemble(end, false, self.stacks_of(end.tid, end.poll.sequence));
+        let mut end = end.clone();
+        end.poll.start_ns = self.start_ns(end.tid, &end.poll);
+        end.end_ns = end.end_ns.max(end.poll.start_ns);
+        let assembled = self.assemble(&end, false, self.stacks_of(end.tid, end.poll.sequence));
         self.open.remove(&end.tid);
+        self.ended_ns.insert(end.tid, end.end_ns);
         assembled
     }
 
     /// Forgets a thread.
     pub fn forget(&mut self, tid: u32) {
         self.open.remove(&tid);
+        self.ended_ns.remove(&tid);
     }
 
     fn stacks_of(&self, tid: u32, sequence: u64) -> &[Taken] {
@@ -484,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_sleeping_poll_grows_at_the_place_where_it_sleeps() {
-        let polls = Polls::new(5 * MS);
+        let mut polls = Polls::new(5 * MS);
         let open = OpenPoll {
             times: PollTimes {
                 blocked_ns: MS,

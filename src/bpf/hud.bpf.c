@@ -149,7 +149,7 @@ int sched_switch(u64 *ctx)
 	compare_clocks(at.now);
 	count(work.reads);
 	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
-		       thread ? thread->idle_task : 0, long_since, &state)) {
+		       thread ? thread->idle_task : 0, &state)) {
 		if (thread) {
 			state.phase = HUD_PHASE_UNKNOWN;
 			observe(thread, index, &at, &state);
@@ -231,7 +231,7 @@ int cpu_clock(void *ctx)
 	if (!thread_pointer)
 		return 0;
 	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
-		       thread ? thread->idle_task : 0, false, &state))
+		       thread ? thread->idle_task : 0, &state))
 		return 0;
 	if (!thread) {
 		if (!state.scheduler)

@@ -112,6 +112,8 @@ struct hud_poll {
 	u64 core;
 	u64 task; /* 0: the root future of block_on */
 	u64 start_clock;
+	/* When it was seen first; before, its time is an estimate. */
+	u64 first_seen_clock;
 	u64 on_cpu_ns;
 	u64 run_queue_ns;
 	u64 blocked_ns;
@@ -155,7 +157,12 @@ struct hud_thread {
 	u64 seen_clock;
 	u64 delay_seen;
 	u64 exec_seen;
+	/* A poll's length in general: CPU time by scheduling rounds. */
 	u64 mean_poll_ns;
+	/* The core whose tick was read at the last observation (0: none was), and that tick. */
+	u64 tick_core;
+	u32 tick;
+	u32 unused_tick;
 	u64 capture_credit_clock;
 	u64 last_sample_clock;
 	s32 last_syscall;

@@ -101,7 +101,19 @@ static __always_inline void charge_poll(struct hud_thread *thread, struct interv
 	settle_captures(thread);
 }
 
-static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end)
+/*
+ * Whether a poll that lasts until `now` is slow. Its edges are estimates: it must also have been
+ * seen to last half the threshold, which every poll of twice the threshold is (the samples come
+ * often enough).
+ */
+static __always_inline bool is_slow(struct hud_poll *poll, u64 now, u64 last_seen)
+{
+	return less(now, poll->start_clock) >= config.threshold_ns &&
+	       less(last_seen, poll->first_seen_clock) >= config.threshold_ns / 2;
+}
+
+/* Ends the poll at `end`; it was seen to run until `last_seen`. */
+static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end, u64 last_seen)
 {
 	struct hud_poll *poll = &thread->poll;
 	u64 held = less(end, poll->start_clock);
@@ -110,7 +122,7 @@ static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end)
 	thread->polls_observed++;
 	if (held > thread->longest_poll_ns)
 		thread->longest_poll_ns = held;
-	if (held >= config.threshold_ns || poll->flags & HUD_POLL_SLOW) {
+	if (poll->flags & HUD_POLL_SLOW || is_slow(poll, end, last_seen)) {
 		poll->flags |= HUD_POLL_SLOW;
 		send_captures(thread, index);
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
@@ -139,6 +151,7 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	poll->task = state->task;
 	poll->tick = state->tick;
 	poll->start_clock = start;
+	poll->first_seen_clock = now;
 	poll->on_cpu_ns = less(now, start);
 	poll->run_queue_ns = 0;
 	poll->blocked_ns = 0;
@@ -152,6 +165,15 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	thread->last_sample_clock = 0;
 }
 
+/* More rounds than fit between two observations: the core was elsewhere meanwhile. */
+#define MAX_ROUNDS 100000
+
+static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns)
+{
+	thread->mean_poll_ns =
+		thread->mean_poll_ns ? (thread->mean_poll_ns * 7 + poll_ns) / 8 : poll_ns;
+}
+
 /*
  * Between the last observation and this one the thread went from one poll (or none) to another (or
  * none). Estimates when the old one ended and the new one began, both within [low, now].
@@ -161,25 +183,22 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 					    bool is_poll, u64 *end, u64 *start)
 {
 	u64 width = less(now, span->low), others = 0;
-	u32 rounds = 1;
+	u32 rounds = 0; /* scheduling rounds since the last observation, where known */
 
-	if (thread->poll.core == state->core && state->core) {
-		rounds = state->tick - thread->poll.tick;
-		/* Far apart: the core was elsewhere, or this poll lies far back. */
-		if (rounds > 100000)
-			rounds = 1;
-	}
-	if (was_poll && rounds > 1)
+	if (state->tick_known && thread->tick_core == state->core)
+		rounds = state->tick - thread->tick;
+	if (rounds > 1 && rounds < MAX_ROUNDS) {
+		/* Whole polls that came and went in between. */
 		others = smaller((rounds - 1) * thread->mean_poll_ns, width);
+		if (!span->off)
+			learn_mean(thread, span->on_cpu / rounds);
+	}
 	if (was_poll && is_poll) {
 		*end = span->low + (width - others) / 2;
 		*start = now - (width - others) / 2;
-		if (rounds && width && !span->off)
-			thread->mean_poll_ns =
-				(thread->mean_poll_ns * 7 + span->on_cpu / (rounds + 1)) / 8;
 	} else {
 		*end = now - others;
-		*start = span->low;
+		*start = span->low + others;
 	}
 }
 
@@ -208,7 +227,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		estimate_bounds(thread, state, &span, at->now, was_poll, is_poll, &end, &start);
 		if (was_poll) {
 			poll->on_cpu_ns += less(span.on_cpu, less(at->now, end));
-			close_poll(thread, index, end);
+			close_poll(thread, index, end, span.low);
 		}
 		if (is_poll)
 			open_poll(thread, state, start, at->now);
@@ -219,8 +238,9 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	thread->exec_seen = at->exec;
 	thread->seen_as = at->seen_as;
 	thread->skipped = 0;
-	if (is_poll && !(poll->flags & HUD_POLL_SLOW) &&
-	    less(at->now, poll->start_clock) >= config.threshold_ns) {
+	thread->tick_core = state->tick_known ? state->core : 0;
+	thread->tick = state->tick;
+	if (is_poll && !(poll->flags & HUD_POLL_SLOW) && is_slow(poll, at->now, at->now)) {
 		poll->flags |= HUD_POLL_SLOW;
 		send_captures(thread, index);
 	}

@@ -142,6 +142,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->seeded = 0;
 	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
+	thread->tick_core = 0;
 	thread->kept_valid = 0;
 	thread->newest_valid = 0;
 	thread->sample_valid = 0;

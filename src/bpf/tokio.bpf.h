@@ -16,6 +16,8 @@ struct tokio_state {
 	u32 phase;
 	u32 flavor;
 	u32 constrained; /* the coop budget is in force */
+	u32 tick_known;
+	u32 unused;
 };
 
 /* Offsets come from user space, checked there; the masks are for the verifier. */
@@ -26,12 +28,12 @@ static __always_inline u64 u64_at(const u8 *bytes, u32 offset, u32 size)
 
 /*
  * Follows Context -> scheduler::Context -> Core in the memory of the *current* thread; at a switch
- * that is still `prev`. The tick is read only inside a poll, or when asked for. `idle_task` is
- * the id that this thread's Context holds while it polls nothing, if `idle_known`: without the
- * budget it alone tells an unconstrained poll from a park. Returns 0, or -1 for unreadable memory.
+ * that is still `prev`. `idle_task` is the id that this thread's Context holds while it polls
+ * nothing, if `idle_known`: without the budget it alone tells an unconstrained poll from a park.
+ * Returns 0, or -1 for unreadable memory.
  */
 static __always_inline int read_tokio(u64 thread_pointer, bool idle_known, u64 idle_task,
-				      bool want_tick, struct tokio_state *state)
+				      struct tokio_state *state)
 {
 	u8 bytes[HUD_CONTEXT_BYTES] __attribute__((aligned(8)));
 	u64 tag;
@@ -80,10 +82,11 @@ static __always_inline int read_tokio(u64 thread_pointer, bool idle_known, u64 i
 		state->phase = HUD_PHASE_POLL;
 	else
 		state->phase = HUD_PHASE_IDLE;
-	if (state->core && (want_tick || state->phase == HUD_PHASE_POLL)) {
+	if (state->core) {
 		if (bpf_probe_read_user(&state->tick, sizeof(state->tick),
 					(void *)(state->core + tick)))
 			return -1;
+		state->tick_known = 1;
 	}
 	return 0;
 }

@@ -77,6 +77,7 @@ impl FoundWorker {
             state.poll.tick = poll.tick;
             state.poll.task = poll.task;
             state.poll.start_clock = state.seen_clock;
+            state.poll.first_seen_clock = state.seen_clock;
             state.poll.flags = POLL_BEGAN_BEFORE;
             state.poll.site_count = 1;
             let raw = &mut state.poll.sites[0];
