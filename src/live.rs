@@ -65,7 +65,6 @@ impl Live {
         stop: &AtomicBool,
         mut say: impl FnMut(&str),
     ) -> Result<Option<Live>> {
-        preflight::system()?;
         preflight::process(target)?;
         let executable = PathBuf::from(format!("/proc/{}/exe", target.pid));
         let discovery = layout::discover(&executable, options.symbols.as_deref())

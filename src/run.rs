@@ -15,6 +15,7 @@ use crate::export::{Completeness, TraceWriter, read_trace};
 use crate::headless::Headless;
 use crate::live::{Live, Options};
 use crate::model::{EndReason, Record};
+use crate::target::preflight;
 use crate::target::process::{self, Target};
 
 /// How often the end is looked for while no records come.
@@ -31,6 +32,10 @@ pub fn run(config: &Config) -> Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot handle signals")?;
+    }
+    if !matches!(config.source, Source::Trace(_)) {
+        // First of all: without privileges, every look at a process only fails less clearly.
+        preflight::system()?;
     }
     match &config.source {
         Source::Trace(path) => replay(config, path),

@@ -1,0 +1,186 @@
+//! Holds hud's findings against the truth.
+
+use std::fmt;
+
+use hud::model::{Cause, SlowPoll};
+
+use crate::program::{Truth, Watched};
+
+const MS: u64 = 1_000_000;
+const THRESHOLD: u64 = 5 * MS;
+/// Polls this close to hud's coming or going may be seen in part.
+const EDGE: u64 = 60 * MS;
+
+/// What a run must show.
+pub struct Expect {
+    /// There must be blocks, all of them found; otherwise there must be no finding.
+    blocking: bool,
+}
+
+impl Expect {
+    pub fn blocking() -> Self {
+        Expect { blocking: true }
+    }
+
+    pub fn nothing() -> Self {
+        Expect { blocking: false }
+    }
+}
+
+/// What the comparison gave.
+#[derive(Default)]
+pub struct Verdict {
+    blocking: bool,
+    /// Blocks of at least twice the threshold.
+    blocks: usize,
+    missed: Vec<String>,
+    findings: usize,
+    false_findings: Vec<String>,
+    wrong_cause: Vec<String>,
+    wrong_function: Vec<String>,
+    wrong_duration: Vec<String>,
+    incomplete: usize,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verdict {
+            blocks, findings, ..
+        } = self;
+        write!(
+            f,
+            "{blocks} blocks, {} missed; {findings} findings, {} false; \
+             wrong: {} causes, {} functions, {} durations; {} stacks incomplete",
+            self.missed.len(),
+            self.false_findings.len(),
+            self.wrong_cause.len(),
+            self.wrong_function.len(),
+            self.wrong_duration.len(),
+            self.incomplete,
+        )
+    }
+}
+
+impl Verdict {
+    /// Fails where hud was wrong.
+    pub fn assert(&self) {
+        if !self.blocking {
+            assert!(
+                self.false_findings.is_empty(),
+                "false: {:#?}",
+                self.false_findings
+            );
+            return;
+        }
+        assert!(self.blocks >= 20, "only {} blocks to be found", self.blocks);
+        assert!(self.missed.is_empty(), "missed: {:#?}", self.missed);
+        let few = |what: &str, list: &[String], of: usize| {
+            // 99 % must be right; of few, one may be wrong.
+            let allowed = (of / 100).max(1);
+            assert!(list.len() <= allowed, "{what} of {of}: {list:#?}");
+        };
+        few("false findings", &self.false_findings, self.findings);
+        few("wrong causes", &self.wrong_cause, self.blocks);
+        few("wrong functions", &self.wrong_function, self.blocks);
+        few("wrong durations", &self.wrong_duration, self.blocks);
+        assert!(
+            self.incomplete <= (self.blocks / 100).max(1),
+            "{} stacks incomplete",
+            self.incomplete
+        );
+    }
+}
+
+fn overlap(poll: &SlowPoll, truth: &Truth) -> u64 {
+    let end = truth.end_ns.unwrap_or(u64::MAX).min(poll.end_ns);
+    end.saturating_sub(truth.start_ns.max(poll.start_ns))
+}
+
+/// Compares a run with its truth.
+pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
+    let (from, to) = run.span();
+    let inside = |start: u64, end: u64| start >= from + EDGE && end + EDGE <= to;
+    let polls = run.polls();
+    let mut verdict = Verdict {
+        blocking: expect.blocking,
+        ..Verdict::default()
+    };
+    for truth in run.truth.iter().filter(|truth| truth.holds_worker) {
+        let Some(end) = truth.end_ns else { continue };
+        let wall = end - truth.start_ns;
+        if wall < 2 * THRESHOLD || !inside(truth.start_ns, end) {
+            continue;
+        }
+        verdict.blocks += 1;
+        let found = polls
+            .iter()
+            .filter(|poll| poll.tid == truth.tid)
+            .max_by_key(|poll| overlap(poll, truth))
+            .filter(|poll| overlap(poll, truth) > wall / 2);
+        match found {
+            Some(poll) => hold_against(&mut verdict, poll, truth, wall),
+            None => verdict.missed.push(format!("{truth:?}")),
+        }
+    }
+    for poll in polls
+        .iter()
+        .filter(|poll| inside(poll.start_ns, poll.end_ns))
+    {
+        if !poll.cause.blames_code() {
+            continue;
+        }
+        verdict.findings += 1;
+        let true_of = |truth: &&Truth| {
+            truth.holds_worker
+                && truth.tid == poll.tid
+                && overlap(poll, truth) > poll.held_ns() / 2
+                && truth
+                    .end_ns
+                    .is_none_or(|end| end - truth.start_ns > THRESHOLD / 2)
+        };
+        if !run.truth.iter().any(|truth| true_of(&truth)) {
+            verdict.false_findings.push(tell(poll));
+        }
+    }
+    verdict
+}
+
+fn hold_against(verdict: &mut Verdict, poll: &SlowPoll, truth: &Truth, wall: u64) {
+    let wrong = || format!("{truth:?}\n  {}", tell(poll));
+    if poll.cause.as_str() != truth.cause && !stolen(poll, wall) {
+        verdict.wrong_cause.push(wrong());
+    }
+    let named = poll.stacks.iter().any(|stack| {
+        let mut frames = stack.frames.iter();
+        frames.any(|frame| frame.function.ends_with(&truth.function))
+    });
+    if !named {
+        verdict.wrong_function.push(wrong());
+    }
+    let on_cpu = matches!(poll.cause, Cause::Cpu | Cause::PageFault);
+    let allowed = if on_cpu { wall / 10 } else { 2 * MS };
+    if poll.held_ns().abs_diff(wall) > allowed {
+        verdict.wrong_duration.push(wrong());
+    }
+    if poll.heaviest().is_none_or(|stack| !stack.complete) {
+        verdict.incomplete += 1;
+    }
+}
+
+/// Another process had the CPU for most of the poll: then that is the truth of this machine.
+fn stolen(poll: &SlowPoll, wall: u64) -> bool {
+    poll.cause == Cause::RunQueue && poll.split.run_queue_ns > wall / 2
+}
+
+fn tell(poll: &SlowPoll) -> String {
+    format!(
+        "{} {}..{} {} {:?} {:?} {}",
+        poll.tid,
+        poll.start_ns,
+        poll.end_ns,
+        poll.cause,
+        poll.causes,
+        poll.split,
+        poll.culprit.function
+    )
+}

@@ -1,0 +1,39 @@
+//! The scenarios built against other versions of Tokio and with other profiles.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::program::{Build, target_dir};
+
+/// Builds the scenarios as a package of their own with this version of Tokio and these settings
+/// of the release profile. Kept in the target directory, so that it is built once.
+pub fn build(name: &str, tokio: &str, profile: &str) -> Build {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let package = target_dir().join("fixtures").join(name);
+    let source = root.join("examples/scenarios");
+    fs::create_dir_all(package.join("src")).unwrap();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), package.join("src").join(entry.file_name())).unwrap();
+    }
+    let manifest = format!(
+        "[package]\nname = \"scenarios\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
+         [dependencies]\nlibc = \"0.2\"\nserde_json = \"1\"\n\
+         tokio = {{ version = \"{tokio}\", features = [\"full\"] }}\n\n\
+         [profile.release]\n{profile}\n\n[workspace]\n"
+    );
+    let path = package.join("Cargo.toml");
+    if fs::read_to_string(&path).ok().as_ref() != Some(&manifest) {
+        fs::write(&path, manifest).unwrap();
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet"])
+        .current_dir(&package)
+        .env("CARGO_TARGET_DIR", package.join("target"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {errors}");
+    Build::Other(package.join("target/release/scenarios"))
+}

@@ -1,0 +1,117 @@
+//! hud against programs that know what blocked them: real processes, real BPF, the real kernel.
+//!
+//! These tests load BPF and need root; `make test` sees to that. They measure time, so they run one
+//! after the other (`RUST_TEST_THREADS=1`).
+
+mod compare;
+mod endings;
+mod fixtures;
+mod program;
+
+use compare::{Expect, compare};
+use program::{Build, Run};
+
+/// Every cause, from blocks between 20 and 60 ms, and from 50 ms on where their edges are
+/// estimated from samples.
+const CAUSES: [(&str, &str); 10] = [
+    ("cpu", "50"),
+    ("lock", "20"),
+    ("channel", "20"),
+    ("sleep", "20"),
+    ("file_io", "20"),
+    ("fsync", "20"),
+    ("network", "20"),
+    ("pipe", "20"),
+    ("child_process", "20"),
+    ("page_fault", "50"),
+];
+
+const CONTROLS: [&str; 7] = [
+    "healthy_busy",
+    "spawn_blocking",
+    "block_in_place",
+    "idle",
+    "stolen",
+    "multi_thread_root",
+    "timers",
+];
+
+fn check(build: &Build, scenario: &str, arguments: &[&str], expect: &Expect) {
+    let run = Run::new(build, scenario).arguments(arguments).watch();
+    let verdict = compare(&run, expect);
+    eprintln!("{build:?} {scenario}: {verdict}");
+    verdict.assert();
+}
+
+#[test]
+fn every_cause_in_a_plain_release_build() {
+    for (scenario, block_ms) in CAUSES {
+        let arguments = ["--block-ms", block_ms];
+        check(&Build::Release, scenario, &arguments, &Expect::blocking());
+    }
+}
+
+#[test]
+fn every_cause_in_a_dev_build() {
+    for (scenario, block_ms) in CAUSES {
+        let arguments = ["--block-ms", block_ms];
+        check(&Build::Dev, scenario, &arguments, &Expect::blocking());
+    }
+}
+
+#[test]
+fn healthy_programs_give_no_finding() {
+    for build in [Build::Release, Build::Dev] {
+        for scenario in CONTROLS {
+            check(&build, scenario, &[], &Expect::nothing());
+        }
+    }
+}
+
+#[test]
+fn current_thread_runtimes_and_their_root_future() {
+    let flavor = ["--flavor", "current_thread", "--block-ms", "50"];
+    for scenario in ["root", "sleep", "cpu"] {
+        check(&Build::Release, scenario, &flavor, &Expect::blocking());
+    }
+    let flavor = ["--flavor", "current_thread"];
+    for scenario in ["healthy_busy", "idle", "spawn_blocking"] {
+        check(&Build::Release, scenario, &flavor, &Expect::nothing());
+    }
+}
+
+#[test]
+fn unconstrained_tasks_and_runtimes_that_start_later() {
+    let blocks = ["--block-ms", "50"];
+    check(
+        &Build::Release,
+        "unconstrained",
+        &blocks,
+        &Expect::blocking(),
+    );
+    // The second runtime starts after some seconds.
+    let run = Run::new(&Build::Release, "late_runtime")
+        .arguments(&blocks)
+        .seconds(6)
+        .watch();
+    compare(&run, &Expect::blocking()).assert();
+    let runtimes: std::collections::BTreeSet<u32> =
+        run.polls().iter().map(|poll| poll.runtime).collect();
+    assert!(!runtimes.is_empty());
+    assert!(run.workers() >= 2, "{} workers", run.workers());
+}
+
+#[test]
+fn old_and_optimised_builds() {
+    for build in [
+        fixtures::build("tokio-1-44", "=1.44.2", ""),
+        fixtures::build("fat-lto", "1", "lto = \"fat\"\ncodegen-units = 1"),
+        fixtures::build("debug-info", "=1.47.1", "debug = 2"),
+    ] {
+        for (scenario, block_ms) in [("cpu", "50"), ("lock", "20"), ("sleep", "20")] {
+            let arguments = ["--block-ms", block_ms];
+            check(&build, scenario, &arguments, &Expect::blocking());
+        }
+        check(&build, "healthy_busy", &[], &Expect::nothing());
+    }
+}

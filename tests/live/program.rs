@@ -1,0 +1,228 @@
+//! Runs a scenario, points hud at it, and brings back what both say.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use hud::export::read_trace;
+use hud::model::{Record, SlowPoll};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Which binary of the scenarios.
+#[derive(Clone, Debug)]
+pub enum Build {
+    /// `cargo build --release`: no debug info, no frame pointers.
+    Release,
+    Dev,
+    Other(PathBuf),
+}
+
+impl Build {
+    /// The program's path. `make test` builds both profiles of the examples.
+    pub fn program(&self) -> PathBuf {
+        let profiles = target_dir();
+        let path = match self {
+            Build::Release => profiles.join("release/examples/scenarios"),
+            Build::Dev => profiles.join("debug/examples/scenarios"),
+            Build::Other(path) => path.clone(),
+        };
+        assert!(path.exists(), "{} is not built", path.display());
+        path
+    }
+}
+
+/// cargo's target directory.
+pub fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_hud"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+/// hud with these arguments, as root.
+pub fn hud(arguments: &[&str]) -> Command {
+    // SAFETY: no preconditions.
+    assert_eq!(
+        unsafe { libc::geteuid() },
+        0,
+        "live tests need root: use `make test`"
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hud"));
+    command.args(arguments);
+    command
+}
+
+/// A running target, ended when dropped.
+pub struct Target {
+    child: Child,
+    pub pid: u32,
+}
+
+impl Target {
+    /// Starts the program and waits until it says `ready PID`.
+    pub fn start(program: &Path, arguments: &[&str]) -> Target {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut line).unwrap();
+        let pid = child.id();
+        assert_eq!(line, format!("ready {pid}\n"));
+        // Whatever else it prints must not block it.
+        thread::spawn(move || lines.lines().for_each(drop));
+        Target { child, pid }
+    }
+
+    /// Waits for its own end.
+    pub fn wait(mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// Kills it now.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A scenario to be watched.
+pub struct Run<'a> {
+    build: &'a Build,
+    scenario: &'a str,
+    arguments: Vec<&'a str>,
+    seconds: u32,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(build: &'a Build, scenario: &'a str) -> Self {
+        Run {
+            build,
+            scenario,
+            arguments: Vec::new(),
+            seconds: 4,
+        }
+    }
+
+    pub fn arguments(mut self, arguments: &[&'a str]) -> Self {
+        self.arguments.extend(arguments);
+        self
+    }
+
+    /// How long hud watches.
+    pub fn seconds(mut self, seconds: u32) -> Self {
+        self.seconds = seconds;
+        self
+    }
+
+    /// Runs both to their ends.
+    pub fn watch(self) -> Watched {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = folder.path().join("truth.jsonl");
+        let trace = folder.path().join("trace.json");
+        let lasts = (self.seconds + 3).to_string();
+        let mut arguments = vec!["--scenario", self.scenario, "--duration", &lasts];
+        arguments.extend(["--truth", truth.to_str().unwrap()]);
+        arguments.extend(&self.arguments);
+        let target = Target::start(&self.build.program(), &arguments);
+        thread::sleep(Duration::from_millis(300));
+        let pid = target.pid.to_string();
+        let seconds = self.seconds.to_string();
+        let output = hud(&["--headless", "--pid", &pid, "--duration", &seconds])
+            .args(["--export", trace.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", self.scenario);
+        target.wait();
+        let mut records = Vec::new();
+        read_trace(&trace, |record| records.push(record)).unwrap();
+        let text = std::fs::read_to_string(truth).unwrap();
+        Watched {
+            truth: text.lines().map(Truth::parse).collect(),
+            records,
+            report: String::from_utf8(output.stdout).unwrap(),
+            trace,
+            _folder: folder,
+        }
+    }
+}
+
+/// A poll as the program timed it from inside. Times are `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    pub tid: u32,
+    pub start_ns: u64,
+    /// None for a poll that never ends.
+    pub end_ns: Option<u64>,
+    pub function: String,
+    pub cause: String,
+    pub holds_worker: bool,
+}
+
+impl Truth {
+    fn parse(line: &str) -> Truth {
+        let value: Value = serde_json::from_str(line).unwrap();
+        Truth {
+            tid: value["tid"].as_u64().unwrap() as u32,
+            start_ns: value["start_ns"].as_u64().unwrap(),
+            end_ns: value["end_ns"].as_u64(),
+            function: value["function"].as_str().unwrap_or("").to_owned(),
+            cause: value["cause"].as_str().unwrap_or("").to_owned(),
+            holds_worker: value["holds_worker"] == true,
+        }
+    }
+}
+
+/// What came of a run.
+pub struct Watched {
+    pub truth: Vec<Truth>,
+    pub records: Vec<Record>,
+    pub report: String,
+    pub trace: PathBuf,
+    _folder: TempDir,
+}
+
+impl Watched {
+    /// When hud was attached.
+    pub fn span(&self) -> (u64, u64) {
+        let mut span = (0, u64::MAX);
+        for record in &self.records {
+            match record {
+                Record::Header(header) => span.0 = header.start_ns,
+                Record::End { at_ns, .. } => span.1 = *at_ns,
+                _ => {}
+            }
+        }
+        span
+    }
+
+    pub fn polls(&self) -> Vec<Arc<SlowPoll>> {
+        let polls = self.records.iter().filter_map(|record| match record {
+            Record::SlowPoll(poll) => Some(Arc::clone(poll)),
+            _ => None,
+        });
+        polls.collect()
+    }
+
+    pub fn workers(&self) -> usize {
+        let workers = self.records.iter().filter_map(|record| match record {
+            Record::Worker(worker) => Some(worker.tid),
+            _ => None,
+        });
+        workers.collect::<std::collections::BTreeSet<_>>().len()
+    }
+}
