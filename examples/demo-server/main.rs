@@ -28,7 +28,7 @@ Endpoints that block their worker:
   GET  /hash      bcrypt::hash
   GET  /parse     serde_json::from_str of some megabytes
   GET  /compress  flate2 at its best level
-  GET  /read      std::fs: write, sync, read back
+  GET  /read      std::fs: write and sync a journal, read it back
   GET  /dns       std::net::ToSocketAddrs
   POST /process   a JSON body such as {\"data\":\"test\"}: std::sync::Mutex and std::thread::sleep
 
@@ -48,8 +48,8 @@ struct Args {
     /// Worker threads of the runtime [default: one per CPU]
     #[arg(long)]
     workers: Option<usize>,
-    /// The name that /dns looks up; localhost needs no network
-    #[arg(long, default_value = "localhost")]
+    /// The name that /dns looks up; nobody has the default, which name servers have to say
+    #[arg(long, default_value = "backend.test")]
     resolve: String,
 }
 
@@ -145,7 +145,7 @@ async fn read(State(shop): State<Arc<Shop>>) -> Json<Value> {
 }
 
 async fn dns(State(shop): State<Arc<Shop>>) -> Json<Value> {
-    answer(blocking::resolve_peer(&shop).map(|found| json!({ "addresses": found })))
+    Json(json!({ "peers": blocking::resolve_peers(&shop) }))
 }
 
 async fn process(State(shop): State<Arc<Shop>>, Json(body): Json<Value>) -> Json<Value> {

@@ -66,7 +66,7 @@ static ENDPOINTS: [Endpoint; 8] = [
     endpoint("GET", "/parse", "", 3),
     endpoint("GET", "/compress", "", 2),
     endpoint("GET", "/read", "", 2),
-    endpoint("GET", "/dns", "", 1),
+    endpoint("GET", "/dns", "", 2),
     endpoint("POST", "/process", r#"{"data":"test"}"#, 4),
     endpoint("GET", "/hello", "", 20),
     endpoint("GET", "/healthy", "", 1),

@@ -5,7 +5,7 @@
 
 /// Inner functions of std and of common crates, by the start of their path, and the function of
 /// the public interface that people call. Longer paths first where one contains the other.
-const KNOWN_AS: [(&str, &str); 38] = [
+const KNOWN_AS: [(&str, &str); 48] = [
     ("std::sys::sync::mutex::", "std::sync::Mutex::lock"),
     ("std::sync::mutex::Mutex::lock", "std::sync::Mutex::lock"),
     ("std::sync::mutex::futex::", "std::sync::Mutex::lock"),
@@ -62,6 +62,14 @@ const KNOWN_AS: [(&str, &str); 38] = [
         "std::net::socket_addr::",
         "std::net::ToSocketAddrs::to_socket_addrs",
     ),
+    (
+        "(&str, u16)::to_socket_addrs",
+        "std::net::ToSocketAddrs::to_socket_addrs",
+    ),
+    (
+        "(alloc::string::String, u16)::to_socket_addrs",
+        "std::net::ToSocketAddrs::to_socket_addrs",
+    ),
     ("std::net::tcp::", "std::net::TcpStream::"),
     // The compiler made one function of these and of TcpStream's: only the call is certain.
     (
@@ -100,6 +108,15 @@ const KNOWN_AS: [(&str, &str); 38] = [
         "parking_lot::raw_rwlock::RawRwLock::lock_exclusive",
         "parking_lot::RwLock::write",
     ),
+    ("bcrypt::_hash_password", "bcrypt::hash"),
+    // glibc's names for its functions, and for their variants by processor.
+    ("libc_malloc", "malloc"),
+    ("libc_calloc", "calloc"),
+    ("libc_realloc", "realloc"),
+    ("libc_free", "free"),
+    ("__memset_", "memset"),
+    ("__memcpy_", "memcpy"),
+    ("__memmove_", "memmove"),
 ];
 
 /// The public name of an inner function.
@@ -150,6 +167,7 @@ mod tests {
             ("std::net::udp::UdpSocket::recv", "recv"),
             ("std::fs::read::inner", "std::fs::read"),
             ("bcrypt::hash", "bcrypt::hash"),
+            ("__memset_avx512_unaligned_erms", "memset"),
         ] {
             assert_eq!(known_as(inner), expected);
         }
