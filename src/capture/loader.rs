@@ -233,7 +233,7 @@ impl<'obj> Loaded<'obj> {
 fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
     let within = |name: &str, offset: u32, size: u32, limit: u32| {
         ensure!(
-            offset % size == 0 && offset.saturating_add(size) <= limit,
+            offset.is_multiple_of(size) && offset.saturating_add(size) <= limit,
             "Tokio's {name} lies at offset {offset}, beyond what hud reads"
         );
         Ok(offset)
@@ -241,7 +241,8 @@ fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
     let fields = &layout.fields;
     let id_bytes = if fields.task_id_wide { 16 } else { 8 };
     ensure!(
-        fields.task_id % 8 == 0 && fields.task_id.saturating_add(id_bytes) <= CONTEXT_BYTES,
+        fields.task_id.is_multiple_of(8)
+            && fields.task_id.saturating_add(id_bytes) <= CONTEXT_BYTES,
         "Tokio's task id lies at offset {}, beyond what hud reads",
         fields.task_id
     );

@@ -138,7 +138,7 @@ pub fn workers(views: &[&WorkerView], layout: Layout) -> String {
 }
 
 /// The workers to show of one runtime, and how many more there are.
-pub fn select_workers<'a>(mut views: Vec<&'a WorkerView>) -> (Vec<&'a WorkerView>, Option<String>) {
+pub fn select_workers(mut views: Vec<&WorkerView>) -> (Vec<&WorkerView>, Option<String>) {
     let more = views.len().saturating_sub(WORKERS);
     if more == 0 {
         return (views, None);
