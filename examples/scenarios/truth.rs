@@ -16,13 +16,16 @@ use std::future::Future;
 use std::io::Write as _;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender, SyncSender, TryRecvError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Shorter polls are nobody's business.
 const RECORD_FROM_NS: u64 = 1_000_000;
+
+/// How often the truth is written.
+const WRITE_EVERY: Duration = Duration::from_millis(5);
 
 /// The function that blocks, and why, by the names that a report should give them.
 #[derive(Clone, Copy)]
@@ -46,7 +49,7 @@ enum Message {
 struct Log {
     scenario: &'static str,
     /// None where no truth was asked for.
-    lines: Option<Mutex<Sender<Message>>>,
+    lines: Option<Sender<Message>>,
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -60,19 +63,22 @@ pub fn open(scenario: &'static str, path: Option<&Path>) -> std::io::Result<()> 
             let mut file = File::create(path)?;
             let (sender, receiver) = mpsc::channel();
             std::thread::spawn(move || {
-                for message in receiver {
-                    match message {
-                        Message::Line(line) => {
+                // Asks now and then: a sender that had to wake it could block, inside a poll.
+                loop {
+                    match receiver.try_recv() {
+                        Ok(Message::Line(line)) => {
                             if let Err(error) = file.write_all(line.as_bytes()) {
                                 eprintln!("scenarios: cannot write the truth: {error}");
                                 std::process::exit(1);
                             }
                         }
-                        Message::Flush(done) => drop(done.send(())),
+                        Ok(Message::Flush(done)) => drop(done.send(())),
+                        Err(TryRecvError::Empty) => std::thread::sleep(WRITE_EVERY),
+                        Err(TryRecvError::Disconnected) => break,
                     }
                 }
             });
-            Some(Mutex::new(sender))
+            Some(sender)
         }
     };
     let _ = LOG.set(Log { scenario, lines });
@@ -182,10 +188,7 @@ fn send(message: Message) -> bool {
     let Some(lines) = LOG.get().and_then(|log| log.lines.as_ref()) else {
         return false;
     };
-    // The only other holder is a thread that sends: no poll waits here for long.
-    lines
-        .lock()
-        .is_ok_and(|sender| sender.send(message).is_ok())
+    lines.send(message).is_ok()
 }
 
 /// The clock's time in nanoseconds.

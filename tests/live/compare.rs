@@ -13,17 +13,33 @@ const EDGE: u64 = 60 * MS;
 
 /// What a run must show.
 pub struct Expect {
-    /// There must be blocks, all of them found; otherwise there must be no finding.
+    /// There must be blocks to be found; otherwise there must be no finding.
     blocking: bool,
+    /// Percent of the blocks that may be missed.
+    may_miss: usize,
 }
 
 impl Expect {
     pub fn blocking() -> Self {
-        Expect { blocking: true }
+        Expect {
+            blocking: true,
+            may_miss: 0,
+        }
+    }
+
+    /// Blocks of which some may be missed.
+    pub fn blocking_but(may_miss: usize) -> Self {
+        Expect {
+            blocking: true,
+            may_miss,
+        }
     }
 
     pub fn nothing() -> Self {
-        Expect { blocking: false }
+        Expect {
+            blocking: false,
+            may_miss: 0,
+        }
     }
 }
 
@@ -31,6 +47,7 @@ impl Expect {
 #[derive(Default)]
 pub struct Verdict {
     blocking: bool,
+    may_miss: usize,
     /// Blocks of at least twice the threshold.
     blocks: usize,
     missed: Vec<String>,
@@ -72,8 +89,9 @@ impl Verdict {
             );
             return;
         }
-        assert!(self.blocks >= 20, "only {} blocks to be found", self.blocks);
-        assert!(self.missed.is_empty(), "missed: {:#?}", self.missed);
+        assert!(self.blocks >= 10, "only {} blocks to be found", self.blocks);
+        let may_miss = self.blocks * self.may_miss / 100;
+        assert!(self.missed.len() <= may_miss, "missed: {:#?}", self.missed);
         let few = |what: &str, list: &[String], of: usize| {
             // 99 % must be right; of few, one may be wrong.
             let allowed = (of / 100).max(1);
@@ -103,6 +121,7 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
     let polls = run.polls();
     let mut verdict = Verdict {
         blocking: expect.blocking,
+        may_miss: expect.may_miss,
         ..Verdict::default()
     };
     for truth in run.truth.iter().filter(|truth| truth.holds_worker) {

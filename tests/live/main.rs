@@ -83,12 +83,10 @@ fn current_thread_runtimes_and_their_root_future() {
 #[test]
 fn unconstrained_tasks_and_runtimes_that_start_later() {
     let blocks = ["--block-ms", "50"];
-    check(
-        &Build::Release,
-        "unconstrained",
-        &blocks,
-        &Expect::blocking(),
-    );
+    // Without the coop budget a poll is known by its task id alone, once the worker has parked in
+    // the I/O driver: what comes before is missed.
+    let most = Expect::blocking_but(10);
+    check(&Build::Release, "unconstrained", &blocks, &most);
     // The second runtime starts after some seconds.
     let run = Run::new(&Build::Release, "late_runtime")
         .arguments(&blocks)
