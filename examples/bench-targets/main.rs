@@ -3,6 +3,7 @@
 //! Prints one JSON line at the end: `mode`, `ops`, `seconds`, `cpu_seconds` (of the whole
 //! process), and `pid` on a first line once it is running.
 
+mod blocking;
 mod http;
 #[path = "../load/client.rs"]
 mod http_client;
@@ -25,6 +26,8 @@ enum Mode {
     Http,
     /// A message bounced between two threads: every op parks one and wakes the other
     PingPong,
+    /// The same through pipes, inside polls: every op blocks one worker and wakes the other
+    Blocking,
 }
 
 /// Something for hud to watch while its throughput is measured.
@@ -41,6 +44,15 @@ struct Args {
     /// Tasks that yield, or HTTP clients
     #[arg(long, default_value_t = 16)]
     tasks: usize,
+    /// How often a poll of `blocking` blocks
+    #[arg(long, default_value_t = 100)]
+    blocks_per_poll: u32,
+    /// Microseconds that `blocking` also sleeps each time
+    #[arg(long, default_value_t = 0)]
+    pause_us: u64,
+    /// Seconds to run before counting: what a start-up costs is not what is measured
+    #[arg(long, default_value_t = 0.1)]
+    warm_up: f64,
     /// Pin the whole process to this CPU
     #[arg(long)]
     cpu: Option<usize>,
@@ -77,17 +89,19 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     let duration = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
+    let warm_up = Duration::try_from_secs_f64(args.warm_up).context("--warm-up")?;
     if let Some(cpu) = args.cpu {
         pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
+    let pause = Duration::from_micros(args.pause_us);
     let running: Box<dyn std::any::Any> = match args.mode {
         Mode::Yield => Box::new(yield_storm::start(args.workers, args.tasks)?),
         Mode::Http => Box::new(http::start(args.workers, args.tasks)?),
         Mode::PingPong => Box::new(ping_pong::start()?),
+        Mode::Blocking => Box::new(blocking::start(args.blocks_per_poll, pause)?),
     };
     print(&serde_json::json!({ "pid": std::process::id() }));
-    // What a start-up costs is not what is measured.
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(warm_up);
     let (ops, start, cpu) = (
         COUNTER.ops.load(Ordering::Relaxed),
         Instant::now(),

@@ -1,0 +1,237 @@
+//! What is measured, one function each, and how the figures of several rounds become one.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::kernel::{EmptyProgram, HudPrograms, Runs, Statistics};
+use crate::programs::{Counted, Hud, Target, example};
+
+/// What came of several rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Figures {
+    /// Of at least one figure.
+    pub fn of(mut figures: Vec<f64>) -> Result<Figures> {
+        ensure!(
+            !figures.is_empty() && figures.iter().all(|figure| figure.is_finite()),
+            "nothing was measured: {figures:?}"
+        );
+        figures.sort_unstable_by(f64::total_cmp);
+        let middle = figures.len() / 2;
+        let median = if figures.len() % 2 == 1 {
+            figures[middle]
+        } else {
+            (figures[middle - 1] + figures[middle]) / 2.0
+        };
+        Ok(Figures {
+            median,
+            least: figures[0],
+            most: figures[figures.len() - 1],
+        })
+    }
+}
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Of each throughput, with hud and without.
+    pub pairs: usize,
+    pub round: Duration,
+    /// How long hud rests.
+    pub rest: Duration,
+}
+
+/// Room for hud to attach before a target counts.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Time for what starting up leaves behind to pass.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What hud's programs did in one round, beside the empty one.
+#[derive(Debug)]
+struct Round {
+    switches: Runs,
+    empty: Runs,
+    reads: u64,
+    captures: u64,
+    ticks: Runs,
+}
+
+impl Round {
+    /// All of sched_switch's time beyond that of as many empty runs.
+    fn over_empty_ns(&self) -> f64 {
+        self.switches.ns as f64 - self.empty.mean_ns() * self.switches.count as f64
+    }
+}
+
+/// Runs hud on a target for a round.
+fn round(target: &Target, effort: &Effort) -> Result<Round> {
+    let _statistics = Statistics::enable()?;
+    let empty = EmptyProgram::attach()?;
+    let hud = Hud::watch(target)?;
+    thread::sleep(SETTLE);
+    let programs = HudPrograms::of(hud.pid)?;
+    let read = || -> Result<Round> {
+        let work = programs.work()?;
+        Ok(Round {
+            switches: programs.runs("sched_switch")?,
+            empty: empty.runs()?,
+            reads: work.reads,
+            captures: work.captures,
+            ticks: programs.runs("cpu_clock")?,
+        })
+    };
+    let before = read()?;
+    thread::sleep(effort.round);
+    let after = read()?;
+    hud.stop()?;
+    let round = Round {
+        switches: after.switches.since(before.switches),
+        empty: after.empty.since(before.empty),
+        reads: after.reads - before.reads,
+        captures: after.captures - before.captures,
+        ticks: after.ticks.since(before.ticks),
+    };
+    log::debug!("{round:?}");
+    Ok(round)
+}
+
+/// Nanoseconds of hud's BPF programs, by kind of event.
+pub struct Events {
+    pub empty: Figures,
+    /// Over the empty program, as the next three.
+    pub others_switch: Figures,
+    pub park: Figures,
+    /// At most: what the switches that are not read cost is charged to those that are.
+    pub observed: Figures,
+    /// With the observed switch it comes with.
+    pub capture: Figures,
+    /// In all: an empty program does not run there.
+    pub tick: Figures,
+}
+
+/// Measures every kind of event, the kinds interleaved.
+pub fn events(effort: &Effort) -> Result<Events> {
+    let long = (effort.round + WARM_UP) * 2;
+    let (mut empty, mut others, mut park) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut observed, mut capture, mut tick) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.pairs {
+        let ping_pong = ["ping-pong", "--cpu", "1"];
+        {
+            let idle = idle(long)?;
+            let _busy = Target::bench(&ping_pong, long)?;
+            let round = round(&idle, effort)?;
+            empty.push(round.empty.mean_ns());
+            others.push(round.over_empty_ns() / round.switches.count as f64);
+        }
+        let parking = round(&Target::bench(&ping_pong, long)?, effort)?;
+        park.push(parking.over_empty_ns() / parking.switches.count as f64);
+
+        // Polls so long that their few captures do not count.
+        let blocking = ["blocking", "--cpu", "1", "--blocks-per-poll", "2000"];
+        let observing = round(&Target::bench(&blocking, long)?, effort)?;
+        observed.push(observing.over_empty_ns() / observing.reads as f64);
+
+        // Polls so short and so rare that nearly every switch in one is captured.
+        let pausing = ["blocking", "--blocks-per-poll", "1", "--pause-us", "300"];
+        let capturing = round(&Target::bench(&pausing, long)?, effort)?;
+        capture.push(capturing.over_empty_ns() / capturing.captures as f64);
+
+        let busy = round(&Target::bench(&["yield"], long)?, effort)?;
+        tick.push(busy.ticks.mean_ns());
+    }
+    Ok(Events {
+        empty: Figures::of(empty)?,
+        others_switch: Figures::of(others)?,
+        park: Figures::of(park)?,
+        observed: Figures::of(observed)?,
+        capture: Figures::of(capture)?,
+        tick: Figures::of(tick)?,
+    })
+}
+
+/// A runtime whose workers are parked all the time.
+fn idle(lasts: Duration) -> Result<Target> {
+    let seconds = (lasts.as_secs() + 1).to_string();
+    let arguments = ["--scenario", "idle", "--duration", &seconds];
+    Target::start(&example("release", "scenarios")?, &arguments)
+}
+
+/// What a target gets done with hud, over what it does without.
+pub struct Ratios {
+    /// Per second: what counts, if nothing else uses the machine.
+    pub throughput: Figures,
+    /// Per second of the target's own CPU time, which others that use the machine hardly change.
+    pub per_cpu_time: Figures,
+}
+
+/// Measures in pairs run one after the other, each in the other order than the pair before. The
+/// ratio is that of the medians; least and most are of a pair.
+pub fn throughput(arguments: &[&str], effort: &Effort) -> Result<Ratios> {
+    let warm_up = WARM_UP.as_secs_f64().to_string();
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["--warm-up", &warm_up]);
+    let run = |with_hud: bool| -> Result<Counted> {
+        let target = Target::bench(&arguments, effort.round)?;
+        let _hud = with_hud.then(|| Hud::watch(&target)).transpose()?;
+        target.finish()
+    };
+    let mut pairs = Vec::new();
+    for pair in 0..effort.pairs {
+        pairs.push(if pair % 2 == 0 {
+            let alone = run(false)?;
+            (alone, run(true)?)
+        } else {
+            let watched = run(true)?;
+            (run(false)?, watched)
+        });
+    }
+    let ratio = |rate: fn(&Counted) -> f64| -> Result<Figures> {
+        let alone = Figures::of(pairs.iter().map(|(alone, _)| rate(alone)).collect())?;
+        let watched = Figures::of(pairs.iter().map(|(_, watched)| rate(watched)).collect())?;
+        let each = pairs.iter().map(|(alone, with)| rate(with) / rate(alone));
+        Ok(Figures {
+            median: watched.median / alone.median,
+            ..Figures::of(each.collect())?
+        })
+    };
+    Ok(Ratios {
+        throughput: ratio(|counted| counted.ops / counted.seconds)?,
+        per_cpu_time: ratio(|counted| counted.ops / counted.cpu_seconds)?,
+    })
+}
+
+/// hud's own cost while its target rests: percent of one core, and peak memory in MiB.
+pub fn at_rest(effort: &Effort) -> Result<(f64, f64)> {
+    let target = idle(effort.rest + WARM_UP * 3)?;
+    let hud = Hud::watch(&target)?;
+    thread::sleep(SETTLE);
+    let before = hud.cpu_time()?;
+    thread::sleep(effort.rest);
+    let used = hud.cpu_time()? - before;
+    let peak = hud.peak_mib()?;
+    hud.stop()?;
+    Ok((100.0 * used.as_secs_f64() / effort.rest.as_secs_f64(), peak))
+}
+
+/// Seconds from the start of hud's process to its first finding, on a dev build with debug info.
+/// Also that binary's size in MiB.
+pub fn first_finding(effort: &Effort) -> Result<(Figures, f64)> {
+    let program = example("debug", "scenarios")?;
+    let mib = program.metadata()?.len() as f64 / f64::from(1 << 20);
+    let mut seconds = Vec::new();
+    for _ in 0..effort.pairs {
+        let blocks = ["--scenario", "cpu", "--block-ms", "20", "--duration", "15"];
+        let target = Target::start(&program, &blocks)?;
+        let hud = Hud::watch(&target)?;
+        seconds.push(hud.until_first_finding()?.as_secs_f64());
+        hud.stop()?;
+    }
+    Ok((Figures::of(seconds)?, mib))
+}
