@@ -188,7 +188,7 @@ fn select(
                         discovery.tokio_version().unwrap_or("unknown version")
                     ),
                 )
-                .mend("build it with debug info (debug = 1 or more in its Cargo profile), or name an unstripped twin with --target")
+                .mend("build it with debug info (debug = true in its Cargo profile), or name an unstripped twin with --target")
                 .into());
             }
             Selection::Undecided if !target.is_alive() => {

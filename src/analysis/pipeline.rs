@@ -114,6 +114,8 @@ impl Pipeline {
                 self.take_stack(&capture);
                 Ok(())
             }
+            // Boundaries that are not Tokio's are worse than none.
+            Drained::Event(Event::PollEnd(_)) if self.has_lost_polls() => Ok(()),
             Drained::Event(Event::PollEnd(end)) => {
                 let assembled = self.polls.end(&end);
                 self.running.remove(&end.tid);
@@ -238,7 +240,7 @@ impl Pipeline {
     }
 
     fn report_running(&mut self, at_ns: u64, state: &ThreadState) -> Result<(), Unread> {
-        let Some(poll) = &state.poll else {
+        let Some(poll) = state.poll.as_ref().filter(|_| !self.has_lost_polls()) else {
             return Ok(());
         };
         let held = at_ns.saturating_sub(poll.times.start_ns);
@@ -259,7 +261,7 @@ impl Pipeline {
 
     /// Tokio's state must keep obeying Tokio's rules, or the layout is not the target's.
     fn verify(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
-        if self.subject.tier > Tier::Scan {
+        if self.has_lost_polls() {
             return Ok(());
         }
         let views: Vec<ThreadView> = states
@@ -282,8 +284,14 @@ impl Pipeline {
         }
     }
 
+    /// Tokio's state can no longer be read: only usage is told.
+    fn has_lost_polls(&self) -> bool {
+        self.subject.tier > Tier::Frames
+    }
+
     fn lose_tier(&mut self, at_ns: u64, why: String) -> Result<(), Unread> {
         self.subject.tier = Tier::Scheduler;
+        let why = format!("{why}; polls are no longer reported, attach again to start anew");
         self.send(Record::TierChanged {
             tier: Tier::Scheduler,
             at_ns,
