@@ -108,6 +108,18 @@ fn a_session_survives_and_the_file_is_a_chrome_trace() {
     assert!(counter["args"]["on_cpu"].as_f64().unwrap() > 0.0);
 }
 
+/// A trace as format 1 was first written: it has to replay as long as hud reads format 1.
+#[test]
+fn a_trace_of_the_first_version_still_replays() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/trace-v1.json");
+    if std::env::var_os("UPDATE_TRACE_FIXTURE").is_some() {
+        std::fs::write(path, trace_of(&t::session())).unwrap();
+    }
+    let mut back = Vec::new();
+    let result = read_trace(path.as_ref(), |record| back.push(record));
+    assert_eq!((result.unwrap(), back), (Completeness::Whole, t::session()));
+}
+
 #[test]
 fn what_still_runs_at_the_end_is_kept() {
     let mut poll = t::poll(

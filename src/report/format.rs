@@ -103,6 +103,32 @@ pub fn shorten_name(name: &str, max: usize) -> String {
     format!("{start}...{end}")
 }
 
+/// A name or a path in lines of at most `width` characters, broken behind `::` and `/` where that
+/// is possible.
+pub fn wrap(name: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for part in name.split_inclusive(['/', ':', ' ']) {
+        let len = part.chars().count();
+        // Both colons of `::` stay together.
+        if used > 0 && used + len > width && part != ":" {
+            lines.push(String::new());
+            used = 0;
+        }
+        for c in part.chars() {
+            if used == width {
+                lines.push(String::new());
+                used = 0;
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push(c);
+            }
+            used += 1;
+        }
+    }
+    lines.join("\n")
+}
+
 /// Splits at `::` outside of angle brackets.
 fn segments(name: &str) -> Vec<&str> {
     let mut segments = Vec::new();
@@ -199,6 +225,15 @@ mod tests {
         assert_eq!(short("src/main.rs", 1), "src/main.rs:1");
         assert_eq!(short("/a/b/c/d/e.rs", 0), "c/d/e.rs");
         assert_eq!(short("/x", 3), "/x:3");
+    }
+
+    #[test]
+    fn names_break_at_their_segments() {
+        assert_eq!(wrap("-> std::thread::sleep", 16), "-> std::thread::\nsleep");
+        assert_eq!(wrap("shop/src/main.rs:42", 16), "shop/src/\nmain.rs:42");
+        assert_eq!(wrap("abcdefgh", 3), "abc\ndef\ngh");
+        assert_eq!(wrap("a::b", 16), "a::b");
+        assert_eq!(wrap("", 5), "");
     }
 
     #[test]

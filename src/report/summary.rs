@@ -264,7 +264,7 @@ fn losses(out: &mut String, losses: &Losses) -> fmt::Result {
     let lost = losses.by_kind().into_iter().filter(|(_, n)| *n > 0);
     let lost: Vec<String> = lost.map(|(kind, n)| format!("{kind} {n}")).collect();
     let text = format!(
-        "Lost, so that the numbers above are too small: {}",
+        "Lost, so that the numbers above may be too small: {}",
         lost.join(", ")
     );
     writeln!(out, "\n{}", paint(ALARM, text))
@@ -310,12 +310,13 @@ mod tests {
     #[test]
     fn the_whole_report() {
         insta::assert_snapshot!("piped", report(&t::session(), None));
+        insta::assert_snapshot!("narrow_80", report(&t::session(), Some(80)));
         insta::assert_snapshot!("wide_120", report(&t::session(), Some(120)));
     }
 
     #[test]
     fn it_fits_the_terminal() {
-        for width in [100, 120, 200] {
+        for width in [80, 100, 120, 200] {
             let text = report(&t::session(), Some(width));
             let table = text.lines().skip_while(|line| !line.contains("culprit"));
             for line in table.take_while(|line| !line.is_empty()) {

@@ -1,11 +1,13 @@
 //! The tables of the summary: culprits, and workers.
 
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
 
 use super::Layout;
-use super::format::{cause_color, count, duration, part, percent, shorten_location, shorten_name};
+use super::format::{
+    cause_color, count, duration, part, percent, shorten_location, shorten_name, wrap,
+};
 use crate::model::Cause;
 use crate::session::{Snapshot, WorkerView};
 
@@ -14,6 +16,11 @@ pub const ROWS: usize = 30;
 /// Workers shown, those with most slow polls first where there are more.
 pub const WORKERS: usize = 32;
 
+/// Terminals with fewer columns get locations below the names.
+const NARROW: u16 = 110;
+/// Columns that the numbers and the longest cause take.
+const NUMBERS: usize = 64;
+
 fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
     let mut table = Table::new();
     let mut style = comfy_table::presets::NOTHING;
@@ -21,6 +28,7 @@ fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
     table.load_style(style);
     // Escapes always: printing takes them out where they are not wanted.
     table.enforce_styling();
+    table.style_text_only();
     match layout.width {
         Some(width) => {
             table.set_width(width);
@@ -38,6 +46,7 @@ fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
     table.set_header(headings.iter().map(cell));
     for (column, (_, alignment)) in table.column_iter_mut().zip(headings) {
         column.set_cell_alignment(*alignment);
+        column.set_padding((0, 1));
     }
     table
 }
@@ -45,7 +54,9 @@ fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
 /// The culprits, a row each.
 pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
     use CellAlignment::{Left, Right};
-    let headings = [
+    // Beside the numbers a narrow terminal has no room for a column of locations.
+    let narrow = layout.width.is_some_and(|width| width < NARROW);
+    let mut headings = vec![
         ("culprit", Left),
         ("cause", Left),
         ("polls", Right),
@@ -54,28 +65,33 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
         ("p50", Right),
         ("p99", Right),
         ("share", Right),
-        ("location", Left),
     ];
+    if !narrow {
+        headings.push(("location", Left));
+    }
     let mut table = empty(layout, &headings);
-    // What a terminal leaves for a name beside the numbers.
-    let room = layout
-        .width
-        .map_or(100, |width| usize::from(width).saturating_sub(88).max(28));
+    let room = match layout.width {
+        None => 200,
+        Some(width) if narrow => usize::from(width).saturating_sub(NUMBERS).max(16),
+        Some(width) => usize::from(width).saturating_sub(NUMBERS) * 11 / 20,
+    };
     for row in snapshot.rows.iter().take(ROWS) {
-        let mut name = shorten_name(&row.label, room);
-        if let Some(calls) = &row.calls {
-            let separator = if layout.width.is_some() { "\n  " } else { " " };
-            name += &format!(
-                "{separator}-> {}",
-                shorten_name(calls, room.saturating_sub(5))
-            );
-        }
         let location = row
             .location
             .as_ref()
             .map(shorten_location)
             .unwrap_or_default();
-        table.add_row([
+        let mut lines = vec![row.label.clone()];
+        lines.extend(row.calls.iter().map(|calls| format!("-> {calls}")));
+        if narrow && !location.is_empty() {
+            lines.push(location.clone());
+        }
+        let name = match layout.width {
+            None => shorten_name(&lines.join(" "), room),
+            Some(_) if narrow => fit(&lines, |line| wrap(&shorten_name(line, 3 * room), room)),
+            Some(_) => fit(&lines, |line| shorten_name(line, room)),
+        };
+        let mut cells = vec![
             Cell::new_owned(name).add_attribute(Attribute::Bold),
             Cell::new(row.cause).fg(color(row.cause)),
             Cell::new(row.polls),
@@ -84,18 +100,22 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
             Cell::new(duration(row.p50_ns)),
             Cell::new(duration(row.p99_ns)),
             Cell::new(percent(snapshot.share(row))),
-            Cell::new(location),
-        ]);
-    }
-    // Numbers and causes never break; names and locations give way.
-    for (i, column) in table.column_iter_mut().enumerate() {
-        if (1..8).contains(&i) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        } else if i == 0 && layout.width.is_some() {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(24)));
+        ];
+        if !narrow {
+            cells.push(Cell::new_owned(location));
         }
+        table.add_row(cells);
+    }
+    // Names and numbers never break; locations give way.
+    for column in table.column_iter_mut().take(8) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
     }
     finish(&table)
+}
+
+fn fit(lines: &[String], each: impl Fn(&str) -> String) -> String {
+    let lines: Vec<String> = lines.iter().map(|line| each(line)).collect();
+    lines.join("\n")
 }
 
 /// One runtime's workers.
