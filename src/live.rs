@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::Receiver;
 
 use crate::analysis::pipeline::{self, Subject};
+use crate::capture::messages;
 use crate::capture::{CaptureConfig, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState};
 use crate::clock;
 use crate::failure::{Failure, Kind};
@@ -65,10 +66,15 @@ impl Live {
         stop: &AtomicBool,
         mut say: impl FnMut(&str),
     ) -> Result<Option<Live>> {
+        messages::to_log();
         preflight::process(target)?;
         let executable = PathBuf::from(format!("/proc/{}/exe", target.pid));
-        let discovery = layout::discover(&executable, options.symbols.as_deref())
-            .with_context(|| gone_or(target, "cannot read its executable"))?;
+        let discovery = layout::discover(&executable, options.symbols.as_deref()).map_err(
+            |error| match error.is::<Failure>() {
+                true => error,
+                false => error.context(gone_or(target, "cannot read its executable")),
+            },
+        )?;
         let notes = preflight::program(target, &discovery)?;
         let modules = modules_of(target, options.symbols.as_deref())?;
         let reader = TaskReader::new(target.pid)?;

@@ -5,6 +5,7 @@
 
 mod decode;
 mod loader;
+pub mod messages;
 mod ring;
 mod seed;
 mod tasks;
