@@ -153,6 +153,11 @@ fn at_frame(poll: &[Arc<Frame>], at: usize) -> Culprit {
 /// is the one in the user's source. `std::io`'s generic methods say more than a bare `read`, and
 /// less than whose reader it is.
 fn called(below: &[Arc<Frame>]) -> Option<String> {
+    // What a page fault or a preemption put on top was not called.
+    let entered = below
+        .iter()
+        .rposition(|frame| frame.origin == Origin::Kernel);
+    let below = below.get(entered.map_or(0, |at| at + 1)..)?;
     let is_generic_io = |frame: &Frame| frame.function.starts_with("std::io::");
     let outermost = |wanted: &dyn Fn(&Frame) -> bool| below.iter().rev().find(|f| wanted(f));
     outermost(&|frame| !is_wrapper(frame) && !is_generic_io(frame) && frame.function.contains("::"))
@@ -235,6 +240,7 @@ mod tests {
                         "dep" => Origin::ThirdParty,
                         "run" => Origin::Runtime,
                         "std" => Origin::Std,
+                        "kernel" => Origin::Kernel,
                         _ => Origin::Unknown,
                     },
                     inlined,
@@ -278,6 +284,15 @@ mod tests {
             names_of(&culprit),
             ("my_app::main", Some("std::sync::Mutex::lock"), vec![])
         );
+    }
+
+    #[test]
+    fn a_page_fault_is_not_a_call() {
+        let culprit = of("kernel clear_page_erms
+            kernel asm_exc_page_fault
+            user my_app::fill
+            run tokio::runtime::task::harness::Harness<T,S>::poll");
+        assert_eq!(names_of(&culprit), ("my_app::fill", None, vec![]));
     }
 
     #[test]

@@ -146,11 +146,12 @@ fn run(
     let mut looker = Looker::new(config.threshold);
     let mut next_look = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        ring.consume().context("cannot read the ring buffer")?;
+        // The workers first: a finding names its worker.
         if Instant::now() >= next_look {
             next_look = Instant::now() + LOOK_EVERY;
             looker.look(&loaded, out, &lost);
         }
+        ring.consume().context("cannot read the ring buffer")?;
         thread::sleep(DRAIN_EVERY);
     }
     loaded.detach();
