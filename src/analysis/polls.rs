@@ -3,7 +3,7 @@
 //!
 //! Pure bookkeeping over decoded events; stacks arrive unwound and leave unnamed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::cause::{self, KernelFacts};
 use super::unwind::Unwound;
@@ -81,7 +81,9 @@ pub struct Assembled {
 /// The stacks of the polls that are under way, by thread.
 #[derive(Debug, Default)]
 pub struct Polls {
-    open: HashMap<u32, Open>,
+    /// By thread and the poll's sequence number: a look at the threads may be ahead of the events,
+    /// so a thread's next poll can be known before the end of its last.
+    open: BTreeMap<(u32, u64), Open>,
     /// When the last poll of a thread ended: the next one begins no earlier.
     ended_ns: HashMap<u32, u64>,
     threshold_ns: u64,
@@ -89,7 +91,6 @@ pub struct Polls {
 
 #[derive(Debug, Default)]
 struct Open {
-    sequence: u64,
     /// As it was first told: each conversion between the clocks differs by some nanoseconds.
     start_ns: Option<u64>,
     taken: Vec<Taken>,
@@ -110,41 +111,32 @@ impl Polls {
 
     /// Whether this stack is news: a sleeping poll's stack is both fetched and, later, sent.
     pub fn wants(&self, capture: &Capture) -> bool {
-        let Some(open) = self.open.get(&capture.tid) else {
+        let Some(open) = self.open.get(&(capture.tid, capture.poll.sequence)) else {
             return true;
         };
-        open.sequence != capture.poll.sequence
-            || open.taken.len() < MAX_TAKEN
-                && !open.taken.iter().any(|taken| {
-                    taken.kind == capture.kind
-                        && match capture.kind {
-                            StackKind::Blocked => taken.site.same_place(&capture.site),
-                            _ => taken.on_cpu_ns == capture.poll.on_cpu_ns,
-                        }
-                })
+        open.taken.len() < MAX_TAKEN
+            && !open.taken.iter().any(|taken| {
+                taken.kind == capture.kind
+                    && match capture.kind {
+                        StackKind::Blocked => taken.site.same_place(&capture.site),
+                        _ => taken.on_cpu_ns == capture.poll.on_cpu_ns,
+                    }
+            })
     }
 
     /// Takes in a stack of the poll `sequence` of a thread.
     pub fn add(&mut self, tid: u32, sequence: u64, taken: Taken) {
-        self.open(tid, sequence).taken.push(taken);
-    }
-
-    fn open(&mut self, tid: u32, sequence: u64) -> &mut Open {
-        let open = self.open.entry(tid).or_default();
-        if open.sequence != sequence {
-            *open = Open {
-                sequence,
-                ..Open::default()
-            };
-        }
-        open
+        let open = self.open.entry((tid, sequence)).or_default();
+        open.taken.push(taken);
     }
 
     /// The poll's start, the same each time it is asked for.
     fn start_ns(&mut self, tid: u32, times: &PollTimes) -> u64 {
         let earliest = self.ended_ns.get(&tid).copied().unwrap_or(0);
         *self
-            .open(tid, times.sequence)
+            .open
+            .entry((tid, times.sequence))
+            .or_default()
             .start_ns
             .get_or_insert(times.start_ns.max(earliest))
     }
@@ -177,21 +169,22 @@ impl Polls {
         end.poll.start_ns = self.start_ns(end.tid, &end.poll);
         end.end_ns = end.end_ns.max(end.poll.start_ns);
         let assembled = self.assemble(&end, false, self.stacks_of(end.tid, end.poll.sequence));
-        self.open.remove(&end.tid);
+        // Earlier ones can only be left over from ends that were lost.
+        self.open
+            .retain(|&(tid, sequence), _| tid != end.tid || sequence > end.poll.sequence);
         self.ended_ns.insert(end.tid, end.end_ns);
         assembled
     }
 
     /// Forgets a thread.
     pub fn forget(&mut self, tid: u32) {
-        self.open.remove(&tid);
+        self.open.retain(|&(other, _), _| other != tid);
         self.ended_ns.remove(&tid);
     }
 
     fn stacks_of(&self, tid: u32, sequence: u64) -> &[Taken] {
         self.open
-            .get(&tid)
-            .filter(|open| open.sequence == sequence)
+            .get(&(tid, sequence))
             .map_or(&[], |open| &open.taken)
     }
 
@@ -505,6 +498,29 @@ mod tests {
         assert_eq!(assembled.stacks.len(), 1);
         assert_eq!(assembled.stacks[0].user.addresses, [0xb]);
         assert_eq!(assembled.missing_stacks, 1);
+    }
+
+    #[test]
+    fn the_next_poll_may_be_known_before_the_last_one_ends() {
+        let mut polls = Polls::new(5 * MS);
+        polls.add(1, 1, taken(StackKind::Blocked, futex(1, 0), 0, 0xa));
+        let next = OpenPoll {
+            times: PollTimes {
+                sequence: 2,
+                ..PollTimes::default()
+            },
+            sites: vec![],
+            asleep_at: None,
+            capture_waits: false,
+        };
+        polls.running(1, 30 * MS, 20 * MS, &next);
+        let times = PollTimes {
+            sequence: 1,
+            blocked_ns: 9 * MS,
+            ..PollTimes::default()
+        };
+        let assembled = polls.end(&end(times, 9 * MS, vec![futex(1, 9 * MS)]));
+        assert_eq!(assembled.stacks.len(), 1);
     }
 
     #[test]
