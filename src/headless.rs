@@ -2,7 +2,7 @@
 
 use std::io;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::cli::Config;
 use crate::export::TraceWriter;
@@ -56,7 +56,7 @@ impl Headless {
     /// Ends the session: closes the trace and prints the summary.
     ///
     /// # Errors
-    /// As [`Headless::take`].
+    /// As [`Headless::take`], and when the trace lacks records.
     pub fn finish(mut self, end: Option<(EndReason, u64)>) -> Result<()> {
         if let Some((reason, at_ns)) = end {
             self.remember(&Record::End { reason, at_ns });
@@ -64,28 +64,38 @@ impl Headless {
         if let Some(trace) = &mut self.trace
             && let Err(failure) = trace.finish()
         {
-            eprintln!("hud: {failure}");
+            report::warn(&failure);
         }
+        self.count_unwritten();
         let snapshot = self.session.snapshot(&report::query());
         let summary = report::summary(&snapshot, Layout::of_stdout());
-        self.print(&summary)
+        self.print(&summary)?;
+        match self.trace.as_ref().map_or(0, TraceWriter::unwritten) {
+            0 => Ok(()),
+            missing => bail!("the trace is incomplete: {missing} records could not be written"),
+        }
     }
 
     fn remember(&mut self, record: &Record) {
+        self.session.apply(record);
         if let Record::Losses(losses) = record {
             self.losses = *losses;
         }
-        if let Some(trace) = &mut self.trace {
-            let before = trace.unwritten();
-            if let Err(failure) = trace.write(record) {
-                eprintln!("hud: {failure}");
-            }
-            if trace.unwritten() != before {
-                self.losses.trace_unwritten = trace.unwritten();
-                self.session.apply(&Record::Losses(self.losses));
-            }
+        if let Some(trace) = &mut self.trace
+            && let Err(failure) = trace.write(record)
+        {
+            report::warn(&failure);
         }
-        self.session.apply(record);
+        self.count_unwritten();
+    }
+
+    /// What the trace lacks is a loss like the others, which only hud's own side knows of.
+    fn count_unwritten(&mut self) {
+        let unwritten = self.trace.as_ref().map_or(0, TraceWriter::unwritten);
+        if unwritten > 0 {
+            self.losses.trace_unwritten = unwritten;
+            self.session.apply(&Record::Losses(self.losses));
+        }
     }
 
     fn print(&mut self, text: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use hud::failure::Failure;
-use hud::{cli, run};
+use hud::{cli, report, run};
 
 fn main() -> ExitCode {
     env_logger::init();
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match run::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hud: {error:#}");
+            report::warn(format_args!("{error:#}"));
             ExitCode::from(Failure::exit_code(&error))
         }
     }

@@ -15,6 +15,7 @@ use crate::export::{Completeness, TraceWriter, read_trace};
 use crate::headless::Headless;
 use crate::live::{Live, Options};
 use crate::model::{EndReason, Record};
+use crate::report;
 use crate::target::preflight;
 use crate::target::process::{self, Target};
 
@@ -122,6 +123,6 @@ fn watch(config: &Config, target: &Target, stop: &AtomicBool) -> Result<()> {
 /// A line about hud's own progress, on standard error.
 fn note(config: &Config, what: &str) {
     if !config.quiet {
-        eprintln!("hud: {what}");
+        report::warn(what);
     }
 }

@@ -111,8 +111,10 @@ pub fn read_trace_from(
     reader: impl Read,
     mut sink: impl FnMut(Record),
 ) -> Result<Completeness, TraceError> {
+    let at = At::default();
     let mut replay = Replay {
         sink: &mut sink,
+        at: &at,
         begun: false,
         ended: false,
         recovered: 0,
@@ -121,17 +123,13 @@ pub fn read_trace_from(
         unwritten: 0,
         refused: None,
     };
-    let drained = Cell::new(false);
-    let mut json = serde_json::Deserializer::from_reader(Watched {
-        reader,
-        drained: &drained,
-    });
+    let mut json = serde_json::Deserializer::from_reader(Watched { reader, at: &at });
     let parsed = Top(&mut replay)
         .deserialize(&mut json)
         .and_then(|()| json.end());
     let cut_off = match parsed {
         Ok(()) => false,
-        Err(error) => replay.judge(&error, drained.get()).map(|()| true)?,
+        Err(error) => replay.judge(&error, at.drained.get()).map(|()| true)?,
     };
     if !replay.begun {
         return Err(TraceError::NotATrace);
@@ -145,17 +143,36 @@ pub fn read_trace_from(
     }
 }
 
-/// A reader that knows whether the parser has asked for more than there is.
-struct Watched<'d, R> {
+/// Where the parser stands.
+#[derive(Default)]
+struct At {
+    /// Line ends so far, and bytes since the last.
+    lines: Cell<usize>,
+    column: Cell<usize>,
+    /// It has asked for more than there is.
+    drained: Cell<bool>,
+}
+
+/// A reader that keeps book of where the parser stands.
+struct Watched<'a, R> {
     reader: R,
-    drained: &'d Cell<bool>,
+    at: &'a At,
 }
 
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(buf)?;
-        if n == 0 {
-            self.drained.set(true);
+        // The parser asks for single bytes.
+        for byte in buf.iter().take(n) {
+            if *byte == b'\n' {
+                self.at.lines.set(self.at.lines.get() + 1);
+                self.at.column.set(0);
+            } else {
+                self.at.column.set(self.at.column.get() + 1);
+            }
+        }
+        if n == 0 && !buf.is_empty() {
+            self.at.drained.set(true);
         }
         Ok(n)
     }
@@ -163,6 +180,7 @@ impl<R: Read> Read for Watched<'_, R> {
 
 struct Replay<'s> {
     sink: &'s mut dyn FnMut(Record),
+    at: &'s At,
     /// The header was read.
     begun: bool,
     ended: bool,
@@ -465,6 +483,14 @@ impl<'de> DeserializeSeed<'de> for OneEvent<'_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let event = Event::deserialize(deserializer)?;
-        self.0.event(event).map_err(D::Error::custom)
+        self.0.event(event).map_err(|what| {
+            // The parser would name the place behind the next comma.
+            self.0.refused = Some(TraceError::Corrupt {
+                line: self.0.at.lines.get() + 1,
+                column: self.0.at.column.get(),
+                what,
+            });
+            D::Error::custom("refused")
+        })
     }
 }

@@ -52,3 +52,9 @@ pub fn print(text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()
 }
+
+/// Writes a line about hud itself to standard error. There is nowhere to complain of a standard
+/// error that is closed, and no reason to end for it.
+pub fn warn(what: impl std::fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "hud: {what}");
+}

@@ -1,0 +1,85 @@
+//! `hud --replay`, as a user runs it: whole, cut short, damaged, and into a pipe that closes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn trace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/trace-v1.json")
+}
+
+fn hud() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_hud"))
+}
+
+/// Replays these bytes; standard output, standard error and the exit code.
+fn replay(bytes: &[u8]) -> (String, String, Option<i32>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.json");
+    fs::write(&path, bytes).unwrap();
+    let output = hud().arg("--headless").arg("--replay").arg(path).output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(stdout), text(stderr), status.code())
+}
+
+#[test]
+fn a_whole_recording() {
+    let (out, err, code) = replay(&fs::read(trace()).unwrap());
+    assert_eq!((err.as_str(), code), ("", Some(0)));
+    assert!(
+        out.contains("45 slow polls held workers for 1.78 s in total"),
+        "{out}"
+    );
+    assert!(!out.contains('\u{1b}'), "colours in a pipe");
+}
+
+#[test]
+fn a_recording_cut_short() {
+    let bytes = fs::read(trace()).unwrap();
+    let (out, err, code) = replay(&bytes[..bytes.len() / 2]);
+    assert_eq!(code, Some(0));
+    assert!(err.contains("the recording was cut short"), "{err}");
+    assert!(out.contains("shop::hash"));
+}
+
+#[test]
+fn what_cannot_be_replayed_is_named_in_one_line() {
+    let text = fs::read_to_string(trace()).unwrap();
+    let damaged = text.replacen("\"cause\":\"sleep\"", "\"cause\":\"magic\"", 1);
+    let newer = text.replacen("\"format_version\":1", "\"format_version\":9", 1);
+    for (bytes, reason) in [
+        ("\u{7f}ELF", "no JSON at line 1, column 1"),
+        ("{\"traceEvents\":[]}", "not a trace recorded by hud"),
+        (&damaged, "damaged at line 11"),
+        (&newer, "newer hud"),
+        ("", "cut off before it began"),
+    ] {
+        let (_, err, code) = replay(bytes.as_bytes());
+        assert!(err.contains(reason), "{reason}: {err}");
+        assert_eq!((err.lines().count(), code), (1, Some(1)), "{err}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly_even_with_standard_error_in_it() {
+    let bytes = fs::read(trace()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.json");
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut child = hud()
+        .arg("--headless")
+        .arg("--replay")
+        .arg(&path)
+        .stdout(Stdio::from(writer.try_clone().unwrap()))
+        .stderr(Stdio::from(writer))
+        .spawn()
+        .unwrap();
+    drop(reader);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
