@@ -157,3 +157,74 @@ fn nameless(cause: Cause) -> Culprit {
         chain: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Origin;
+
+    fn frame(function: &str, line: u32) -> Arc<Frame> {
+        Arc::new(Frame {
+            function: function.into(),
+            raw: None,
+            location: Some(crate::model::Location {
+                file: "src/main.rs".into(),
+                line,
+            }),
+            module: None,
+            origin: Origin::User,
+            inlined: false,
+        })
+    }
+
+    fn stack(functions: &[(&str, u32)], cause: Cause, weight_ns: u64) -> WeightedStack {
+        WeightedStack {
+            frames: functions.iter().map(|(f, line)| frame(f, *line)).collect(),
+            activity: Activity::OnCpu,
+            cause,
+            weight_ns,
+            complete: true,
+        }
+    }
+
+    #[test]
+    fn a_loop_sampled_at_many_lines_is_one_stack() {
+        let stacks = [
+            stack(&[("app::sum", 1), ("app::run", 9)], Cause::Cpu, 3),
+            stack(&[("app::log", 1), ("app::run", 9)], Cause::Cpu, 4),
+            stack(&[("app::sum", 2), ("app::run", 9)], Cause::Cpu, 3),
+        ];
+        let merged = merge(stacks.into_iter());
+        let weights: Vec<u64> = merged.iter().map(|stack| stack.weight_ns).collect();
+        assert_eq!(weights, [6, 4]);
+        assert_eq!(merged[0].frames[0].function, "app::sum");
+    }
+
+    #[test]
+    fn the_culprit_is_the_function_with_most_of_the_causes_time() {
+        let stacks = [
+            stack(&[("app::wait", 1)], Cause::Lock, 9),
+            stack(&[("app::sum", 1)], Cause::Cpu, 4),
+            stack(&[("app::log", 1), ("app::print", 3)], Cause::Cpu, 5),
+            stack(&[("app::sum", 1), ("app::all", 2)], Cause::Cpu, 3),
+        ];
+        let named = |cause| heaviest_culprit(&stacks, cause).unwrap().function;
+        assert_eq!(named(Cause::Cpu), "app::sum");
+        assert_eq!(named(Cause::Lock), "app::wait");
+        // No stack shows this cause: the heaviest has to do.
+        assert_eq!(named(Cause::RunQueue), "app::wait");
+        assert!(heaviest_culprit(&[], Cause::Cpu).is_none());
+    }
+
+    #[test]
+    fn a_kernel_stack_shows_a_page_fault_or_does_not() {
+        let fault = [frame("clear_page_erms", 0), frame("asm_exc_page_fault", 0)];
+        assert!(shows_page_fault(&fault, -1));
+        assert!(!shows_page_fault(&[frame("ksys_read", 0)], 0));
+        assert!(!shows_page_fault(&[], -1));
+        // Without the kernel's symbols, no system call says as much.
+        let nameless = [frame(NAMELESS_KERNEL, 0)];
+        assert!(shows_page_fault(&nameless, -1));
+        assert!(!shows_page_fault(&nameless, 202));
+    }
+}
