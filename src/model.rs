@@ -375,6 +375,19 @@ pub struct SelfCost {
     pub peak_rss: u64,
 }
 
+impl SelfCost {
+    /// The part of one CPU that hud used since an earlier reading, its BPF programs included.
+    pub fn share_since(&self, before: &SelfCost) -> Option<f64> {
+        let bpf = |cost: &SelfCost| cost.bpf_ns.unwrap_or(0);
+        let used = self.cpu_ns.saturating_add(bpf(self));
+        let used = used.saturating_sub(before.cpu_ns.saturating_add(bpf(before)));
+        match self.at_ns.saturating_sub(before.at_ns) {
+            0 => None,
+            span => Some(used as f64 / span as f64),
+        }
+    }
+}
+
 /// How hud knows where polls begin and end: the best that this target allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {

@@ -53,7 +53,7 @@ const DETAIL_POLLS: usize = 50;
 const RATE_NS: u64 = 10_000_000_000;
 
 /// All that is known of one recording.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     options: SessionOptions,
     header: Option<Arc<Header>>,
@@ -69,6 +69,8 @@ pub struct Session {
     polls_seen: u64,
     losses: Losses,
     cost: Option<SelfCost>,
+    /// hud's part of one CPU between the last two readings.
+    cost_share: Option<f64>,
     all: Table,
     window: Option<Table>,
     view: Option<View>,
@@ -76,7 +78,7 @@ pub struct Session {
 }
 
 /// A table for a grouping or a filter that is not the default, kept up from when it was asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct View {
     group: Group,
     filter: Filter,
@@ -101,6 +103,7 @@ impl Session {
             polls_seen: 0,
             losses: Losses::default(),
             cost: None,
+            cost_share: None,
             all: new_table(&options, Group::Culprit, Scope::Session),
             window: options
                 .window
@@ -145,6 +148,7 @@ impl Session {
             Record::Losses(losses) => self.losses = *losses,
             Record::Cost(cost) => {
                 self.saw(cost.at_ns);
+                self.cost_share = self.cost.and_then(|before| cost.share_since(&before));
                 self.cost = Some(*cost);
             }
             Record::TierChanged { tier, at_ns, why } => {
@@ -269,6 +273,7 @@ impl Session {
             kept,
             losses: self.losses,
             cost: self.cost,
+            cost_share: self.cost_share,
         }
     }
 

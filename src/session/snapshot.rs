@@ -59,6 +59,9 @@ pub struct Snapshot {
     pub kept: Kept,
     pub losses: Losses,
     pub cost: Option<SelfCost>,
+    /// hud's part of one CPU between the last two readings, BPF programs included, 0 to 1 (more
+    /// with several threads).
+    pub cost_share: Option<f64>,
 }
 
 /// Which polls the rows add up.

@@ -1,0 +1,423 @@
+//! The table of culprits: which code held workers, how often and how long. Polls held up from
+//! outside (run queue, stopped) follow below it, apart.
+
+use std::sync::Arc;
+
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::Line;
+
+use super::canvas::{Canvas, Hit, narrow, row_of, scrolled};
+use super::text::{self, RowText};
+use super::theme::Theme;
+use crate::model::Cause;
+use crate::session::{Basis, Group, Row, RowKey, Snapshot, Sort};
+
+/// Rows as shown, and the one under the cursor.
+#[derive(Debug, Default)]
+pub struct Table {
+    shown: Vec<Arc<Row>>,
+    /// How many of them are about code that blocks; the rest follows apart.
+    blocking: usize,
+    /// Culprit under the cursor; none: whatever is on top.
+    selected: Option<RowKey>,
+    /// Where it stood when last seen, for when its row is gone.
+    at: usize,
+    offset: usize,
+    page: usize,
+    pub reversed: bool,
+}
+
+impl Table {
+    /// Takes the rows of a new picture; with a search, those that contain it.
+    pub fn update(&mut self, snap: &Snapshot, search: &str) {
+        let keep = |row: &&Arc<Row>| search.is_empty() || contains(row, search);
+        self.shown.clear();
+        self.shown.extend(snap.rows.iter().filter(keep).cloned());
+        self.blocking = self.shown.len();
+        let not_code = snap.not_code_rows.iter().filter(keep).cloned();
+        self.shown.extend(not_code);
+        if self.reversed {
+            let (blocking, not_code) = self.shown.split_at_mut(self.blocking);
+            blocking.reverse();
+            not_code.reverse();
+        }
+        self.at = match &self.selected {
+            None => 0,
+            Some(key) => {
+                let row = self.shown.iter().position(|row| row.key == *key);
+                row.unwrap_or(self.at.min(self.shown.len().saturating_sub(1)))
+            }
+        };
+    }
+
+    /// The culprit under the cursor.
+    pub fn selected_key(&self) -> Option<RowKey> {
+        match &self.selected {
+            Some(key) => Some(key.clone()),
+            None => self.shown.first().map(|row| row.key.clone()),
+        }
+    }
+
+    /// Puts the cursor on a culprit, or on whatever is on top.
+    pub fn select(&mut self, key: Option<RowKey>) {
+        self.selected = key;
+    }
+
+    /// Puts the cursor on a row as shown.
+    pub fn select_row(&mut self, at: usize) {
+        let at = at.min(self.shown.len().saturating_sub(1));
+        self.at = at;
+        self.selected = self.shown.get(at).map(|row| row.key.clone());
+    }
+
+    /// Moves the cursor; to the top means: stay on whatever is there.
+    pub fn move_by(&mut self, by: isize) {
+        self.select_row(self.at.saturating_add_signed(by));
+    }
+
+    /// Rows that fit.
+    pub fn page(&self) -> usize {
+        self.page.max(1)
+    }
+
+    fn is_selected(&self, row: &Row, at: usize) -> bool {
+        match &self.selected {
+            Some(key) => row.key == *key,
+            None => at == 0,
+        }
+    }
+}
+
+fn contains(row: &Row, search: &str) -> bool {
+    let has = |text: &str| text.to_lowercase().contains(search);
+    has(&row.label)
+        || row.calls.as_deref().is_some_and(has)
+        || row.cause.as_str().contains(search)
+        || row.location.as_ref().is_some_and(|l| has(&l.file))
+        || row.chain.iter().any(|name| has(name))
+}
+
+/// Columns of the table that have a fixed width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Cause,
+    Polls,
+    Total,
+    Max,
+    P50,
+    P99,
+    Share,
+    Trend,
+    Last,
+}
+
+impl Column {
+    fn heading(self) -> &'static str {
+        match self {
+            Column::Cause => "CAUSE",
+            Column::Polls => "POLLS",
+            Column::Total => "TOTAL",
+            Column::Max => "MAX",
+            Column::P50 => "P50",
+            Column::P99 => "P99",
+            Column::Share => "SHARE",
+            Column::Trend => "LAST MINUTE",
+            Column::Last => "LAST",
+        }
+    }
+
+    fn sort(self) -> Option<Sort> {
+        Some(match self {
+            Column::Cause => Sort::Cause,
+            Column::Polls => Sort::Polls,
+            // A row's share is its total by another name.
+            Column::Total | Column::Share => Sort::Total,
+            Column::Max => Sort::Max,
+            Column::P50 => Sort::P50,
+            Column::P99 => Sort::P99,
+            Column::Last => Sort::LastSeen,
+            Column::Trend => return None,
+        })
+    }
+}
+
+/// What fits into a width.
+struct Columns {
+    name: usize,
+    fixed: Vec<(Column, usize)>,
+    location: usize,
+}
+
+impl Columns {
+    fn fit(width: u16) -> Columns {
+        use Column::*;
+        let width = usize::from(width);
+        let trend = if width >= 150 { 30 } else { 12 };
+        let cause = if width >= 100 { 13 } else { 7 };
+        // From what says most to what says least.
+        let wanted = [
+            (Cause, cause, 0),
+            (Total, 7, 0),
+            (Max, 7, 0),
+            (Polls, 5, 0),
+            (Share, 5, 64),
+            (P99, 7, 76),
+            (Trend, trend, 92),
+            (Last, 7, 124),
+            (P50, 7, 136),
+        ];
+        let fits = |column: Column| {
+            let found = wanted.iter().find(|(c, ..)| *c == column);
+            found.filter(|(_, _, from)| width >= *from)
+        };
+        let order = [Cause, Polls, Total, Max, P50, P99, Share, Trend, Last];
+        let fixed: Vec<_> = order
+            .into_iter()
+            .filter_map(|column| fits(column).map(|&(c, w, _)| (c, w)))
+            .collect();
+        let used: usize = fixed.iter().map(|(_, w)| w + 1).sum();
+        let left = width.saturating_sub(used + 2);
+        let location = if width >= 110 { left * 2 / 5 } else { 0 };
+        Columns {
+            name: left.saturating_sub(location + usize::from(location > 0)),
+            fixed,
+            location,
+        }
+    }
+}
+
+/// Draws the table.
+pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &str) {
+    if area.height < 2 {
+        return;
+    }
+    let columns = Columns::fit(area.width);
+    c.heading(area, 0, title(c.snap.group), &note(c.snap, search));
+    headings(c, area, &columns, sort, table.reversed);
+    let body = Rect {
+        y: area.y + 2,
+        height: area.height - 2,
+        ..area
+    };
+    if table.shown.is_empty() {
+        empty(c, body, search);
+        return;
+    }
+    // The line that sets the other rows apart takes one row itself.
+    let divided = table.blocking < table.shown.len();
+    let height = usize::from(body.height).saturating_sub(usize::from(divided));
+    table.page = height;
+    table.offset = scrolled(table.offset, table.at, table.shown.len(), height);
+    let mut y = 0;
+    let last = (table.offset + height).min(table.shown.len());
+    for at in table.offset..last {
+        if divided && (at == table.blocking || at == table.offset && at > table.blocking) {
+            let not_code = c.snap.not_code;
+            let note = format!(
+                "{} polls, {}: not this code's fault",
+                text::count(not_code.polls),
+                text::duration(not_code.held_ns)
+            );
+            c.heading(body, y, "held up from outside", &note);
+            y += 1;
+        }
+        let row = &table.shown[at];
+        let line = line(c.theme, c.snap, row, &columns, at >= table.blocking);
+        c.row(body, y, line);
+        if table.is_selected(row, at) {
+            c.style_row(body, y, c.theme.selected());
+        }
+        c.hit(row_of(body, y), Hit::Row(at));
+        y += 1;
+    }
+    let hidden = table.shown.len() - last;
+    if hidden > 0 {
+        let more = format!(" {} more below ", text::count(hidden as u64));
+        c.right(area, 0, ratatui::text::Span::styled(more, c.theme.dim()));
+    }
+}
+
+fn title(group: Group) -> &'static str {
+    match group {
+        Group::Culprit => "Culprits",
+        Group::Function => "By function",
+        Group::File => "By file",
+        Group::Cause => "By cause",
+        Group::Future => "By future",
+        Group::Task => "By task",
+    }
+}
+
+/// What the table covers, where that is not simply everything.
+fn note(snap: &Snapshot, search: &str) -> String {
+    let blocking = snap.blocking;
+    let mut note = format!(
+        "{} in {} slow polls",
+        text::duration(blocking.held_ns),
+        text::count(blocking.polls)
+    );
+    match snap.window_ns {
+        Some(ns) => note.push_str(&format!(", last {}", text::duration(ns))),
+        None => note.push_str(" since start"),
+    }
+    if let Basis::Kept { since_ns } = snap.basis {
+        let ago = text::duration(snap.now_ns.saturating_sub(since_ns));
+        note.push_str(&format!(", from polls kept whole (last {ago})"));
+    }
+    if !search.is_empty() {
+        note.push_str(&format!(", matching \"{search}\""));
+    }
+    note
+}
+
+fn headings(c: &mut Canvas, area: Rect, columns: &Columns, sort: Sort, reversed: bool) {
+    let theme = c.theme;
+    let mark = |sorted: bool| match (sorted, reversed) {
+        (false, _) => "",
+        (true, false) => "▼",
+        (true, true) => "▲",
+    };
+    let style = |sorted: bool| match sorted {
+        true => theme.title(),
+        false => theme.dim().add_modifier(Modifier::BOLD),
+    };
+    let row = row_of(area, 1);
+    let mut line = RowText::default();
+    let mut clicks = Vec::new();
+    let by_name = sort == Sort::Name;
+    let heading = format!(
+        "  {}{}",
+        c.snap.group.as_str().to_uppercase(),
+        mark(by_name)
+    );
+    clicks.push((0, columns.name + 2, Sort::Name));
+    line.push(text::left(&heading, columns.name + 2), style(by_name));
+    for &(column, width) in &columns.fixed {
+        let sorted = column.sort() == Some(sort) && column != Column::Share;
+        let heading = format!("{}{}", mark(sorted), column.heading());
+        let text = match column {
+            Column::Cause | Column::Trend => text::left(&heading, width),
+            _ => text::right(&heading, width),
+        };
+        line.push(" ", Style::new());
+        if let Some(sort) = column.sort() {
+            clicks.push((line.used(), width, sort));
+        }
+        line.push(text, style(sorted));
+    }
+    if columns.location > 0 {
+        line.push(format!(" {}", text::left("LOCATION", columns.location)), style(false));
+    }
+    c.row(area, 1, line.line());
+    for (x, width, sort) in clicks {
+        let click = Rect {
+            x: row.x + narrow(x),
+            width: narrow(width),
+            ..row
+        };
+        c.hit(click.intersection(row), Hit::Sort(sort));
+    }
+}
+
+fn line(theme: Theme, snap: &Snapshot, row: &Row, columns: &Columns, outside: bool) -> Line<'static> {
+    let mut line = RowText::default();
+    let share = snap.share(row);
+    let severity = match share {
+        _ if outside => ("  ", theme.dim()),
+        s if s >= 0.4 => ("▌ ", theme.cause(Cause::Cpu)),
+        s if s >= 0.1 => ("▎ ", theme.warn()),
+        _ => ("  ", Style::new()),
+    };
+    line.push(severity.0, severity.1);
+    name(&mut line, theme, row, columns.name, snap.group, outside);
+    for &(column, width) in &columns.fixed {
+        line.push(" ", Style::new());
+        let (text, style) = match column {
+            Column::Cause => {
+                let text = text::left(cause_name(row.cause, width), width);
+                line.push(text, theme.cause(row.cause));
+                continue;
+            }
+            Column::Polls => (text::count(row.polls), Style::new()),
+            Column::Total => (text::duration(row.total_ns), theme.strong()),
+            Column::Max => (text::duration(row.max_ns), Style::new()),
+            Column::P50 => (text::duration(row.p50_ns), Style::new()),
+            Column::P99 => (text::duration(row.p99_ns), Style::new()),
+            Column::Share => (text::percent(share), theme.strong()),
+            Column::Last => (ago(snap.now_ns.saturating_sub(row.last_seen_ns)), theme.dim()),
+            Column::Trend => {
+                let bins = row.trend.last_until(snap.now_ns, crate::session::TREND_BINS);
+                let text = text::left(&text::sparkline(&bins, width), width);
+                line.push(text, theme.cause(row.cause));
+                continue;
+            }
+        };
+        let style = if outside { theme.dim() } else { style };
+        line.push(text::right(&text, width), style);
+    }
+    if columns.location > 0 {
+        let location = row.location.as_ref().map(ToString::to_string);
+        let location = text::path(&location.unwrap_or_default(), columns.location);
+        line.push(format!(" {location}"), theme.dim());
+    }
+    line.line()
+}
+
+/// `function → what it called`, in exactly `columns`.
+fn name(line: &mut RowText, theme: Theme, row: &Row, columns: usize, group: Group, outside: bool) {
+    let own = if outside { theme.dim() } else { theme.strong() };
+    let calls = match group {
+        Group::Culprit | Group::Function => row.calls.as_deref(),
+        _ => None,
+    };
+    let before = line.used();
+    let Some(calls) = calls.filter(|_| columns >= 16) else {
+        line.push(text::path(&row.label, columns), own);
+        line.push(" ".repeat(columns.saturating_sub(line.used() - before)), own);
+        return;
+    };
+    let (label_wide, calls_wide) = (text::width(&row.label), text::width(calls));
+    let room = columns.saturating_sub(3);
+    // Both whole if they fit; else the function gets at least three fifths.
+    let for_label = match label_wide + calls_wide <= room {
+        true => label_wide,
+        false => label_wide.min((room * 3 / 5).max(room.saturating_sub(calls_wide))),
+    };
+    line.push(text::path(&row.label, for_label), own);
+    line.push(" → ", theme.dim());
+    let room = columns.saturating_sub(line.used() - before);
+    line.push(text::path(calls, room), theme.dim());
+    line.push(" ".repeat(columns.saturating_sub(line.used() - before)), own);
+}
+
+/// A cause's name, or a shorter word for it.
+pub fn cause_name(cause: Cause, columns: usize) -> &'static str {
+    if columns >= cause.as_str().len() {
+        return cause.as_str();
+    }
+    match cause {
+        Cause::FileIo => "file_io",
+        Cause::ChildProcess => "child",
+        Cause::PageFault => "fault",
+        Cause::RunQueue => "runq",
+        other => other.as_str(),
+    }
+}
+
+/// `now`, `12 s`, `3m 20s`: how long ago.
+fn ago(ns: u64) -> String {
+    match ns / 1_000_000_000 {
+        0 => "now".to_owned(),
+        s @ 1..60 => format!("{s} s"),
+        _ => text::duration(ns),
+    }
+}
+
+fn empty(c: &mut Canvas, body: Rect, search: &str) {
+    let text = match search {
+        "" => "  No slow poll.".to_owned(),
+        search => format!("  Nothing matches \"{search}\"; Esc clears the search."),
+    };
+    c.row(body, 0, ratatui::text::Span::styled(text, c.theme.dim()));
+}

@@ -1,0 +1,213 @@
+//! The top of the screen: which process, how it is watched, and whether hud sees everything.
+
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::app::{App, View};
+use super::canvas::{Canvas, Hit, narrow, row_of};
+use super::text;
+use crate::model::EndReason;
+use crate::session::Snapshot;
+
+/// What the header tells apart beside the snapshot.
+pub struct Mode {
+    pub replay: bool,
+    pub paused: bool,
+    /// Slow polls since the picture was frozen.
+    pub missed: u64,
+    pub view: View,
+    /// The view's threshold, where it was raised.
+    pub min_held_ns: Option<u64>,
+    /// How many workers are chosen, where not all are.
+    pub workers: Option<usize>,
+}
+
+impl Mode {
+    pub fn of(app: &App) -> Mode {
+        Mode {
+            replay: app.options.replay,
+            paused: app.paused(),
+            missed: app.missed,
+            view: app.view,
+            min_held_ns: Some(app.min_held_ns).filter(|ns| *ns > app.captured_ns()),
+            workers: app.workers.as_ref().map(|set| set.len()),
+        }
+    }
+}
+
+/// Rows the header takes on a screen of that height.
+pub fn height(screen: u16) -> u16 {
+    match screen {
+        ..20 => 2,
+        _ => 3,
+    }
+}
+
+/// Draws the header.
+pub fn draw(c: &mut Canvas, area: Rect, mode: &Mode) {
+    identity(c, area, mode);
+    watch(c, area);
+    if area.height > 2 {
+        tabs(c, area, mode);
+    }
+}
+
+fn identity(c: &mut Canvas, area: Rect, mode: &Mode) {
+    let theme = c.theme;
+    let (badge, style) = match (mode.paused, mode.replay, c.snap.ended) {
+        (true, ..) => (" PAUSED ", theme.warn().patch(theme.selected())),
+        (_, true, _) => (" REPLAY ", theme.title().patch(theme.selected())),
+        (_, _, Some((EndReason::TargetExited, _))) => (" EXITED ", theme.alarm()),
+        (_, _, Some(_)) => (" ENDED ", theme.warn().patch(theme.selected())),
+        _ => (" LIVE ", theme.good().patch(theme.selected())),
+    };
+    let mut parts = vec![Span::styled(badge, style), Span::raw(" ")];
+    let right = format!(" {}", text::elapsed(c.snap.elapsed_ns()));
+    let room = usize::from(area.width).saturating_sub(badge.len() + 1 + right.len());
+    match &c.snap.header {
+        None => parts.push(Span::styled("waiting for the first record", theme.dim())),
+        Some(header) => {
+            let process = text::cut(&header.process, room);
+            let pid = format!(" {} ", header.pid);
+            let room = room.saturating_sub(text::width(&process) + pid.len());
+            parts.push(Span::styled(process, theme.strong()));
+            parts.push(Span::raw(pid));
+            parts.push(Span::styled(text::cut(&header.command, room), theme.dim()));
+        }
+    }
+    if mode.paused && mode.missed > 0 {
+        let missed = format!(" +{} slow polls since ", text::count(mode.missed));
+        parts.insert(1, Span::styled(missed, theme.warn()));
+    }
+    c.row(area, 0, Line::from(parts));
+    c.right(area, 0, Span::styled(right, theme.strong()));
+}
+
+/// One line: runtimes and workers, tier, rate, losses, hud's own cost; the last ones go first
+/// where there is no room, but never the losses.
+fn watch(c: &mut Canvas, area: Rect) {
+    let theme = c.theme;
+    let snap = c.snap;
+    let mut parts: Vec<(String, Style)> = Vec::new();
+    let lost = snap.losses.total();
+    if lost > 0 {
+        parts.push((format!(" LOST {} ", losses(snap)), theme.alarm()));
+    }
+    parts.push((found(snap), Style::new()));
+    let slow = format!("{:.1} slow polls/s", snap.polls_per_second);
+    let busy = snap.polls_per_second > 0.0;
+    parts.push((slow, if busy { theme.strong() } else { theme.dim() }));
+    if let Some(tier) = snap.tier {
+        let style = match tier.number() {
+            1..=3 => theme.dim(),
+            _ => theme.warn(),
+        };
+        parts.push((format!("tier {}: {}", tier.number(), tier.describe()), style));
+    }
+    if let Some(version) = snap.header.as_ref().and_then(|h| h.tokio_version.as_ref()) {
+        parts.push((format!("tokio {version}"), theme.dim()));
+    }
+    if let Some(cost) = snap.cost {
+        let share = snap.cost_share.unwrap_or(0.0) * 100.0;
+        let style = if share >= 5.0 { theme.warn() } else { theme.dim() };
+        let rss = cost.peak_rss >> 20;
+        parts.insert(
+            parts.len().min(2 + usize::from(lost > 0)),
+            (format!("hud {share:.1}% CPU, {rss} MiB"), style),
+        );
+    }
+    let mut spans = Vec::new();
+    let mut room = usize::from(area.width);
+    for (i, (part, style)) in parts.into_iter().enumerate() {
+        let separator = if i == 0 { "" } else { " · " };
+        let wide = text::width(&part) + text::width(separator);
+        if wide > room && i > 0 {
+            break;
+        }
+        room = room.saturating_sub(wide);
+        spans.push(Span::styled(separator, theme.dim()));
+        spans.push(Span::styled(part, style));
+    }
+    c.row(area, 1, Line::from(spans));
+}
+
+fn found(snap: &Snapshot) -> String {
+    let workers = snap.live_workers().count();
+    let mut runtimes: Vec<u32> = snap.live_workers().map(|w| w.worker.runtime).collect();
+    runtimes.sort_unstable();
+    runtimes.dedup();
+    let plural = |n: usize, what: &str| match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    };
+    match runtimes.len() {
+        0 => "no workers yet".to_owned(),
+        1 => plural(workers, "worker"),
+        n => format!("{}, {}", plural(n, "runtime"), plural(workers, "worker")),
+    }
+}
+
+/// The largest losses by name.
+fn losses(snap: &Snapshot) -> String {
+    let mut kinds: Vec<_> = snap.losses.by_kind().into_iter().filter(|k| k.1 > 0).collect();
+    kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let named = |(name, n): &(&str, u64)| format!("{} {}", text::count(*n), name.replace('_', " "));
+    match kinds.as_slice() {
+        [first] => named(first),
+        [first, rest @ ..] => {
+            let others = rest.iter().map(|(_, n)| n).sum();
+            format!("{}, {} others", named(first), text::count(others))
+        }
+        [] => String::new(),
+    }
+}
+
+/// The views, and what narrows them.
+fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
+    let views = [
+        ("1 Culprits", View::Culprits),
+        ("2 Flame", View::Flame),
+        ("3 Timeline", View::Timeline),
+        ("4 All poll time", View::PollTime),
+    ];
+    let mut x = 0;
+    for (name, view) in views {
+        let shown = match mode.view {
+            View::Detail => View::Culprits,
+            other => other,
+        };
+        let style = match shown == view {
+            true => c.theme.title().patch(c.theme.selected()),
+            false => c.theme.dim(),
+        };
+        let tab = format!(" {name} ");
+        let wide = narrow(tab.len());
+        c.at(area, x, 2, Span::styled(tab, style));
+        let row = row_of(area, 2);
+        let click = Rect {
+            x: row.x.saturating_add(x),
+            width: wide,
+            ..row
+        };
+        c.hit(click.intersection(row), Hit::View(view));
+        x += wide + 1;
+    }
+    let mut chips = Vec::new();
+    if let Some(ns) = mode.min_held_ns {
+        chips.push(format!(" polls of {} and longer ", text::duration(ns)));
+    }
+    if let Some(n) = mode.workers {
+        chips.push(format!(" {n} chosen workers "));
+    }
+    let chips = chips.into_iter().flat_map(|chip| {
+        let style = c.theme.warn().patch(c.theme.selected());
+        [Span::raw(" "), Span::styled(chip, style)]
+    });
+    let line = Line::from(chips.collect::<Vec<_>>());
+    if line.width() + usize::from(x) <= usize::from(area.width) {
+        c.right(area, 2, line);
+    } else {
+        c.at(area, x, 2, line);
+    }
+}

@@ -1,0 +1,185 @@
+//! Which key does what, in one table: the map, the footer and the help are all made from it.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::app::View;
+
+/// What a key asks for. What it acts on depends on the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Quit,
+    Suspend,
+    Up,
+    Down,
+    Left,
+    Right,
+    PageUp,
+    PageDown,
+    Home,
+    End,
+    Open,
+    Back,
+    View(View),
+    NextView,
+    PreviousView,
+    Search,
+    Next,
+    Previous,
+    Longest,
+    Clear,
+    Group,
+    Sort,
+    SortBack,
+    Reverse,
+    Pause,
+    Raise,
+    Lower,
+    Workers,
+    Save,
+    Copy,
+    CopyToFile,
+    Help,
+    Mouse,
+    Scope,
+    Unfold,
+    Pane,
+    ZoomIn,
+    ZoomOut,
+    Whole,
+    Subject,
+    LanesUp,
+    LanesDown,
+}
+
+/// Where a key is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Everywhere,
+    Culprits,
+    Detail,
+    Flame,
+    Timeline,
+}
+
+/// A line of the help.
+pub struct Key {
+    pub keys: &'static str,
+    pub place: Place,
+    pub does: &'static str,
+    /// In the footer, a word; empty: only in the help.
+    pub hint: &'static str,
+}
+
+const fn key(
+    place: Place,
+    keys: &'static str,
+    hint: &'static str,
+    does: &'static str,
+) -> Key {
+    Key {
+        keys,
+        place,
+        does,
+        hint,
+    }
+}
+
+/// All keys, those that matter most first.
+pub const KEYS: &[Key] = &[
+    key(Place::Culprits, "Enter", "open", "drill down into the culprit"),
+    key(Place::Culprits, "s S", "sort", "sort by the next / previous column (or click a heading)"),
+    key(Place::Culprits, "g", "group", "group by culprit, function, file, cause, future, task"),
+    key(Place::Culprits, "/", "search", "show only rows that contain a text"),
+    key(Place::Culprits, "r", "", "reverse the order"),
+    key(Place::Culprits, "c", "", "clear: forget the slow polls so far (live only)"),
+    key(Place::Culprits, "t", "", "totals since the start, or the window of --window"),
+    key(Place::Culprits, "J K", "", "scroll the workers, where there are many"),
+    key(Place::Detail, "Enter", "fold", "fold or unfold (also Left / Right)"),
+    key(Place::Detail, "u", "runtime", "unfold all runtime frames, or fold them"),
+    key(Place::Detail, "p", "pane", "move between the call tree and the facts"),
+    key(Place::Detail, "/ n N", "search", "find a function, next, previous"),
+    key(Place::Detail, "Esc", "back", "back to the culprits"),
+    key(Place::Flame, "Enter", "zoom", "zoom into the frame"),
+    key(Place::Flame, "Esc", "out", "zoom out, then back"),
+    key(Place::Flame, "a", "subject", "one culprit or everything"),
+    key(Place::Flame, "/ n N", "search", "highlight functions, next, previous"),
+    key(Place::Flame, "u", "", "show the frames of the runtime above the task"),
+    key(Place::Timeline, "n N", "poll", "next / previous slow poll"),
+    key(Place::Timeline, "L", "longest", "the longest slow poll, then the next longest"),
+    key(Place::Timeline, "z Z", "zoom", "zoom in / out around the cursor (or the wheel)"),
+    key(Place::Timeline, "0", "whole", "the whole session"),
+    key(Place::Timeline, "Left Right", "", "move the cursor; the view pans with it"),
+    key(Place::Timeline, "Enter", "open", "drill down into the poll's culprit"),
+    key(Place::Everywhere, "?", "help", "columns, concepts and keys"),
+    key(Place::Everywhere, "Space", "pause", "freeze the picture; recording goes on"),
+    key(Place::Everywhere, "1-4 Tab", "view", "culprits, flame, timeline, all poll time"),
+    key(Place::Everywhere, "w", "workers", "choose workers"),
+    key(Place::Everywhere, "+ -", "threshold", "raise / lower the view's threshold"),
+    key(Place::Everywhere, "y Y", "copy", "copy what is selected as text / into a file"),
+    key(Place::Everywhere, "e", "save", "save the trace now"),
+    key(Place::Everywhere, "q", "quit", "quit (also Ctrl+C)"),
+    key(Place::Everywhere, "hjkl", "", "move, as the arrows, PgUp, PgDn, Home, End"),
+    key(Place::Everywhere, "m", "", "give the mouse to the terminal, or take it back"),
+    key(Place::Everywhere, "Ctrl+Z", "", "suspend; fg comes back"),
+];
+
+/// What a key asks for, outside of prompts.
+pub fn action(event: &KeyEvent) -> Option<Action> {
+    let control = event.modifiers.contains(KeyModifiers::CONTROL);
+    if control {
+        return Some(match event.code {
+            KeyCode::Char('c') => Action::Quit,
+            KeyCode::Char('z') => Action::Suspend,
+            KeyCode::Char('f' | 'd') => Action::PageDown,
+            KeyCode::Char('b' | 'u') => Action::PageUp,
+            _ => return None,
+        });
+    }
+    Some(match event.code {
+        KeyCode::Char('q') => Action::Quit,
+        KeyCode::Up | KeyCode::Char('k') => Action::Up,
+        KeyCode::Down | KeyCode::Char('j') => Action::Down,
+        KeyCode::Left | KeyCode::Char('h') => Action::Left,
+        KeyCode::Right | KeyCode::Char('l') => Action::Right,
+        KeyCode::PageUp => Action::PageUp,
+        KeyCode::PageDown => Action::PageDown,
+        KeyCode::Home => Action::Home,
+        KeyCode::End | KeyCode::Char('G') => Action::End,
+        KeyCode::Enter => Action::Open,
+        KeyCode::Esc | KeyCode::Backspace => Action::Back,
+        KeyCode::Tab => Action::NextView,
+        KeyCode::BackTab => Action::PreviousView,
+        KeyCode::Char('1') => Action::View(View::Culprits),
+        KeyCode::Char('2') => Action::View(View::Flame),
+        KeyCode::Char('3') => Action::View(View::Timeline),
+        KeyCode::Char('4') => Action::View(View::PollTime),
+        KeyCode::Char('/') => Action::Search,
+        KeyCode::Char('n' | ']') => Action::Next,
+        KeyCode::Char('N' | '[') => Action::Previous,
+        KeyCode::Char('L') => Action::Longest,
+        KeyCode::Char('c') => Action::Clear,
+        KeyCode::Char('g') => Action::Group,
+        KeyCode::Char('s') => Action::Sort,
+        KeyCode::Char('S') => Action::SortBack,
+        KeyCode::Char('r') => Action::Reverse,
+        KeyCode::Char(' ') => Action::Pause,
+        KeyCode::Char('+' | '=') => Action::Raise,
+        KeyCode::Char('-' | '_') => Action::Lower,
+        KeyCode::Char('w') => Action::Workers,
+        KeyCode::Char('e') => Action::Save,
+        KeyCode::Char('y') => Action::Copy,
+        KeyCode::Char('Y') => Action::CopyToFile,
+        KeyCode::Char('?') | KeyCode::F(1) => Action::Help,
+        KeyCode::Char('m') => Action::Mouse,
+        KeyCode::Char('t') => Action::Scope,
+        KeyCode::Char('u') => Action::Unfold,
+        KeyCode::Char('p') => Action::Pane,
+        KeyCode::Char('z') => Action::ZoomIn,
+        KeyCode::Char('Z') => Action::ZoomOut,
+        KeyCode::Char('0') => Action::Whole,
+        KeyCode::Char('a') => Action::Subject,
+        KeyCode::Char('K') => Action::LanesUp,
+        KeyCode::Char('J') => Action::LanesDown,
+        _ => return None,
+    })
+}

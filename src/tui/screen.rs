@@ -1,0 +1,115 @@
+//! Where everything goes: the screen cut into its parts, by its size.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::Span;
+
+use super::app::{App, Overlay, View};
+use super::canvas::Canvas;
+use super::header::Mode;
+use super::{culprits, footer, header, help, lanes, preview, stuck, verdict};
+
+/// Below this many columns or rows there is no view, only a line that says so.
+pub const SMALLEST: (u16, u16) = (60, 16);
+
+impl App {
+    /// Draws the last picture.
+    pub fn draw(&mut self, frame: &mut Frame) {
+        let area = frame.area();
+        self.size = (area.width, area.height);
+        self.hits.clear();
+        let mode = Mode::of(self);
+        let App {
+            snap,
+            hits,
+            options,
+            ..
+        } = self;
+        let mut c = Canvas {
+            buf: frame.buffer_mut(),
+            hits,
+            snap,
+            theme: options.theme,
+        };
+        if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+            let text = format!(
+                "hud needs {}x{}, this terminal has {}x{}",
+                SMALLEST.0, SMALLEST.1, area.width, area.height
+            );
+            c.row(area, area.height / 2, Span::raw(text));
+            return;
+        }
+        let [top, middle, bottom] = Layout::vertical([
+            Constraint::Length(header::height(area.height)),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ])
+        .areas(area);
+        header::draw(&mut c, top, &mode);
+        match self.view {
+            View::Culprits => overview(
+                &mut c,
+                middle,
+                &mut self.table,
+                &mut self.lanes_scroll,
+                self.sort,
+                &self.search,
+            ),
+            View::Detail => self.detail.draw(&mut c, middle, &self.search),
+            View::Flame => self.flame.draw(&mut c, middle, &self.search),
+            View::Timeline => self.timeline.draw(&mut c, middle),
+            View::PollTime => super::poll_time::draw(&mut c, middle),
+        }
+        match &mut self.overlay {
+            Some(Overlay::Help { scroll }) => help::draw(&mut c, middle, scroll),
+            Some(Overlay::Workers(picker)) => picker.draw(&mut c, middle),
+            None => {}
+        }
+        let cursor = footer::draw(
+            &mut c,
+            bottom,
+            &footer::Foot {
+                view: self.view,
+                overlay: self.overlay.as_ref(),
+                prompt: self.prompt.as_ref(),
+                message: self.message.as_deref(),
+                status: self.status.as_deref(),
+            },
+        );
+        if let Some(cursor) = cursor {
+            frame.set_cursor_position(cursor);
+        }
+    }
+}
+
+/// The first screen.
+fn overview(
+    c: &mut Canvas,
+    area: Rect,
+    table: &mut culprits::Table,
+    lanes_scroll: &mut usize,
+    sort: crate::session::Sort,
+    search: &str,
+) {
+    let screen = area.height + 3;
+    let under = match preview::fits((area.width, screen + 1)) && c.snap.selected.is_some() {
+        true => preview::HEIGHT,
+        false => 0,
+    };
+    let workers = c.snap.live_workers().count();
+    let [top, stuck, lanes, rows, below] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(stuck::height(c.snap.running.len(), screen)),
+        Constraint::Length(lanes::height(workers, screen)),
+        Constraint::Fill(1),
+        Constraint::Length(under),
+    ])
+    .areas(area);
+    verdict::draw(c, top);
+    stuck::draw(c, stuck);
+    lanes::draw(c, lanes, lanes_scroll);
+    culprits::draw(c, rows, table, sort, search);
+    if under > 0 {
+        preview::draw(c, below);
+    }
+}

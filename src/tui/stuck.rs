@@ -1,0 +1,74 @@
+//! Stuck now: polls over the threshold that have not ended, with a running clock.
+
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use super::canvas::Canvas;
+use super::culprits::cause_name;
+use super::text::{self, RowText};
+use crate::model::SlowPoll;
+
+/// Rows the section wants: a heading and the polls, at most a fifth of the screen.
+pub fn height(stuck: usize, screen: u16) -> u16 {
+    let most = usize::from(screen / 5).max(2);
+    match stuck {
+        0 => 0,
+        n => super::canvas::narrow(n.min(most - 1) + 1),
+    }
+}
+
+/// Draws the section.
+pub fn draw(c: &mut Canvas, area: Rect) {
+    if area.height == 0 {
+        return;
+    }
+    let title = match c.snap.ended {
+        None => "Stuck now",
+        Some(_) => "Stuck at the end",
+    };
+    let n = c.snap.running.len();
+    let hidden = n.saturating_sub(usize::from(area.height) - 1);
+    let note = match hidden {
+        0 => String::new(),
+        hidden => format!("the longest of {n}, {hidden} not shown"),
+    };
+    c.heading(area, 0, title, &note);
+    let polls: Vec<_> = c.snap.running.iter().take(usize::from(area.height) - 1).collect();
+    for (y, poll) in (1..).zip(polls) {
+        let line = line(c, poll, usize::from(area.width));
+        c.row(area, y, line.line());
+    }
+}
+
+fn line(c: &Canvas, poll: &SlowPoll, width: usize) -> RowText {
+    let (snap, theme) = (c.snap, c.theme);
+    let mut line = RowText::default();
+    let least = if poll.began_before_attach { "≥" } else { "" };
+    let clock = format!("{least}{}", text::clock(snap.held_until_now(poll)));
+    line.push(format!(" {} ", text::right(&clock, 8)), theme.alarm());
+    line.push(" ", Style::new());
+    let worker = snap.worker_name(poll.tid);
+    line.push(text::left(&worker, if width >= 90 { 20 } else { 10 }), Style::new());
+    line.push(" ", Style::new());
+    let cause = cause_name(poll.cause, if width >= 100 { 13 } else { 7 });
+    line.push(
+        text::left(cause, if width >= 100 { 13 } else { 7 }),
+        theme.cause(poll.cause),
+    );
+    line.push(" ", Style::new());
+    let culprit = &poll.culprit;
+    let calls = culprit.calls.as_ref().map(|calls| format!(" → {calls}"));
+    let place = culprit.location.as_ref().map(|l| format!("  {l}"));
+    let (calls, place) = (calls.unwrap_or_default(), place.unwrap_or_default());
+    let room = |line: &RowText| width.saturating_sub(line.used());
+    line.push(text::path(&culprit.function, room(&line)), theme.strong());
+    if text::width(&calls) <= room(&line) {
+        line.push(calls, theme.dim());
+    }
+    if room(&line) >= 14 {
+        let short = text::path(place.trim_start(), room(&line) - 2);
+        line.push(format!("  {short}"), theme.dim());
+    }
+    line
+}
+

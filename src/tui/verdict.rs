@@ -1,0 +1,112 @@
+//! The one line that answers first: is something blocking, what, how badly, since when?
+
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::canvas::Canvas;
+use super::text;
+use crate::session::Snapshot;
+
+/// Draws the verdict into one row.
+pub fn draw(c: &mut Canvas, area: Rect) {
+    let line = if !c.snap.held_runtimes.is_empty() {
+        all_held(c)
+    } else if c.snap.blocking.polls > 0 {
+        blocking(c, usize::from(area.width))
+    } else {
+        healthy(c)
+    };
+    c.row(area, 0, line);
+    if !c.snap.held_runtimes.is_empty() {
+        c.style_row(area, 0, c.theme.alarm());
+    }
+}
+
+fn all_held(c: &Canvas) -> Line<'static> {
+    let snap = c.snap;
+    let held = |runtime: u32| {
+        let polls = snap.running.iter().filter(|p| p.runtime == runtime);
+        polls.map(|p| snap.held_until_now(p)).min().unwrap_or(0)
+    };
+    let longest = snap.held_runtimes.iter().map(|r| held(*r)).max();
+    let several = snap.workers.iter().any(|w| w.worker.runtime != 0);
+    let which = match (several, snap.held_runtimes.as_slice()) {
+        (false, _) => String::new(),
+        (true, [one]) => format!(" of runtime {one}"),
+        (true, many) => format!(" of {} runtimes", many.len()),
+    };
+    Line::from(format!(
+        " ✖ ALL WORKERS{which} HELD for {}: nothing else is polled",
+        text::clock(longest.unwrap_or(0))
+    ))
+}
+
+fn blocking(c: &Canvas, width: usize) -> Line<'static> {
+    let (snap, theme) = (c.snap, c.theme);
+    // Whatever the order of the table, the verdict names what held most.
+    let Some(worst) = snap.rows.iter().max_by_key(|row| row.total_ns) else {
+        return Line::default();
+    };
+    let calls = worst.calls.as_ref().map(|calls| format!(" → {calls}"));
+    let name = format!("{}{}", worst.label, calls.unwrap_or_default());
+    let ago = snap.now_ns.saturating_sub(worst.last_seen_ns);
+    let facts = [
+        format!(": {} of held time", text::percent(snap.share(worst))),
+        format!(", up to {}", text::duration(worst.max_ns)),
+        format!(", {}", worst.cause),
+        match ago / 1_000_000_000 {
+            0 => ", just now".to_owned(),
+            _ => format!(", last {} ago", text::duration(ago)),
+        },
+        format!(", since {}", since(snap, worst.first_seen_ns)),
+    ];
+    // A name keeps at least 24 columns; facts that do not fit beside it are left out.
+    let mut line = vec![Span::styled(" ● BLOCKING ", theme.alarm()), Span::raw(" ")];
+    let mut room = width.saturating_sub(13 + text::width(&name).min(24));
+    let mut kept = String::new();
+    for fact in facts {
+        let Some(left) = room.checked_sub(text::width(&fact)) else {
+            break;
+        };
+        room = left;
+        kept.push_str(&fact);
+    }
+    let for_name = width.saturating_sub(13 + text::width(&kept));
+    line.push(Span::styled(text::path(&name, for_name), theme.strong()));
+    line.push(Span::raw(kept));
+    Line::from(line)
+}
+
+/// A moment as time since the start.
+fn since(snap: &Snapshot, at_ns: u64) -> String {
+    let start = snap.header.as_ref().map_or(at_ns, |h| h.start_ns);
+    text::elapsed(at_ns.saturating_sub(start))
+}
+
+/// Nothing blocks: say so, and show that hud is looking.
+fn healthy(c: &Canvas) -> Line<'static> {
+    let (snap, theme) = (c.snap, c.theme);
+    if snap.live_workers().next().is_none() && snap.workers.is_empty() {
+        let text = " … no worker found yet; looking for the runtime's threads";
+        return Line::from(Span::styled(text, theme.dim()));
+    }
+    let (mut polls, mut longest, mut busy, mut known) = (0u64, 0u64, 0u64, 0u64);
+    for worker in &snap.workers {
+        polls = polls.saturating_add(worker.usage.polls_observed);
+        longest = longest.max(worker.usage.longest_poll_ns);
+        let now = worker.now;
+        busy = busy.saturating_add(now.known_ns().saturating_sub(now.parked_ns));
+        known = known.saturating_add(now.known_ns());
+    }
+    let threshold = snap.header.as_ref().map_or(0, |h| h.threshold_ns);
+    Line::from(vec![
+        Span::styled(" ✔ Nothing blocks", theme.good().patch(theme.strong())),
+        Span::raw(format!(": no poll over {}", text::duration(threshold))),
+        Span::raw(format!(
+            ". Longest seen {}, {} polls observed, workers {} busy.",
+            text::duration(longest),
+            text::count(polls),
+            text::percent(text::part(busy, known))
+        )),
+    ])
+}
