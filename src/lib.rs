@@ -29,3 +29,4 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod target;
+pub mod tui;

@@ -12,9 +12,7 @@ use tui_input::Input;
 use super::canvas::Hits;
 use super::culprits::Table;
 use super::detail::DetailView;
-use super::flame::FlameView;
 use super::theme::Theme;
-use super::timeline::TimelineView;
 use super::workers_filter::Picker;
 use crate::model::Record;
 use crate::session::{
@@ -29,9 +27,26 @@ pub enum View {
     Culprits,
     /// Everything about one row of the table.
     Detail,
-    Flame,
-    Timeline,
-    PollTime,
+}
+
+impl View {
+    /// In the order of their keys.
+    pub const ALL: [View; 2] = [View::Culprits, View::Detail];
+
+    /// The view to its right, round to the first.
+    pub fn next(self) -> View {
+        self.step(1)
+    }
+
+    /// The view to its left, round to the last.
+    pub fn previous(self) -> View {
+        self.step(View::ALL.len() - 1)
+    }
+
+    fn step(self, by: usize) -> View {
+        let at = View::ALL.iter().position(|v| *v == self).unwrap_or(0);
+        View::ALL[(at + by) % View::ALL.len()]
+    }
 }
 
 /// What the view needs to know that no record says.
@@ -87,8 +102,6 @@ pub struct App {
     pub(super) missed: u64,
     pub(super) snap: Snapshot,
     pub(super) view: View,
-    /// Where Esc leads from the drill-down.
-    pub(super) came_from: View,
     /// The row that the drill-down and the flame view are about.
     pub(super) subject: Option<RowKey>,
     pub(super) scope: Scope,
@@ -101,8 +114,6 @@ pub struct App {
     pub(super) table: Table,
     pub(super) lanes_scroll: usize,
     pub(super) detail: DetailView,
-    pub(super) flame: FlameView,
-    pub(super) timeline: TimelineView,
     pub(super) overlay: Option<Overlay>,
     pub(super) prompt: Option<Prompt>,
     pub(super) message: Option<String>,
@@ -134,7 +145,6 @@ impl App {
             frozen: None,
             missed: 0,
             view: View::Culprits,
-            came_from: View::Culprits,
             subject: None,
             scope,
             group: Group::default(),
@@ -145,8 +155,6 @@ impl App {
             table: Table::default(),
             lanes_scroll: 0,
             detail: DetailView::default(),
-            flame: FlameView::default(),
-            timeline: TimelineView::default(),
             overlay: None,
             prompt: None,
             message: None,
@@ -181,12 +189,6 @@ impl App {
         self.drawn_revision = self.session.revision();
         self.table.update(&self.snap, &self.search);
         self.detail.update(&self.snap, &self.search);
-        if self.view == View::Flame {
-            self.flame.update(&self.snap, self.subject.is_some());
-        }
-        if self.view == View::Timeline {
-            self.timeline.update(&self.snap, self.workers.as_ref());
-        }
         self.dirty = false;
     }
 
@@ -263,7 +265,6 @@ impl App {
     }
 
     fn query(&self) -> Query {
-        let everything = self.view == View::Flame && self.subject.is_none();
         Query {
             now_ns: self.now_ns,
             scope: self.scope,
@@ -273,17 +274,14 @@ impl App {
                 min_held_ns: self.min_held_ns,
                 workers: self.workers.clone(),
             },
-            details: if everything { super::flame::ROWS } else { 0 },
+            details: 0,
             selected: match self.view {
                 View::Culprits if super::preview::fits(self.size) => self.table.selected_key(),
-                View::Detail | View::Flame => self.subject.clone(),
+                View::Detail => self.subject.clone(),
                 _ => None,
             },
             recent: 0,
-            span: match self.view {
-                View::Timeline => Some(self.timeline.span(&self.snap)),
-                _ => None,
-            },
+            span: None,
         }
     }
 }

@@ -21,12 +21,6 @@ pub enum Hit {
     View(View),
     /// The lanes on the first screen.
     Lanes,
-    /// A frame of the flame view, by its path.
-    Frame(u64),
-    /// A cell of the timeline: the lane's number and the moment.
-    Moment { lane: usize, at_ns: u64 },
-    /// A cell of the scrubber.
-    Scrubber { at_ns: u64 },
     /// The part of the drill-down that shows facts.
     Facts,
 }

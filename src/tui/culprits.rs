@@ -81,6 +81,11 @@ impl Table {
         self.page.max(1)
     }
 
+    /// Whether the cursor is on this row as shown.
+    pub fn is_at(&self, at: usize) -> bool {
+        self.at == at
+    }
+
     fn is_selected(&self, row: &Row, at: usize) -> bool {
         match &self.selected {
             Some(key) => row.key == *key,

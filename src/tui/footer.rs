@@ -70,13 +70,10 @@ fn of_view(view: View) -> Vec<(&'static str, &'static str)> {
     let place = match view {
         View::Culprits => Place::Culprits,
         View::Detail => Place::Detail,
-        View::Flame => Place::Flame,
-        View::Timeline => Place::Timeline,
-        View::PollTime => Place::Everywhere,
     };
     let mut hints: Vec<_> = KEYS
         .iter()
-        .filter(|key| key.place == place && place != Place::Everywhere)
+        .filter(|key| key.place == place)
         .chain(KEYS.iter().filter(|key| key.place == Place::Everywhere))
         .filter(|key| !key.hint.is_empty())
         .map(|key| (key.keys, key.hint))

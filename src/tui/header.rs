@@ -167,17 +167,11 @@ fn losses(snap: &Snapshot) -> String {
 fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
     let views = [
         ("1 Culprits", View::Culprits),
-        ("2 Flame", View::Flame),
-        ("3 Timeline", View::Timeline),
-        ("4 All poll time", View::PollTime),
+        ("2 Call tree", View::Detail),
     ];
     let mut x = 0;
     for (name, view) in views {
-        let shown = match mode.view {
-            View::Detail => View::Culprits,
-            other => other,
-        };
-        let style = match shown == view {
+        let style = match mode.view == view {
             true => c.theme.title().patch(c.theme.selected()),
             false => c.theme.dim(),
         };

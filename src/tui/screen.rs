@@ -56,9 +56,6 @@ impl App {
                 &self.search,
             ),
             View::Detail => self.detail.draw(&mut c, middle, &self.search),
-            View::Flame => self.flame.draw(&mut c, middle, &self.search),
-            View::Timeline => self.timeline.draw(&mut c, middle),
-            View::PollTime => super::poll_time::draw(&mut c, middle),
         }
         match &mut self.overlay {
             Some(Overlay::Help { scroll }) => help::draw(&mut c, middle, scroll),

@@ -1,0 +1,35 @@
+//! The interactive view: draws a [`Snapshot`](crate::session::Snapshot) and nothing else.
+//!
+//! [`App`] turns records and events into pictures and [`Effect`]s and does no input or output of
+//! its own; [`terminal::Screen`] is the terminal, taken and given back. Live and replay differ only
+//! in where the records come from.
+
+mod app;
+mod canvas;
+mod copy;
+mod culprits;
+mod detail;
+mod facts;
+mod footer;
+mod header;
+mod help;
+mod input;
+mod keys;
+mod lanes;
+mod preview;
+mod screen;
+mod source;
+mod stuck;
+pub mod terminal;
+mod text;
+mod theme;
+mod tree_rows;
+mod verdict;
+mod workers_filter;
+
+
+
+
+pub use self::app::{App, AppOptions, Effect, View};
+pub use self::screen::SMALLEST;
+pub use self::theme::{Palette, Theme};
