@@ -1,28 +1,25 @@
-//! The headless view: findings as they come, the trace while they come, a summary at the end.
+//! The headless view: findings as they come, a summary at the end.
 
 use std::io;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::cli::Config;
-use crate::export::TraceWriter;
-use crate::model::{EndReason, Losses, Record};
+use crate::model::Record;
 use crate::report::{self, Findings, Layout};
 use crate::session::{Session, SessionOptions};
 
-/// Consumes records: prints, records, remembers.
+/// Consumes records: prints and remembers.
 pub struct Headless {
     findings: Findings,
     session: Session,
-    trace: Option<TraceWriter>,
-    losses: Losses,
     /// The reader of standard output is gone: keep quiet, and end.
     closed: bool,
 }
 
 impl Headless {
-    /// A view that also writes `trace`, if there is one.
-    pub fn new(config: &Config, trace: Option<TraceWriter>) -> Self {
+    /// Nothing has come yet.
+    pub fn new(config: &Config) -> Self {
         Headless {
             findings: Findings::new(config.workers_prefix.clone()),
             session: Session::new(SessionOptions {
@@ -30,8 +27,6 @@ impl Headless {
                 workers_prefix: config.workers_prefix.clone(),
                 ..SessionOptions::default()
             }),
-            trace,
-            losses: Losses::default(),
             closed: false,
         }
     }
@@ -46,56 +41,21 @@ impl Headless {
     /// # Errors
     /// When standard output cannot be written, other than for being closed.
     pub fn take(&mut self, record: &Record) -> Result<()> {
-        self.remember(record);
+        self.session.apply(record);
         match self.findings.line(record) {
             Some(line) => self.print(&format!("{line}\n")),
             None => Ok(()),
         }
     }
 
-    /// Ends the session: closes the trace and prints the summary.
+    /// Prints the summary.
     ///
     /// # Errors
-    /// As [`Headless::take`], and when the trace lacks records.
-    pub fn finish(mut self, end: Option<(EndReason, u64)>) -> Result<()> {
-        if let Some((reason, at_ns)) = end {
-            self.remember(&Record::End { reason, at_ns });
-        }
-        if let Some(trace) = &mut self.trace
-            && let Err(failure) = trace.finish()
-        {
-            report::warn(&failure);
-        }
-        self.count_unwritten();
+    /// As [`Headless::take`].
+    pub fn finish(mut self) -> Result<()> {
         let snapshot = self.session.snapshot(&report::query());
         let summary = report::summary(&snapshot, Layout::of_stdout());
-        self.print(&summary)?;
-        match self.trace.as_ref().map_or(0, TraceWriter::unwritten) {
-            0 => Ok(()),
-            missing => bail!("the trace is incomplete: {missing} records could not be written"),
-        }
-    }
-
-    fn remember(&mut self, record: &Record) {
-        self.session.apply(record);
-        if let Record::Losses(losses) = record {
-            self.losses = *losses;
-        }
-        if let Some(trace) = &mut self.trace
-            && let Err(failure) = trace.write(record)
-        {
-            report::warn(&failure);
-        }
-        self.count_unwritten();
-    }
-
-    /// What the trace lacks is a loss like the others, which only hud's own side knows of.
-    fn count_unwritten(&mut self) {
-        let unwritten = self.trace.as_ref().map_or(0, TraceWriter::unwritten);
-        if unwritten > 0 {
-            self.losses.trace_unwritten = unwritten;
-            self.session.apply(&Record::Losses(self.losses));
-        }
+        self.print(&summary)
     }
 
     fn print(&mut self, text: &str) -> Result<()> {

@@ -48,7 +48,8 @@ impl Recorder {
         failure.map(|failure| failure.to_string())
     }
 
-    fn unwritten(&self) -> u64 {
+    /// Records that the trace lacks.
+    pub fn unwritten(&self) -> u64 {
         self.trace.as_ref().map_or(0, TraceWriter::unwritten)
     }
 }

@@ -1,11 +1,12 @@
 //! What hud does, from a validated configuration to its end: live or replayed, in which view.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use crossbeam_channel::RecvTimeoutError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -13,14 +14,18 @@ use crate::cli::{Config, Source};
 use crate::clock;
 use crate::export::{Completeness, TraceWriter, read_trace};
 use crate::headless::Headless;
+use crate::interactive::{Interactive, Turn};
 use crate::live::{Live, Options};
 use crate::model::{EndReason, Record};
+use crate::recorder::Recorder;
 use crate::report;
 use crate::target::preflight;
 use crate::target::process::{self, Target};
 
 /// How often the end is looked for while no records come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Records the interactive view takes in before it looks for keys again.
+const AT_ONCE: usize = 1024;
 
 /// Does what the configuration says.
 ///
@@ -39,29 +44,55 @@ pub fn run(config: &Config) -> Result<()> {
         preflight::system()?;
     }
     match &config.source {
-        Source::Trace(path) => replay(config, path),
+        Source::Trace(path) => replay(config, path, &stop),
         Source::Name(name) => watch(config, &process::find(name, std::process::id())?, &stop),
         Source::Pid(pid) => watch(config, &Target::open(*pid)?, &stop),
     }
 }
 
-fn replay(config: &Config, path: &Path) -> Result<()> {
-    let mut view = Headless::new(config, None);
-    let mut result = Ok(());
-    let completeness = read_trace(path, |record| {
-        if result.is_ok() {
-            result = view.take(&record);
+/// Whether there is a terminal to show the interactive view on.
+fn interactive(config: &Config) -> bool {
+    !config.headless && std::io::stdout().is_terminal()
+}
+
+fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
+    if !interactive(config) {
+        let mut view = Headless::new(config);
+        let mut result = Ok(());
+        let cut_short = read(path, |record| {
+            if result.is_ok() {
+                result = view.take(&record);
+            }
+        })?;
+        result?;
+        if let Some(cut_short) = cut_short {
+            note(config, &cut_short);
         }
-    })
-    .with_context(|| format!("cannot replay {}", path.display()))?;
-    result?;
-    if let Completeness::Truncated { recovered } = completeness {
-        note(
-            config,
-            &format!("the recording was cut short: {recovered} records recovered"),
-        );
+        return view.finish();
     }
-    view.finish(None)
+    // Read first: a file that is no trace is an error in the shell, not a flash of a screen.
+    let mut records = Vec::new();
+    let cut_short = read(path, |record| records.push(record))?;
+    let mut view = Interactive::new(config)?;
+    records.iter().for_each(|record| view.take(record));
+    drop(records);
+    if let Some(cut_short) = cut_short {
+        view.say(&cut_short);
+    }
+    while !stop.load(Ordering::Relaxed) && view.turn() == Turn::GoOn {}
+    Ok(())
+}
+
+/// Reads a trace; gives a message if it was cut short.
+fn read(path: &Path, take: impl FnMut(Record)) -> Result<Option<String>> {
+    let completeness =
+        read_trace(path, take).with_context(|| format!("cannot replay {}", path.display()))?;
+    Ok(match completeness {
+        Completeness::Truncated { recovered } => Some(format!(
+            "the recording was cut short: {recovered} records recovered"
+        )),
+        _ => None,
+    })
 }
 
 fn watch(config: &Config, target: &Target, stop: &AtomicBool) -> Result<()> {
@@ -70,7 +101,7 @@ fn watch(config: &Config, target: &Target, stop: &AtomicBool) -> Result<()> {
         symbols: config.symbols.clone(),
     };
     let live = Live::start(target, &options, stop, |what| note(config, what))?;
-    let Some(mut live) = live else {
+    let Some(live) = live else {
         return Ok(()); // stopped while waiting for a runtime
     };
     for what in &live.notes {
@@ -81,43 +112,146 @@ fn watch(config: &Config, target: &Target, stop: &AtomicBool) -> Result<()> {
         .as_deref()
         .map(|path| TraceWriter::create(path, &live.header))
         .transpose()?;
-    note(
+    let watch = Watch {
         config,
-        &format!(
-            "watching {} (PID {}), polls of {} ms and more; Ctrl+C ends",
-            target.comm,
-            target.pid,
-            config.threshold.as_secs_f64() * 1e3
-        ),
-    );
-    let mut view = Headless::new(config, trace);
-    view.take(&Record::Header(Box::new(live.header.clone())))?;
-
-    let deadline = config.duration.map(|duration| Instant::now() + duration);
-    let reason = loop {
-        match live.records.recv_timeout(LOOK_EVERY) {
-            Ok(record) => view.take(&record)?,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break EndReason::Interrupted,
-        }
-        if stop.load(Ordering::Relaxed) || view.is_closed() {
-            break EndReason::Interrupted;
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            break EndReason::Duration;
-        }
-        if !target.is_alive() {
-            break EndReason::TargetExited;
-        }
+        target,
+        stop,
+        deadline: config.duration.map(|duration| Instant::now() + duration),
+        live,
+        recorder: Recorder::new(trace),
     };
-    let ended_ns = clock::monotonic_ns();
-    let stopped = live.stop();
-    for record in live.records.clone() {
-        view.take(&record)?;
+    match interactive(config) {
+        true => watch.interactively(),
+        false => watch.headless(),
     }
-    view.finish(Some((reason, ended_ns)))?;
-    stopped?;
-    live.finish()
+}
+
+/// A live session with all that can end it.
+struct Watch<'a> {
+    config: &'a Config,
+    target: &'a Target,
+    stop: &'a AtomicBool,
+    deadline: Option<Instant>,
+    live: Live,
+    recorder: Recorder,
+}
+
+impl Watch<'_> {
+    /// Why to end now, if there is a reason.
+    fn over(&self) -> Option<EndReason> {
+        if self.stop.load(Ordering::Relaxed) {
+            Some(EndReason::Interrupted)
+        } else if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            Some(EndReason::Duration)
+        } else if !self.target.is_alive() {
+            Some(EndReason::TargetExited)
+        } else {
+            None
+        }
+    }
+
+    /// Detaches, gives the view all that is left, and completes the trace.
+    fn end(&mut self, reason: EndReason, mut view: impl FnMut(&Record)) -> Result<()> {
+        let at_ns = clock::monotonic_ns();
+        let stopped = self.live.stop();
+        for record in self.live.records.clone() {
+            self.pass(&record, &mut view);
+        }
+        self.pass(&Record::End { reason, at_ns }, &mut view);
+        if let Some(failure) = self.recorder.finish() {
+            report::warn(&failure);
+        }
+        stopped?;
+        match self.recorder.unwritten() {
+            0 => Ok(()),
+            missing => bail!("the trace is incomplete: {missing} records could not be written"),
+        }
+    }
+
+    fn pass(&mut self, record: &Record, view: impl FnMut(&Record)) {
+        if let Some(failure) = self.recorder.pass(record, view) {
+            report::warn(&failure);
+        }
+    }
+
+    fn headless(mut self) -> Result<()> {
+        note(
+            self.config,
+            &format!(
+                "watching {} (PID {}), polls of {} ms and more; Ctrl+C ends",
+                self.target.comm,
+                self.target.pid,
+                self.config.threshold.as_secs_f64() * 1e3
+            ),
+        );
+        let mut view = Headless::new(self.config);
+        let mut result = view.take(&Record::Header(Box::new(self.live.header.clone())));
+        let reason = loop {
+            let received = self.live.records.recv_timeout(LOOK_EVERY);
+            match received {
+                Ok(record) => self.pass(&record, |record| {
+                    if result.is_ok() {
+                        result = view.take(record);
+                    }
+                }),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break EndReason::Interrupted,
+            }
+            if result.is_err() || view.is_closed() {
+                break EndReason::Interrupted;
+            }
+            if let Some(reason) = self.over() {
+                break reason;
+            }
+        };
+        let ended = self.end(reason, |record| {
+            if result.is_ok() {
+                result = view.take(record);
+            }
+        });
+        result?;
+        view.finish()?;
+        ended?;
+        self.live.finish()
+    }
+
+    fn interactively(mut self) -> Result<()> {
+        let mut view = Interactive::new(self.config)?;
+        view.take(&Record::Header(Box::new(self.live.header.clone())));
+        for what in self.live.notes.clone() {
+            view.say(&what);
+        }
+        let reason = loop {
+            for record in self.live.records.clone().try_iter().take(AT_ONCE) {
+                if let Some(failure) = self.recorder.pass(&record, |record| view.take(record)) {
+                    view.say(&failure);
+                }
+            }
+            if view.turn() == Turn::Quit {
+                break EndReason::Interrupted;
+            }
+            if let Some(reason) = self.over() {
+                break reason;
+            }
+        };
+        if reason != EndReason::TargetExited {
+            // The shell is back at once; the trace is completed meanwhile.
+            drop(view);
+            let ended = self.end(reason, |_| ());
+            self.live.finish()?;
+            return ended;
+        }
+        // The target is gone, what is known of it stays on the screen.
+        let ended = self.end(reason, |record| view.take(record));
+        let over = |watch: &Self| {
+            let late = watch.deadline.is_some_and(|at| Instant::now() >= at);
+            late || watch.stop.load(Ordering::Relaxed)
+        };
+        while !over(&self) && view.turn() == Turn::GoOn {}
+        drop(view);
+        ended?;
+        self.live.finish()
+    }
 }
 
 /// A line about hud's own progress, on standard error.

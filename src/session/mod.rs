@@ -178,6 +178,23 @@ impl Session {
         self.revision
     }
 
+    /// What is kept, as records: the header (if there is one), the workers with their usage, the
+    /// slow polls kept whole, and the end, so that a trace of it replays.
+    pub fn kept_records(&self) -> Vec<Record> {
+        let header = self.header.iter().map(|h| Record::Header(Box::new((**h).clone())));
+        let whole = self.in_span((0, u64::MAX)).into_iter();
+        let running = self.running.values().cloned();
+        let (reason, at_ns) = self.ended.unwrap_or((EndReason::Interrupted, self.latest_ns));
+        header
+            .chain(self.workers.records())
+            .chain(whole.map(Record::SlowPoll))
+            .chain(running.map(Record::Running))
+            .chain([Record::Losses(self.losses)])
+            .chain(self.cost.map(Record::Cost))
+            .chain([Record::End { reason, at_ns }])
+            .collect()
+    }
+
     /// Forgets the slow polls so far; workers, losses and the header stay.
     pub fn clear(&mut self) {
         self.revision += 1;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bins::{Bins, Overflow, Slice};
 use super::snapshot::{Sum, WorkerView};
-use crate::model::{SlowPoll, Worker, WorkerUsage};
+use crate::model::{Record, SlowPoll, Worker, WorkerUsage};
 
 /// A lane covers the last half minute.
 const LANE_BIN_NS: u64 = 100_000_000;
@@ -71,6 +71,17 @@ impl Workers {
     /// dropped because its worker's record is late.
     pub fn is_ours(&self, tid: u32) -> bool {
         !self.excluded.contains(&tid)
+    }
+
+    /// The workers and their last reading, as records; those that ended first, since a thread id
+    /// may have been used again.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.gone.iter().chain(self.live.values()).flat_map(|state| {
+            let tid = state.worker.tid;
+            let gone = state.gone_ns.map(|at_ns| Record::WorkerGone { tid, at_ns });
+            let found = [Record::Worker(state.worker.clone()), Record::Usage(state.usage)];
+            found.into_iter().chain(gone)
+        })
     }
 
     /// A worker's thread ended.

@@ -207,6 +207,11 @@ impl App {
             || clock && (running || since >= Duration::from_secs(1))
     }
 
+    /// All that is known, for what is done with it beside drawing.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Says something in the footer until the next key.
     pub fn say(&mut self, message: impl Into<String>) {
         self.message = Some(message.into());

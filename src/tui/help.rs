@@ -69,7 +69,7 @@ fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
         }
         lines.push(Line::from(Span::styled(title, theme.title())));
     };
-    let mut entry = |lines: &mut Vec<Line<'static>>, what: &str, style: Style, means: &str| {
+    let entry = |lines: &mut Vec<Line<'static>>, what: &str, style: Style, means: &str| {
         const WHAT: usize = 22;
         for (i, part) in wrap(means, width.saturating_sub(WHAT + 1)).enumerate() {
             let what = if i == 0 { what } else { "" };

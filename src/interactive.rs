@@ -1,0 +1,166 @@
+//! The interactive view at work: events and records in, pictures and effects out.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::cli::{Config, Source};
+use crate::clock;
+use crate::export::TraceWriter;
+use crate::model::Record;
+use crate::tui::terminal::Screen;
+use crate::tui::{App, AppOptions, Effect, Theme};
+
+/// Pictures come no closer together than this, unless a key was pressed.
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// How long a key is waited for before records are looked at again.
+const WAIT: Duration = Duration::from_millis(25);
+
+/// The terminal and what is shown on it.
+pub struct Interactive {
+    app: App,
+    screen: Screen,
+    drawn: Option<Instant>,
+    live: bool,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    GoOn,
+    /// `q`, Ctrl+C, or the terminal is gone.
+    Quit,
+}
+
+impl Interactive {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// When standard output is no terminal after all.
+    pub fn new(config: &Config) -> Result<Self> {
+        let replay = matches!(config.source, Source::Trace(_));
+        let app = App::new(AppOptions {
+            window: config.window,
+            workers_prefix: config.workers_prefix.clone(),
+            replay,
+            theme: Theme::from_env(|name| std::env::var(name).ok()),
+        });
+        let screen = Screen::enter().context("cannot take the terminal (try --headless)")?;
+        Ok(Interactive {
+            app,
+            screen,
+            drawn: None,
+            live: !replay,
+        })
+    }
+
+    /// Takes in a record.
+    pub fn take(&mut self, record: &Record) {
+        self.app.apply(record);
+    }
+
+    /// Says something in the footer.
+    pub fn say(&mut self, message: &str) {
+        self.app.say(message);
+    }
+
+    /// Draws if there is something new, and waits a moment for keys. A terminal that is gone ends
+    /// the view, not the session: what was asked to be recorded is still completed.
+    pub fn turn(&mut self) -> Turn {
+        match self.try_turn() {
+            Ok(turn) => turn,
+            Err(error) => {
+                log::warn!("the terminal is gone: {error}");
+                Turn::Quit
+            }
+        }
+    }
+
+    fn try_turn(&mut self) -> io::Result<Turn> {
+        let since = self.drawn.map_or(REDRAW_EVERY, |drawn| drawn.elapsed());
+        if since >= REDRAW_EVERY && self.app.needs_redraw(since) {
+            self.draw()?;
+        }
+        let mut event = self.screen.event(WAIT)?;
+        let pressed = event.is_some();
+        while let Some(happened) = event {
+            if let Some(effect) = self.app.handle(&happened)
+                && self.carry_out(effect)? == Turn::Quit
+            {
+                return Ok(Turn::Quit);
+            }
+            event = self.screen.event(Duration::ZERO)?;
+        }
+        if pressed {
+            self.draw()?;
+        }
+        Ok(Turn::GoOn)
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        self.app.refresh(self.live.then(clock::monotonic_ns));
+        self.screen.draw(&mut self.app)?;
+        self.drawn = Some(Instant::now());
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> io::Result<Turn> {
+        match effect {
+            Effect::Quit => return Ok(Turn::Quit),
+            Effect::Suspend => self.screen.suspend()?,
+            Effect::Mouse(take) => self.screen.mouse(take)?,
+            Effect::Copy(text) => {
+                let sent = self.screen.copy(&text)?;
+                self.app.say(match sent {
+                    true => "copied; if the clipboard stayed empty (no OSC 52 here), Y writes a file",
+                    false => "too long for the clipboard: Y writes it into a file",
+                });
+            }
+            Effect::CopyToFile(text) => {
+                let said = match into_new_file(&text) {
+                    Ok(name) => format!("written to {name}"),
+                    Err(error) => format!("cannot write: {error}"),
+                };
+                self.app.say(said);
+            }
+            Effect::Save(path) => {
+                let said = match self.save(&path) {
+                    Ok(()) => format!("saved {}", path.display()),
+                    Err(error) => format!("{error:#}"),
+                };
+                self.app.say(said);
+            }
+        }
+        Ok(Turn::GoOn)
+    }
+
+    /// Writes what the session keeps into a trace of its own.
+    fn save(&self, path: &Path) -> Result<()> {
+        let mut records = self.app.session().kept_records().into_iter();
+        let Some(Record::Header(header)) = records.next() else {
+            anyhow::bail!("nothing recorded yet");
+        };
+        anyhow::ensure!(!path.exists(), "{} exists already", path.display());
+        let mut trace = TraceWriter::create(path, &header)?;
+        for record in records {
+            trace.write(&record)?;
+        }
+        trace.finish()?;
+        Ok(())
+    }
+}
+
+/// Writes a text into the first of `hud-1.txt`, `hud-2.txt` ... that does not exist.
+fn into_new_file(text: &str) -> io::Result<String> {
+    for n in 1..1000 {
+        let name = format!("hud-{n}.txt");
+        match std::fs::File::create_new(&name) {
+            Ok(mut file) => return file.write_all(text.as_bytes()).map(|()| name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("hud-1.txt to hud-999.txt exist already"))
+}
