@@ -114,7 +114,9 @@ impl Interactive {
             Effect::Copy(text) => {
                 let sent = self.screen.copy(&text)?;
                 self.app.say(match sent {
-                    true => "copied; if the clipboard stayed empty (no OSC 52 here), Y writes a file",
+                    true => {
+                        "copied; if the clipboard stayed empty (no OSC 52 here), Y writes a file"
+                    }
                     false => "too long for the clipboard: Y writes it into a file",
                 });
             }

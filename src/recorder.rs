@@ -22,7 +22,10 @@ impl Recorder {
     /// returned message says what went wrong, the first time it does.
     pub fn pass(&mut self, record: &Record, mut view: impl FnMut(&Record)) -> Option<String> {
         let before = self.unwritten();
-        let failure = self.trace.as_mut().and_then(|trace| trace.write(record).err());
+        let failure = self
+            .trace
+            .as_mut()
+            .and_then(|trace| trace.write(record).err());
         match record {
             Record::Losses(losses) => {
                 self.losses = Losses {

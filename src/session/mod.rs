@@ -181,10 +181,15 @@ impl Session {
     /// What is kept, as records: the header (if there is one), the workers with their usage, the
     /// slow polls kept whole, and the end, so that a trace of it replays.
     pub fn kept_records(&self) -> Vec<Record> {
-        let header = self.header.iter().map(|h| Record::Header(Box::new((**h).clone())));
+        let header = self
+            .header
+            .iter()
+            .map(|h| Record::Header(Box::new((**h).clone())));
         let whole = self.in_span((0, u64::MAX)).into_iter();
         let running = self.running.values().cloned();
-        let (reason, at_ns) = self.ended.unwrap_or((EndReason::Interrupted, self.latest_ns));
+        let (reason, at_ns) = self
+            .ended
+            .unwrap_or((EndReason::Interrupted, self.latest_ns));
         header
             .chain(self.workers.records())
             .chain(whole.map(Record::SlowPoll))

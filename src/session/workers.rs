@@ -76,12 +76,18 @@ impl Workers {
     /// The workers and their last reading, as records; those that ended first, since a thread id
     /// may have been used again.
     pub fn records(&self) -> impl Iterator<Item = Record> {
-        self.gone.iter().chain(self.live.values()).flat_map(|state| {
-            let tid = state.worker.tid;
-            let gone = state.gone_ns.map(|at_ns| Record::WorkerGone { tid, at_ns });
-            let found = [Record::Worker(state.worker.clone()), Record::Usage(state.usage)];
-            found.into_iter().chain(gone)
-        })
+        self.gone
+            .iter()
+            .chain(self.live.values())
+            .flat_map(|state| {
+                let tid = state.worker.tid;
+                let gone = state.gone_ns.map(|at_ns| Record::WorkerGone { tid, at_ns });
+                let found = [
+                    Record::Worker(state.worker.clone()),
+                    Record::Usage(state.usage),
+                ];
+                found.into_iter().chain(gone)
+            })
     }
 
     /// A worker's thread ended.

@@ -48,7 +48,12 @@ pub fn culprit(snap: &Snapshot) -> Option<String> {
     for stack in detail.stacks.iter().take(3) {
         let mut head = String::new();
         let weight = text::duration(stack.weight_ns);
-        let _ = write!(head, "\n{weight} {} ({})", stack.activity.as_str(), stack.cause);
+        let _ = write!(
+            head,
+            "\n{weight} {} ({})",
+            stack.activity.as_str(),
+            stack.cause
+        );
         add(head);
         for frame in &stack.frames {
             let inlined = if frame.inlined { " (inlined)" } else { "" };

@@ -312,7 +312,10 @@ fn headings(c: &mut Canvas, area: Rect, columns: &Columns, sort: Sort, reversed:
         line.push(text, style(sorted));
     }
     if columns.location > 0 {
-        line.push(format!(" {}", text::left("LOCATION", columns.location)), style(false));
+        line.push(
+            format!(" {}", text::left("LOCATION", columns.location)),
+            style(false),
+        );
     }
     c.row(area, 1, line.line());
     for (x, width, sort) in clicks {
@@ -325,7 +328,13 @@ fn headings(c: &mut Canvas, area: Rect, columns: &Columns, sort: Sort, reversed:
     }
 }
 
-fn line(theme: Theme, snap: &Snapshot, row: &Row, columns: &Columns, outside: bool) -> Line<'static> {
+fn line(
+    theme: Theme,
+    snap: &Snapshot,
+    row: &Row,
+    columns: &Columns,
+    outside: bool,
+) -> Line<'static> {
     let mut line = RowText::default();
     let share = snap.share(row);
     let severity = match share {
@@ -350,9 +359,14 @@ fn line(theme: Theme, snap: &Snapshot, row: &Row, columns: &Columns, outside: bo
             Column::P50 => (text::duration(row.p50_ns), Style::new()),
             Column::P99 => (text::duration(row.p99_ns), Style::new()),
             Column::Share => (text::percent(share), theme.strong()),
-            Column::Last => (ago(snap.now_ns.saturating_sub(row.last_seen_ns)), theme.dim()),
+            Column::Last => (
+                ago(snap.now_ns.saturating_sub(row.last_seen_ns)),
+                theme.dim(),
+            ),
             Column::Trend => {
-                let bins = row.trend.last_until(snap.now_ns, crate::session::TREND_BINS);
+                let bins = row
+                    .trend
+                    .last_until(snap.now_ns, crate::session::TREND_BINS);
                 let text = text::left(&text::sparkline(&bins, width), width);
                 line.push(text, theme.cause(row.cause));
                 continue;
@@ -379,7 +393,10 @@ fn name(line: &mut RowText, theme: Theme, row: &Row, columns: usize, group: Grou
     let before = line.used();
     let Some(calls) = calls.filter(|_| columns >= 16) else {
         line.push(text::path(&row.label, columns), own);
-        line.push(" ".repeat(columns.saturating_sub(line.used() - before)), own);
+        line.push(
+            " ".repeat(columns.saturating_sub(line.used() - before)),
+            own,
+        );
         return;
     };
     let (label_wide, calls_wide) = (text::width(&row.label), text::width(calls));
@@ -393,7 +410,10 @@ fn name(line: &mut RowText, theme: Theme, row: &Row, columns: usize, group: Grou
     line.push(" → ", theme.dim());
     let room = columns.saturating_sub(line.used() - before);
     line.push(text::path(calls, room), theme.dim());
-    line.push(" ".repeat(columns.saturating_sub(line.used() - before)), own);
+    line.push(
+        " ".repeat(columns.saturating_sub(line.used() - before)),
+        own,
+    );
 }
 
 /// A cause's name, or a shorter word for it.

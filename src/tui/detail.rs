@@ -138,7 +138,11 @@ impl DetailView {
             false => (self.at + i) % n,
             true => (self.at + n - i) % n,
         };
-        let has = |at: &usize| self.names.get(*at).is_some_and(|name| name.contains(search));
+        let has = |at: &usize| {
+            self.names
+                .get(*at)
+                .is_some_and(|name| name.contains(search))
+        };
         if let Some(at) = (1..=n).map(step).find(has) {
             self.select(at);
         }
@@ -167,15 +171,28 @@ impl DetailView {
         };
         self.draw_tree(c, tree, &detail.tree, search);
         c.hit(facts, Hit::Facts);
-        facts::draw(c, facts, &detail, &mut self.facts_scroll, self.facts_focused);
+        facts::draw(
+            c,
+            facts,
+            &detail,
+            &mut self.facts_scroll,
+            self.facts_focused,
+        );
     }
 
     fn draw_tree(&mut self, c: &mut Canvas, area: Rect, tree: &CallTree, search: &str) {
         let note = match tree.cut_ns() {
             0 => "caller to callee, all stacks merged; own code is bold".to_owned(),
-            cut => format!("deeper frames of {} left out: tree is full", text::duration(cut)),
+            cut => format!(
+                "deeper frames of {} left out: tree is full",
+                text::duration(cut)
+            ),
         };
-        let title = if self.facts_focused { "Call tree" } else { "▸ Call tree" };
+        let title = if self.facts_focused {
+            "Call tree"
+        } else {
+            "▸ Call tree"
+        };
         c.heading(area, 0, title, &note);
         let body = Rect {
             y: area.y + 1,
@@ -183,7 +200,11 @@ impl DetailView {
             ..area
         };
         if self.rows.is_empty() {
-            c.row(body, 0, Span::styled("  no stack was captured", c.theme.dim()));
+            c.row(
+                body,
+                0,
+                Span::styled("  no stack was captured", c.theme.dim()),
+            );
             return;
         }
         self.page = usize::from(body.height);
@@ -220,7 +241,10 @@ fn line(
     let share = text::part(node.total_ns, tree.total_ns());
     let mut line = RowText::default();
     line.push(text::right(&text::percent(share), 4), theme.strong());
-    line.push(format!(" {} ", text::right(&text::duration(node.total_ns), 7)), Style::new());
+    line.push(
+        format!(" {} ", text::right(&text::duration(node.total_ns), 7)),
+        Style::new(),
+    );
     if width >= 60 {
         line.push(format!("{} ", text::bar(share, 5)), theme.dim());
     }
@@ -262,7 +286,10 @@ fn line(
         (None, _) => "no debug info".to_owned(),
     };
     if left >= 14 {
-        line.push(format!("  {}", text::path(&location, left - 2)), theme.dim());
+        line.push(
+            format!("  {}", text::path(&location, left - 2)),
+            theme.dim(),
+        );
     }
     Some(line.line())
 }

@@ -110,7 +110,13 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
     heading(&mut lines, "By cause");
     let all: u64 = row.causes.iter().map(|(_, ns)| *ns).sum();
     for (cause, ns) in &row.causes {
-        lines.push(bar_line(cause.as_str(), *ns, all, width, theme.cause(*cause)));
+        lines.push(bar_line(
+            cause.as_str(),
+            *ns,
+            all,
+            width,
+            theme.cause(*cause),
+        ));
     }
     heading(&mut lines, "Durations");
     let most = detail.durations.iter().map(|bar| bar.polls).max();
@@ -122,7 +128,11 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
     for (tid, tally) in detail.workers.iter().take(LISTED) {
         lines.push(tally_line(&named(*tid), tally));
     }
-    others(&mut lines, detail.workers.iter().skip(LISTED).map(|w| &w.1), &detail.other_workers);
+    others(
+        &mut lines,
+        detail.workers.iter().skip(LISTED).map(|w| &w.1),
+        &detail.other_workers,
+    );
     heading(&mut lines, "Tasks");
     for (task, tally) in detail.tasks.iter().take(LISTED) {
         let name = match task {
@@ -131,10 +141,16 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
         };
         lines.push(tally_line(&name, tally));
     }
-    others(&mut lines, detail.tasks.iter().skip(LISTED).map(|t| &t.1), &detail.other_tasks);
+    others(
+        &mut lines,
+        detail.tasks.iter().skip(LISTED).map(|t| &t.1),
+        &detail.other_tasks,
+    );
     heading(&mut lines, "Last slow polls");
     for poll in detail.last.iter().take(POLLS) {
-        let task = poll.task.map_or_else(|| "root".to_owned(), |id| format!("task {id}"));
+        let task = poll
+            .task
+            .map_or_else(|| "root".to_owned(), |id| format!("task {id}"));
         let text = format!(
             "{} {} {} {task}",
             since_start(poll.start_ns),
@@ -164,7 +180,11 @@ fn bar_line(name: &str, ns: u64, all: u64, width: usize, style: Style) -> Line<'
     let bar = text::bar(part, width.saturating_sub(29).min(30));
     Line::from(vec![
         Span::raw(format!("{} ", text::left(name, 13))),
-        Span::raw(format!("{:>4} {} ", text::percent(part), text::right(&text::duration(ns), 8))),
+        Span::raw(format!(
+            "{:>4} {} ",
+            text::percent(part),
+            text::right(&text::duration(ns), 8)
+        )),
         Span::styled(bar, style),
     ])
 }
@@ -175,8 +195,15 @@ fn duration_line(bar: &Bar, most: u64, width: usize) -> Line<'static> {
         ns => format!("to {}", step(ns)),
     };
     let range = format!("{} {to}", step(bar.from_ns));
-    let filled = text::bar(text::part(bar.polls, most), width.saturating_sub(26).min(30));
-    Line::from(format!("{} {:>5} {filled}", text::left(&range, 18), text::count(bar.polls)))
+    let filled = text::bar(
+        text::part(bar.polls, most),
+        width.saturating_sub(26).min(30),
+    );
+    Line::from(format!(
+        "{} {:>5} {filled}",
+        text::left(&range, 18),
+        text::count(bar.polls)
+    ))
 }
 
 /// A round duration: `5 ms`, `20 s`.
@@ -197,7 +224,11 @@ fn tally_line(name: &str, tally: &Tally) -> Line<'static> {
     ))
 }
 
-fn others<'a>(lines: &mut Vec<Line<'static>>, hidden: impl Iterator<Item = &'a Tally>, rest: &Tally) {
+fn others<'a>(
+    lines: &mut Vec<Line<'static>>,
+    hidden: impl Iterator<Item = &'a Tally>,
+    rest: &Tally,
+) {
     let mut sum = *rest;
     hidden.for_each(|tally| sum.merge(tally));
     if sum.polls > 0 {

@@ -53,12 +53,19 @@ pub fn draw(c: &mut Canvas, area: Rect, foot: &Foot) -> Option<Position> {
         line.push(" ", Style::new());
     }
     match foot.overlay {
-        Some(Overlay::Help { .. }) => hints(&mut line, c, width, &[("j k", "scroll"), ("Esc", "close")]),
+        Some(Overlay::Help { .. }) => {
+            hints(&mut line, c, width, &[("j k", "scroll"), ("Esc", "close")])
+        }
         Some(Overlay::Workers(_)) => hints(
             &mut line,
             c,
             width,
-            &[("Space", "toggle"), ("a", "all or none"), ("Enter", "apply"), ("Esc", "cancel")],
+            &[
+                ("Space", "toggle"),
+                ("a", "all or none"),
+                ("Enter", "apply"),
+                ("Esc", "cancel"),
+            ],
         ),
         None => hints(&mut line, c, width, &of_view(foot.view)),
     }

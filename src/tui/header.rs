@@ -103,14 +103,21 @@ fn watch(c: &mut Canvas, area: Rect) {
             1..=3 => theme.dim(),
             _ => theme.warn(),
         };
-        parts.push((format!("tier {}: {}", tier.number(), tier.describe()), style));
+        parts.push((
+            format!("tier {}: {}", tier.number(), tier.describe()),
+            style,
+        ));
     }
     if let Some(version) = snap.header.as_ref().and_then(|h| h.tokio_version.as_ref()) {
         parts.push((format!("tokio {version}"), theme.dim()));
     }
     if let Some(cost) = snap.cost {
         let share = snap.cost_share.unwrap_or(0.0) * 100.0;
-        let style = if share >= 5.0 { theme.warn() } else { theme.dim() };
+        let style = if share >= 5.0 {
+            theme.warn()
+        } else {
+            theme.dim()
+        };
         let rss = cost.peak_rss >> 20;
         parts.insert(
             parts.len().min(2 + usize::from(lost > 0)),
@@ -150,7 +157,12 @@ fn found(snap: &Snapshot) -> String {
 
 /// The largest losses by name.
 fn losses(snap: &Snapshot) -> String {
-    let mut kinds: Vec<_> = snap.losses.by_kind().into_iter().filter(|k| k.1 > 0).collect();
+    let mut kinds: Vec<_> = snap
+        .losses
+        .by_kind()
+        .into_iter()
+        .filter(|k| k.1 > 0)
+        .collect();
     kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     let named = |(name, n): &(&str, u64)| format!("{} {}", text::count(*n), name.replace('_', " "));
     match kinds.as_slice() {

@@ -11,27 +11,60 @@ use super::theme::{Lane, Theme, cause_letter};
 use crate::model::Cause;
 
 const CONCEPTS: &[(&str, &str)] = &[
-    ("worker", "a thread that polls tasks; what it polls must return quickly, or every other task waits"),
+    (
+        "worker",
+        "a thread that polls tasks; what it polls must return quickly, or every other task waits",
+    ),
     ("poll", "one run of a task, from one await to the next"),
-    ("slow poll", "a poll that held its worker for at least the threshold: that code blocks"),
-    ("culprit", "the innermost function of your own code inside the slow poll, and what it called"),
+    (
+        "slow poll",
+        "a poll that held its worker for at least the threshold: that code blocks",
+    ),
+    (
+        "culprit",
+        "the innermost function of your own code inside the slow poll, and what it called",
+    ),
     ("stuck", "a slow poll that has not ended; its clock runs"),
-    ("held up from outside", "the worker was runnable but had no CPU, or was stopped: not the code's fault"),
-    ("tier", "how exactly polls are known: 1 is best; 4 and 5 are estimates, and say so"),
-    ("lost", "events hud could not take in; what is shown is then less than what happened"),
-    ("kept", "the newest 10,000 slow polls and the 256 longest are kept whole; older ones stay in all totals"),
+    (
+        "held up from outside",
+        "the worker was runnable but had no CPU, or was stopped: not the code's fault",
+    ),
+    (
+        "tier",
+        "how exactly polls are known: 1 is best; 4 and 5 are estimates, and say so",
+    ),
+    (
+        "lost",
+        "events hud could not take in; what is shown is then less than what happened",
+    ),
+    (
+        "kept",
+        "the newest 10,000 slow polls and the 256 longest are kept whole; older ones stay in all totals",
+    ),
 ];
 
 const COLUMNS: &[(&str, &str)] = &[
-    ("CULPRIT", "function → what it called; the bar on its left marks a tenth and four tenths of all held time"),
+    (
+        "CULPRIT",
+        "function → what it called; the bar on its left marks a tenth and four tenths of all held time",
+    ),
     ("CAUSE", "why the worker was held, by the kernel's facts"),
     ("POLLS", "slow polls"),
     ("TOTAL", "time they held workers, together"),
-    ("MAX P50 P99", "the longest, the median, and what one in a hundred exceeds"),
+    (
+        "MAX P50 P99",
+        "the longest, the median, and what one in a hundred exceeds",
+    ),
     ("SHARE", "of all time that blocking code held workers"),
-    ("LAST MINUTE", "held time by the second, each row to its own scale"),
+    (
+        "LAST MINUTE",
+        "held time by the second, each row to its own scale",
+    ),
     ("LAST", "how long ago it was seen"),
-    ("LOCATION", "source position of the culprit, where the debug info has one"),
+    (
+        "LOCATION",
+        "source position of the culprit, where the debug info has one",
+    ),
 ];
 
 fn explain(cause: Cause) -> &'static str {
@@ -95,7 +128,11 @@ fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
     heading(&mut lines, "Lanes");
     let marks = [
         ("▁ ▄ █", Lane::OnCpu, "on a CPU, by how much of the time"),
-        ("▒", Lane::Blocked, "mostly asleep in the kernel inside a poll"),
+        (
+            "▒",
+            Lane::Blocked,
+            "mostly asleep in the kernel inside a poll",
+        ),
         ("░", Lane::RunQueue, "mostly waiting for a CPU"),
         ("·", Lane::Parked, "parked: nothing to do"),
     ];

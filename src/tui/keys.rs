@@ -63,12 +63,7 @@ pub struct Key {
     pub hint: &'static str,
 }
 
-const fn key(
-    place: Place,
-    keys: &'static str,
-    hint: &'static str,
-    does: &'static str,
-) -> Key {
+const fn key(place: Place, keys: &'static str, hint: &'static str, does: &'static str) -> Key {
     Key {
         keys,
         place,
@@ -79,29 +74,109 @@ const fn key(
 
 /// All keys, those that matter most first.
 pub const KEYS: &[Key] = &[
-    key(Place::Culprits, "Enter", "open", "drill down into the culprit"),
-    key(Place::Culprits, "s S", "sort", "sort by the next / previous column (or click a heading)"),
-    key(Place::Culprits, "g", "group", "group by culprit, function, file, cause, future, task"),
-    key(Place::Culprits, "/", "search", "show only rows that contain a text"),
+    key(
+        Place::Culprits,
+        "Enter",
+        "open",
+        "drill down into the culprit",
+    ),
+    key(
+        Place::Culprits,
+        "s S",
+        "sort",
+        "sort by the next / previous column (or click a heading)",
+    ),
+    key(
+        Place::Culprits,
+        "g",
+        "group",
+        "group by culprit, function, file, cause, future, task",
+    ),
+    key(
+        Place::Culprits,
+        "/",
+        "search",
+        "show only rows that contain a text",
+    ),
     key(Place::Culprits, "r", "", "reverse the order"),
-    key(Place::Culprits, "c", "", "clear: forget the slow polls so far (live only)"),
-    key(Place::Culprits, "t", "", "totals since the start, or the window of --window"),
-    key(Place::Culprits, "J K", "", "scroll the workers, where there are many"),
-    key(Place::Detail, "Enter", "fold", "fold or unfold (also Left / Right)"),
-    key(Place::Detail, "u", "runtime", "unfold all runtime frames, or fold them"),
-    key(Place::Detail, "p", "pane", "move between the call tree and the facts"),
-    key(Place::Detail, "/ n N", "search", "find a function, next, previous"),
+    key(
+        Place::Culprits,
+        "c",
+        "",
+        "clear: forget the slow polls so far (live only)",
+    ),
+    key(
+        Place::Culprits,
+        "t",
+        "",
+        "totals since the start, or the window of --window",
+    ),
+    key(
+        Place::Culprits,
+        "J K",
+        "",
+        "scroll the workers, where there are many",
+    ),
+    key(
+        Place::Detail,
+        "Enter",
+        "fold",
+        "fold or unfold (also Left / Right)",
+    ),
+    key(
+        Place::Detail,
+        "u",
+        "runtime",
+        "unfold all runtime frames, or fold them",
+    ),
+    key(
+        Place::Detail,
+        "p",
+        "pane",
+        "move between the call tree and the facts",
+    ),
+    key(
+        Place::Detail,
+        "/ n N",
+        "search",
+        "find a function, next, previous",
+    ),
     key(Place::Detail, "Esc", "back", "back to the culprits"),
     key(Place::Everywhere, "?", "help", "columns, concepts and keys"),
-    key(Place::Everywhere, "Space", "pause", "freeze the picture; recording goes on"),
+    key(
+        Place::Everywhere,
+        "Space",
+        "pause",
+        "freeze the picture; recording goes on",
+    ),
     key(Place::Everywhere, "1 2 Tab", "view", "culprits, call tree"),
     key(Place::Everywhere, "w", "workers", "choose workers"),
-    key(Place::Everywhere, "+ -", "threshold", "raise / lower the view's threshold"),
-    key(Place::Everywhere, "y Y", "copy", "copy what is selected as text / into a file"),
+    key(
+        Place::Everywhere,
+        "+ -",
+        "threshold",
+        "raise / lower the view's threshold",
+    ),
+    key(
+        Place::Everywhere,
+        "y Y",
+        "copy",
+        "copy what is selected as text / into a file",
+    ),
     key(Place::Everywhere, "e", "save", "save the trace now"),
     key(Place::Everywhere, "q", "quit", "quit (also Ctrl+C)"),
-    key(Place::Everywhere, "hjkl", "", "move, as the arrows, PgUp, PgDn, Home, End"),
-    key(Place::Everywhere, "m", "", "give the mouse to the terminal, or take it back"),
+    key(
+        Place::Everywhere,
+        "hjkl",
+        "",
+        "move, as the arrows, PgUp, PgDn, Home, End",
+    ),
+    key(
+        Place::Everywhere,
+        "m",
+        "",
+        "give the mouse to the terminal, or take it back",
+    ),
     key(Place::Everywhere, "Ctrl+Z", "", "suspend; fg comes back"),
 ];
 

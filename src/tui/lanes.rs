@@ -61,7 +61,9 @@ pub fn draw(c: &mut Canvas, area: Rect, scroll: &mut usize) {
     legend(c, area, &note);
     for worker in workers.into_iter().skip(*scroll).take(room) {
         let name = display_name(&worker.worker, several);
-        let bins = worker.lane.last_until(widths.until(snap.now_ns), widths.bins());
+        let bins = worker
+            .lane
+            .last_until(widths.until(snap.now_ns), widths.bins());
         let stuck = worker.running.is_some();
         let row = line(c.theme, &widths, &name, &bins, &worker.now, stuck);
         c.row(area, y, row);
@@ -95,8 +97,12 @@ fn runtimes(
         let mut n = 0usize;
         let mut stuck = 0usize;
         for worker in workers.iter().filter(|w| w.worker.runtime == id) {
-            let lane = worker.lane.last_until(widths.until(c.snap.now_ns), bins.len());
-            bins.iter_mut().zip(&lane).for_each(|(sum, bin)| sum.merge(bin));
+            let lane = worker
+                .lane
+                .last_until(widths.until(c.snap.now_ns), bins.len());
+            bins.iter_mut()
+                .zip(&lane)
+                .for_each(|(sum, bin)| sum.merge(bin));
             now.merge(&worker.now);
             n += 1;
             stuck += usize::from(worker.running.is_some());
@@ -200,7 +206,11 @@ fn line(
             (now.run_queue_ns, "runq", Lane::RunQueue),
         ];
         for (ns, what, lane) in parts {
-            let style = if ns > 0 { theme.lane(lane) } else { theme.dim() };
+            let style = if ns > 0 {
+                theme.lane(lane)
+            } else {
+                theme.dim()
+            };
             line.push(format!(" {:>4} {what}", share(ns)), style);
         }
     }
@@ -218,7 +228,10 @@ pub fn cell(theme: Theme, slice: &Slice, width_ns: u64) -> (char, Style) {
         return (cause_letter(cause), style);
     }
     let known = slice.known_ns();
-    let most = slice.on_cpu_ns.max(slice.blocked_ns).max(slice.run_queue_ns);
+    let most = slice
+        .on_cpu_ns
+        .max(slice.blocked_ns)
+        .max(slice.run_queue_ns);
     let share = text::part(most, known);
     if known == 0 {
         (' ', Style::new())

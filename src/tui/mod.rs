@@ -27,9 +27,6 @@ mod tree_rows;
 mod verdict;
 mod workers_filter;
 
-
-
-
 pub use self::app::{App, AppOptions, Effect, View};
 pub use self::screen::SMALLEST;
 pub use self::theme::{Palette, Theme};

@@ -39,7 +39,11 @@ pub fn draw(c: &mut Canvas, area: Rect) {
     let title = text::path(&row.label, width / 2);
     c.heading(area, 0, &title, &note);
     let Some(stack) = detail.stacks.first() else {
-        c.row(area, 1, Span::styled("  no stack was captured", c.theme.dim()));
+        c.row(
+            area,
+            1,
+            Span::styled("  no stack was captured", c.theme.dim()),
+        );
         return;
     };
     let frames = stack.frames.iter().filter(|f| f.origin != Origin::Runtime);

@@ -38,7 +38,7 @@ pub fn around(location: &Location) -> Lines {
 
 fn read(location: &Location) -> Option<Lines> {
     let path = std::path::Path::new(&*location.file);
-    if location.line == 0 || !path.extension().is_some_and(|e| e == "rs") {
+    if location.line == 0 || path.extension().is_none_or(|e| e != "rs") {
         return None;
     }
     if !std::fs::metadata(path).ok()?.is_file() {

@@ -33,7 +33,12 @@ pub fn draw(c: &mut Canvas, area: Rect) {
         hidden => format!("the longest of {n}, {hidden} not shown"),
     };
     c.heading(area, 0, title, &note);
-    let polls: Vec<_> = c.snap.running.iter().take(usize::from(area.height) - 1).collect();
+    let polls: Vec<_> = c
+        .snap
+        .running
+        .iter()
+        .take(usize::from(area.height) - 1)
+        .collect();
     for (y, poll) in (1..).zip(polls) {
         let line = line(c, poll, usize::from(area.width));
         c.row(area, y, line.line());
@@ -48,7 +53,10 @@ fn line(c: &Canvas, poll: &SlowPoll, width: usize) -> RowText {
     line.push(format!(" {} ", text::right(&clock, 8)), theme.alarm());
     line.push(" ", Style::new());
     let worker = snap.worker_name(poll.tid);
-    line.push(text::left(&worker, if width >= 90 { 20 } else { 10 }), Style::new());
+    line.push(
+        text::left(&worker, if width >= 90 { 20 } else { 10 }),
+        Style::new(),
+    );
     line.push(" ", Style::new());
     let cause = cause_name(poll.cause, if width >= 100 { 13 } else { 7 });
     line.push(
@@ -71,4 +79,3 @@ fn line(c: &Canvas, poll: &SlowPoll, width: usize) -> RowText {
     }
     line
 }
-

@@ -112,7 +112,10 @@ pub fn part(part: u64, whole: u64) -> f64 {
 /// A text in exactly `columns`, on the left, cut at the end with an ellipsis.
 pub fn left(text: &str, columns: usize) -> String {
     let mut out = cut(text, columns);
-    out.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&out))));
+    out.extend(std::iter::repeat_n(
+        ' ',
+        columns.saturating_sub(width(&out)),
+    ));
     out
 }
 
@@ -180,7 +183,11 @@ pub fn path(name: &str, columns: usize) -> String {
     };
     for keep in (1..segments.len().saturating_sub(1)).rev() {
         let end = segments[segments.len() - keep..].join(separator);
-        let short = format!("{first}{separator}…{separator}{end}");
+        let short = match *first {
+            // An absolute path: nothing is said by its root.
+            "" => format!("…{separator}{end}"),
+            first => format!("{first}{separator}…{separator}{end}"),
+        };
         if width(&short) <= columns {
             return short;
         }
@@ -252,10 +259,7 @@ pub fn sparkline(values: &[u64], columns: usize) -> String {
     }
     let bins: Vec<u64> = (0..columns)
         .map(|i| {
-            let (from, to) = (
-                i * values.len() / columns,
-                (i + 1) * values.len() / columns,
-            );
+            let (from, to) = (i * values.len() / columns, (i + 1) * values.len() / columns);
             values.get(from..to).unwrap_or_default().iter().sum()
         })
         .collect();
@@ -299,14 +303,26 @@ mod tests {
     fn durations_keep_three_digits() {
         let all = [0, 870_000, 999_600, 12_345_678, 999_600_000, 59_990_000_000];
         let all = all.map(duration);
-        assert_eq!(all, ["0 ms", "870 us", "1.00 ms", "12.3 ms", "1.00 s", "60.0 s"]);
+        assert_eq!(
+            all,
+            ["0 ms", "870 us", "1.00 ms", "12.3 ms", "1.00 s", "60.0 s"]
+        );
         assert_eq!(duration(125_000_000_000), "2m 05s");
         assert_eq!(duration(u64::MAX).len(), "213503d 23h".len());
     }
 
     #[test]
     fn counts_stay_within_five_columns() {
-        for n in [0, 9_999, 10_000, 99_950, 999_499, 1_000_000, 99_999_999, 999_000_000_000] {
+        for n in [
+            0,
+            9_999,
+            10_000,
+            99_950,
+            999_499,
+            1_000_000,
+            99_999_999,
+            999_000_000_000,
+        ] {
             assert!(count(n).len() <= 5, "{n}: {}", count(n));
         }
         assert_eq!(count(12_345), "12.3k");

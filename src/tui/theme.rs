@@ -212,7 +212,11 @@ mod tests {
         let no_color = [("TERM", "xterm-256color"), ("NO_COLOR", "1")];
         assert_eq!(palette(&no_color), Palette::Mono);
         // An empty NO_COLOR asks for nothing: no-color.org.
-        let empty = [("TERM", "xterm"), ("NO_COLOR", ""), ("COLORTERM", "truecolor")];
+        let empty = [
+            ("TERM", "xterm"),
+            ("NO_COLOR", ""),
+            ("COLORTERM", "truecolor"),
+        ];
         assert_eq!(palette(&empty), Palette::Indexed);
         assert!(theme(&[("COLORFGBG", "0;15")]).light);
         assert!(!theme(&[("COLORFGBG", "15;0")]).light);

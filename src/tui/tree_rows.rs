@@ -168,7 +168,13 @@ mod tests {
         ]);
         let mut folds = Folds::default();
         let all = rows(&tree, &folds);
-        let expected = [(0, 0, false), (0, 2, false), (0, 0, false), (1, 0, false), (1, 0, false)];
+        let expected = [
+            (0, 0, false),
+            (0, 2, false),
+            (0, 0, false),
+            (1, 0, false),
+            (1, 0, false),
+        ];
         assert_eq!(shape(&all), expected);
         let name = |row: &TreeRow| tree.node(row.node).unwrap().frame.clone().unwrap();
         assert_eq!(name(&all[3]).function, "parse");

@@ -37,7 +37,11 @@ impl Picker {
             let name = display_name(&w.worker, several);
             format!("{name}  (thread {}{ended})", w.worker.tid)
         };
-        let workers: Vec<_> = snap.workers.iter().map(|w| (w.worker.tid, name(w))).collect();
+        let workers: Vec<_> = snap
+            .workers
+            .iter()
+            .map(|w| (w.worker.tid, name(w)))
+            .collect();
         let all = || workers.iter().map(|(tid, _)| *tid).collect();
         Picker {
             chosen: chosen.cloned().unwrap_or_else(all),
@@ -107,7 +111,11 @@ impl Picker {
         self.offset = scrolled(self.offset, self.at, self.workers.len(), rows);
         let shown = self.workers.iter().enumerate().skip(self.offset).take(rows);
         for (y, (at, (tid, name))) in (1..).zip(shown) {
-            let mark = if self.chosen.contains(tid) { "[x]" } else { "[ ]" };
+            let mark = if self.chosen.contains(tid) {
+                "[x]"
+            } else {
+                "[ ]"
+            };
             let mut line = RowText::default();
             line.push(format!(" {mark} {name}"), Style::new());
             c.row(popup, y, line.line());
