@@ -336,7 +336,8 @@ mod tests {
         assert_eq!(path(name, 18), "my_app::…::create");
         assert_eq!(path(name, 12), "…::create");
         assert_eq!(path(name, 5), "cr…te");
-        assert_eq!(path("/srv/shop/src/api/main.rs:42", 16), "…/main.rs:42");
+        assert_eq!(path("/srv/shop/src/api/main.rs:42", 16), "…/api/main.rs:42");
+        assert_eq!(path("/srv/shop/src/api/main.rs:42", 15), "…/main.rs:42");
         let generic = "core::ptr::drop<alloc::vec::Vec<fn() -> u8>>::now";
         assert_eq!(path(generic, 30), "core::ptr::drop<…>::now");
         let method = "<shop::Pool<u8, u16> as shop::Get>::get";
