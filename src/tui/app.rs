@@ -12,7 +12,9 @@ use tui_input::Input;
 use super::canvas::Hits;
 use super::culprits::Table;
 use super::detail::DetailView;
+use super::flame::{self, FlameView};
 use super::theme::Theme;
+use super::timeline::TimelineView;
 use super::workers_filter::Picker;
 use crate::model::Record;
 use crate::session::{
@@ -27,11 +29,15 @@ pub enum View {
     Culprits,
     /// Everything about one row of the table.
     Detail,
+    /// Call trees as bars, of one row or of all.
+    Flame,
+    /// Workers over the whole session.
+    Timeline,
 }
 
 impl View {
     /// In the order of their keys.
-    pub const ALL: [View; 2] = [View::Culprits, View::Detail];
+    pub const ALL: [View; 4] = [View::Culprits, View::Detail, View::Flame, View::Timeline];
 
     /// The view to its right, round to the first.
     pub fn next(self) -> View {
@@ -102,6 +108,8 @@ pub struct App {
     pub(super) missed: u64,
     pub(super) snap: Snapshot,
     pub(super) view: View,
+    /// Where Esc leads from the drill-down and the flame view.
+    pub(super) back: View,
     /// The row that the drill-down and the flame view are about.
     pub(super) subject: Option<RowKey>,
     pub(super) scope: Scope,
@@ -114,6 +122,8 @@ pub struct App {
     pub(super) table: Table,
     pub(super) lanes_scroll: usize,
     pub(super) detail: DetailView,
+    pub(super) flame: FlameView,
+    pub(super) timeline: TimelineView,
     pub(super) overlay: Option<Overlay>,
     pub(super) prompt: Option<Prompt>,
     pub(super) message: Option<String>,
@@ -145,6 +155,7 @@ impl App {
             frozen: None,
             missed: 0,
             view: View::Culprits,
+            back: View::Culprits,
             subject: None,
             scope,
             group: Group::default(),
@@ -155,6 +166,8 @@ impl App {
             table: Table::default(),
             lanes_scroll: 0,
             detail: DetailView::default(),
+            flame: FlameView::default(),
+            timeline: TimelineView::default(),
             overlay: None,
             prompt: None,
             message: None,
@@ -188,7 +201,12 @@ impl App {
         self.snap = session.snapshot(&query);
         self.drawn_revision = self.session.revision();
         self.table.update(&self.snap, &self.search);
-        self.detail.update(&self.snap, &self.search);
+        match self.view {
+            View::Culprits => {}
+            View::Detail => self.detail.update(&self.snap, &self.search),
+            View::Flame => self.flame.update(&self.snap),
+            View::Timeline => self.timeline.update(&self.snap, &query.filter),
+        }
         self.dirty = false;
     }
 
@@ -270,6 +288,7 @@ impl App {
     }
 
     fn query(&self) -> Query {
+        let everything = self.view == View::Flame && self.flame.everything;
         Query {
             now_ns: self.now_ns,
             scope: self.scope,
@@ -279,14 +298,16 @@ impl App {
                 min_held_ns: self.min_held_ns,
                 workers: self.workers.clone(),
             },
-            details: 0,
+            details: if everything { flame::ROWS } else { 0 },
             selected: match self.view {
                 View::Culprits if super::preview::fits(self.size) => self.table.selected_key(),
                 View::Detail => self.subject.clone(),
+                View::Flame if !everything => self.subject.clone(),
                 _ => None,
             },
             recent: 0,
-            span: None,
+            // Next, previous and longest go over all there are.
+            span: (self.view == View::Timeline).then_some((0, u64::MAX)),
         }
     }
 }

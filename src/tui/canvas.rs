@@ -23,6 +23,12 @@ pub enum Hit {
     Lanes,
     /// The part of the drill-down that shows facts.
     Facts,
+    /// A bar of the flame view, by its path.
+    Frame(u64),
+    /// A lane of the timeline, counted from the top.
+    Lane(usize),
+    /// The bar that stands for the whole session.
+    Scrubber,
 }
 
 /// The clickable parts of the last drawn screen; later ones lie on top.

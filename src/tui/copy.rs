@@ -1,11 +1,10 @@
 //! What `y` copies: a culprit as text that can be pasted into an issue.
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::text;
+use crate::model::{SlowPoll, WeightedStack};
 use crate::session::Snapshot;
 
 /// Terminals cut longer OSC 52 sequences short, or ignore them.
@@ -46,26 +45,56 @@ pub fn culprit(snap: &Snapshot) -> Option<String> {
         ));
     }
     for stack in detail.stacks.iter().take(3) {
-        let mut head = String::new();
-        let weight = text::duration(stack.weight_ns);
-        let _ = write!(
-            head,
-            "\n{weight} {} ({})",
-            stack.activity.as_str(),
-            stack.cause
-        );
-        add(head);
-        for frame in &stack.frames {
-            let inlined = if frame.inlined { " (inlined)" } else { "" };
-            let location = frame.location.as_ref();
-            let location = location.map_or_else(String::new, |l| format!(" ({l})"));
-            add(format!("  {}{inlined}{location}", frame.function));
-        }
-        if !stack.complete {
-            add("  (the rest of the stack could not be read)".to_owned());
-        }
+        add_stack(&mut out, stack);
     }
     Some(out)
+}
+
+/// One slow poll with its heaviest stack.
+pub fn poll(snap: &Snapshot, poll: &SlowPoll) -> String {
+    let culprit = &poll.culprit;
+    let calls = culprit.calls.as_ref().map(|calls| format!(" → {calls}"));
+    let task = poll
+        .task
+        .map_or_else(|| "root future".to_owned(), |id| format!("task {id}"));
+    let mut out = format!(
+        "{}{}\n  {}: held {} for {} ({task}; on CPU {}, blocked {}, run queue {})\n",
+        culprit.function,
+        calls.unwrap_or_default(),
+        poll.cause,
+        snap.worker_name(poll.tid),
+        text::duration(snap.held_until_now(poll)),
+        text::duration(poll.split.on_cpu_ns),
+        text::duration(poll.split.blocked_ns),
+        text::duration(poll.split.run_queue_ns),
+    );
+    if let Some(stack) = poll.heaviest() {
+        add_stack(&mut out, stack);
+    }
+    out
+}
+
+/// A stack, leaf first, a frame to a line.
+fn add_stack(out: &mut String, stack: &WeightedStack) {
+    let mut add = |line: String| {
+        out.push_str(&line);
+        out.push('\n');
+    };
+    let weight = text::duration(stack.weight_ns);
+    add(format!(
+        "\n{weight} {} ({})",
+        stack.activity.as_str(),
+        stack.cause
+    ));
+    for frame in &stack.frames {
+        let inlined = if frame.inlined { " (inlined)" } else { "" };
+        let location = frame.location.as_ref();
+        let location = location.map_or_else(String::new, |l| format!(" ({l})"));
+        add(format!("  {}{inlined}{location}", frame.function));
+    }
+    if !stack.complete {
+        add("  (the rest of the stack could not be read)".to_owned());
+    }
 }
 
 /// The sequence that puts a text into the clipboard of the terminal's user, over ssh too. None

@@ -165,7 +165,7 @@ impl Columns {
             (Cause, cause, 0),
             (Total, 7, 0),
             (Max, 7, 0),
-            (Polls, 5, 0),
+            (Polls, 6, 0),
             (Share, 5, 64),
             (P99, 7, 76),
             (Trend, trend, 92),

@@ -161,13 +161,17 @@ impl DetailView {
             height: area.height.saturating_sub(2),
             ..area
         };
-        let share = |focused: bool| Constraint::Percentage(if focused { 60 } else { 40 });
+        // A short tree leaves its rows to the facts.
+        let part = if self.facts_focused { 2 } else { 3 };
+        let wanted = super::canvas::narrow(self.rows.len().max(1) + 1);
+        let tree_rows = wanted.min(below.height * part / 5);
         let [tree, facts] = match area.width >= BESIDE {
             true => Layout::horizontal([Constraint::Percentage(58), Constraint::Percentage(42)])
                 .spacing(1)
                 .areas(below),
-            false => Layout::vertical([share(!self.facts_focused), share(self.facts_focused)])
-                .areas(below),
+            false => {
+                Layout::vertical([Constraint::Length(tree_rows), Constraint::Fill(1)]).areas(below)
+            }
         };
         self.draw_tree(c, tree, &detail.tree, search);
         c.hit(facts, Hit::Facts);

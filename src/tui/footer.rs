@@ -77,6 +77,8 @@ fn of_view(view: View) -> Vec<(&'static str, &'static str)> {
     let place = match view {
         View::Culprits => Place::Culprits,
         View::Detail => Place::Detail,
+        View::Flame => Place::Flame,
+        View::Timeline => Place::Timeline,
     };
     let mut hints: Vec<_> = KEYS
         .iter()

@@ -180,6 +180,8 @@ fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
     let views = [
         ("1 Culprits", View::Culprits),
         ("2 Call tree", View::Detail),
+        ("3 Flame", View::Flame),
+        ("4 Timeline", View::Timeline),
     ];
     let mut x = 0;
     for (name, view) in views {

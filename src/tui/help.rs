@@ -115,6 +115,8 @@ fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
     let places = [
         ("Keys: culprits", Place::Culprits),
         ("Keys: drill-down", Place::Detail),
+        ("Keys: flame", Place::Flame),
+        ("Keys: timeline", Place::Timeline),
         ("Keys: everywhere", Place::Everywhere),
     ];
     heading(&mut lines, "Words");

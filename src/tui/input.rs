@@ -9,10 +9,11 @@ use tui_input::backend::crossterm::EventHandler;
 use super::app::{App, Effect, Overlay, Prompt, View};
 use super::canvas::Hit;
 use super::copy;
+use super::flame::Done;
 use super::keys::{self, Action};
 use super::text;
 use super::workers_filter::{Choice, Picker};
-use crate::session::{Group, Scope, Sort};
+use crate::session::{Group, RowKey, Scope, Sort};
 
 /// Thresholds of the view, milliseconds.
 const THRESHOLDS_MS: [u64; 15] = [
@@ -168,6 +169,8 @@ impl App {
             other => match self.view {
                 View::Culprits => self.in_table(other),
                 View::Detail => self.in_detail(other),
+                View::Flame => self.in_flame(other),
+                View::Timeline => self.in_timeline(other),
             },
         }
         None
@@ -190,25 +193,72 @@ impl App {
 
     fn in_detail(&mut self, action: Action) {
         match action {
-            Action::Back => self.go(View::Culprits),
+            Action::Back => self.go(self.back),
             other => self.detail.act(other, &self.search),
+        }
+    }
+
+    fn in_flame(&mut self, action: Action) {
+        match action {
+            Action::Everything if self.flame.everything && self.subject.is_none() => {
+                self.say("choose a culprit in the table first");
+            }
+            Action::Everything => self.flame.about(!self.flame.everything),
+            other => {
+                if self.flame.act(other, &self.search) == Done::Leave {
+                    self.go(self.back);
+                }
+            }
+        }
+    }
+
+    fn in_timeline(&mut self, action: Action) {
+        match (action, self.timeline.poll()) {
+            (Action::Back, _) => self.go(View::Culprits),
+            (Action::Open, Some(poll)) => {
+                let key = RowKey::of(poll, self.group);
+                self.open(key);
+                self.go(View::Detail);
+            }
+            (Action::Open, None) => self.say("no slow poll under the cursor: n finds the next"),
+            (other, _) => self.timeline.act(other),
         }
     }
 
     /// Goes to a view, about the culprit under the cursor where it is about one.
     pub(super) fn go(&mut self, view: View) {
-        if self.view == View::Culprits && view != View::Culprits {
-            let Some(key) = self.table.selected_key() else {
+        if self.view == View::Culprits
+            && let Some(key) = self.table.selected_key()
+        {
+            self.open(key);
+        }
+        match (self.view, view) {
+            (_, View::Detail) if self.subject.is_none() => {
                 self.say("no culprit yet");
                 return;
-            };
-            if self.subject.as_ref() != Some(&key) {
-                self.detail = Default::default();
             }
-            self.subject = Some(key);
+            // Of what stands in the view one comes from: of one culprit, or of all.
+            (View::Detail, View::Flame) => self.flame.about(false),
+            (_, View::Flame) => self.flame.about(true),
+            _ => {}
+        }
+        if view != self.view {
+            self.back = match (self.view, view) {
+                (View::Timeline, View::Detail) => View::Timeline,
+                (View::Detail, View::Flame) => View::Detail,
+                _ => View::Culprits,
+            };
         }
         self.view = view;
         self.search.clear();
+    }
+
+    /// Makes a row the one that the drill-down is about.
+    fn open(&mut self, key: RowKey) {
+        if self.subject.as_ref() != Some(&key) {
+            self.detail = Default::default();
+        }
+        self.subject = Some(key);
     }
 
     fn sort_by(&mut self, step: usize) {
@@ -255,10 +305,14 @@ impl App {
     fn selection_text(&mut self) -> Option<String> {
         let key = match self.view {
             View::Culprits => self.table.selected_key(),
-            View::Detail => self.subject.clone(),
+            View::Detail | View::Flame => self.subject.clone(),
+            View::Timeline => None,
         };
         let snap = key.map(|key| self.snapshot_of(&key));
-        let text = snap.and_then(|snap| copy::culprit(&snap));
+        let text = match (self.view, self.timeline.poll()) {
+            (View::Timeline, Some(poll)) => Some(copy::poll(&self.snap, poll)),
+            _ => snap.and_then(|snap| copy::culprit(&snap)),
+        };
         if text.is_none() {
             self.say("nothing to copy yet");
         }
@@ -268,16 +322,20 @@ impl App {
     fn mouse(&mut self, mouse: &MouseEvent) -> Option<Effect> {
         let hit = self.hits.at(mouse.column, mouse.row);
         match mouse.kind {
-            MouseEventKind::ScrollDown => self.wheel(hit, WHEEL),
-            MouseEventKind::ScrollUp => self.wheel(hit, -WHEEL),
-            MouseEventKind::Down(MouseButton::Left) => self.click(hit?),
+            MouseEventKind::ScrollDown => self.wheel(hit, mouse.column, WHEEL),
+            MouseEventKind::ScrollUp => self.wheel(hit, mouse.column, -WHEEL),
+            MouseEventKind::Down(MouseButton::Left) => self.click(hit?, mouse.column),
+            // The scrubber follows the mouse.
+            MouseEventKind::Drag(MouseButton::Left) if hit == Some(Hit::Scrubber) => {
+                self.timeline.click(mouse.column, Hit::Scrubber);
+            }
             _ => return None,
         }
         self.touch();
         None
     }
 
-    fn wheel(&mut self, hit: Option<Hit>, by: isize) {
+    fn wheel(&mut self, hit: Option<Hit>, column: u16, by: isize) {
         match (&mut self.overlay, hit) {
             (Some(Overlay::Help { scroll }), _) => *scroll = scroll.saturating_add_signed(by),
             (Some(Overlay::Workers(_)), _) => {}
@@ -287,11 +345,13 @@ impl App {
             (None, hit) => match self.view {
                 View::Culprits => self.table.move_by(by),
                 View::Detail => self.detail.scroll(by, hit == Some(Hit::Facts)),
+                View::Flame => self.in_flame(if by > 0 { Action::Down } else { Action::Up }),
+                View::Timeline => self.timeline.wheel(column, by < 0),
             },
         }
     }
 
-    fn click(&mut self, hit: Hit) {
+    fn click(&mut self, hit: Hit, column: u16) {
         match (&mut self.overlay, hit) {
             (Some(Overlay::Workers(picker)), Hit::Row(at)) => picker.toggle(at),
             (Some(_), _) => {}
@@ -300,6 +360,7 @@ impl App {
                 View::Culprits if self.table.is_at(at) => self.go(View::Detail),
                 View::Culprits => self.table.select_row(at),
                 View::Detail => self.detail.click(at),
+                View::Flame | View::Timeline => {}
             },
             (None, Hit::Sort(sort)) if sort == self.sort => {
                 self.table.reversed = !self.table.reversed;
@@ -310,6 +371,8 @@ impl App {
             }
             (None, Hit::View(view)) => self.go(view),
             (None, Hit::Facts) => self.detail.focus_facts(),
+            (None, Hit::Frame(path)) => self.flame.click(path),
+            (None, hit @ (Hit::Lane(_) | Hit::Scrubber)) => self.timeline.click(column, hit),
             (None, Hit::Lanes) => {}
         }
     }

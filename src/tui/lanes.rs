@@ -11,6 +11,7 @@ use ratatui::text::{Line, Span};
 use super::canvas::{Canvas, Hit};
 use super::text::{self, EIGHTHS, RowText};
 use super::theme::{Lane, Theme, cause_letter};
+use crate::model::Worker;
 use crate::session::{Merge, Slice, WorkerView, display_name};
 
 /// A lane's bins, as the session keeps them.
@@ -44,7 +45,9 @@ pub fn draw(c: &mut Canvas, area: Rect, scroll: &mut usize) {
     let mut y = 1;
     if crowded {
         workers.sort_by_cached_key(|w| std::cmp::Reverse(trouble(w)));
-        y += runtimes(c, area, &workers, &widths, rows / 2);
+        // Few rows are better spent on the workers in trouble.
+        let merged = if rows < 6 { 0 } else { rows / 2 };
+        y += runtimes(c, area, &workers, &widths, merged);
     }
     let room = rows + 1 - usize::from(y);
     *scroll = (*scroll).min(workers.len().saturating_sub(room));
@@ -60,7 +63,7 @@ pub fn draw(c: &mut Canvas, area: Rect, scroll: &mut usize) {
     c.heading(area, 0, "Workers", &note);
     legend(c, area, &note);
     for worker in workers.into_iter().skip(*scroll).take(room) {
-        let name = display_name(&worker.worker, several);
+        let name = name(&worker.worker, several, widths.name);
         let bins = worker
             .lane
             .last_until(widths.until(snap.now_ns), widths.bins());
@@ -68,6 +71,17 @@ pub fn draw(c: &mut Canvas, area: Rect, scroll: &mut usize) {
         let row = line(c.theme, &widths, &name, &bins, &worker.now, stuck);
         c.row(area, y, row);
         y += 1;
+    }
+}
+
+/// A worker's name, in short words where the long ones do not fit: `rt 0 w 12`.
+pub fn name(worker: &Worker, several: bool, columns: usize) -> String {
+    let long = display_name(worker, several);
+    match (worker.index, several) {
+        _ if text::width(&long) <= columns => long,
+        (Some(index), true) => format!("rt {} w {index}", worker.runtime),
+        (Some(index), false) => format!("w {index}"),
+        (None, _) => format!("thread {}", worker.tid),
     }
 }
 

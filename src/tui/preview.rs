@@ -1,12 +1,11 @@
 //! On tall screens: what the culprit under the cursor is, in a few rows below the table.
 
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::text::Span;
 
 use super::canvas::Canvas;
-use super::text::{self, RowText};
-use crate::model::Origin;
+use super::poll_facts::stack_rows;
+use super::text;
 
 /// Rows of the preview.
 pub const HEIGHT: u16 = 9;
@@ -46,19 +45,5 @@ pub fn draw(c: &mut Canvas, area: Rect) {
         );
         return;
     };
-    let frames = stack.frames.iter().filter(|f| f.origin != Origin::Runtime);
-    let rows = usize::from(area.height).saturating_sub(1);
-    for (y, frame) in (1..).zip(frames.take(rows)) {
-        let mut line = RowText::default();
-        let location = frame.location.as_ref().map(ToString::to_string);
-        let location = text::path(&location.unwrap_or_default(), width / 3);
-        let mark = if frame.inlined { "  ┆ " } else { "  │ " };
-        line.push(mark, c.theme.dim());
-        let room = width.saturating_sub(6 + text::width(&location));
-        let name = text::left(&text::path(&frame.function, room), room);
-        line.push(name, c.theme.origin(frame.origin));
-        line.push(" ", Style::new());
-        line.push(location, c.theme.dim());
-        c.row(area, y, line.line());
-    }
+    stack_rows(c, area, 1, stack);
 }

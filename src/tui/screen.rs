@@ -56,6 +56,8 @@ impl App {
                 &self.search,
             ),
             View::Detail => self.detail.draw(&mut c, middle, &self.search),
+            View::Flame => self.flame.draw(&mut c, middle, &self.search),
+            View::Timeline => self.timeline.draw(&mut c, middle),
         }
         match &mut self.overlay {
             Some(Overlay::Help { scroll }) => help::draw(&mut c, middle, scroll),

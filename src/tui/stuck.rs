@@ -5,6 +5,7 @@ use ratatui::style::Style;
 
 use super::canvas::Canvas;
 use super::culprits::cause_name;
+use super::lanes;
 use super::text::{self, RowText};
 use crate::model::SlowPoll;
 
@@ -52,11 +53,14 @@ fn line(c: &Canvas, poll: &SlowPoll, width: usize) -> RowText {
     let clock = format!("{least}{}", text::clock(snap.held_until_now(poll)));
     line.push(format!(" {} ", text::right(&clock, 8)), theme.alarm());
     line.push(" ", Style::new());
-    let worker = snap.worker_name(poll.tid);
-    line.push(
-        text::left(&worker, if width >= 90 { 20 } else { 10 }),
-        Style::new(),
+    let columns = if width >= 90 { 20 } else { 10 };
+    let several = snap.workers.iter().any(|w| w.worker.runtime != 0);
+    let worker = snap.workers.iter().find(|w| w.worker.tid == poll.tid);
+    let worker = worker.map_or_else(
+        || format!("thread {}", poll.tid),
+        |w| lanes::name(&w.worker, several, columns),
     );
+    line.push(text::left(&worker, columns), Style::new());
     line.push(" ", Style::new());
     let cause = cause_name(poll.cause, if width >= 100 { 13 } else { 7 });
     line.push(

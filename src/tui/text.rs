@@ -196,6 +196,9 @@ pub fn path(name: &str, columns: usize) -> String {
     if width(&short) <= columns {
         return short;
     }
+    if width(last) <= columns {
+        return (*last).to_owned();
+    }
     // Not even the last segment fits: its two ends.
     let room = columns.saturating_sub(1);
     let mut out = head(last, room.div_ceil(2)).to_owned();

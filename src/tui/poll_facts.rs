@@ -1,0 +1,107 @@
+//! One slow poll: where and when, its time split, and its heaviest stack.
+
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use super::canvas::Canvas;
+use super::text::{self, RowText};
+use super::theme::Lane;
+use super::timeline::moment_text;
+use crate::model::{Origin, SlowPoll, WeightedStack};
+
+/// Rows it wants.
+pub const HEIGHT: u16 = 14;
+
+/// Draws the poll; `start_ns` is what moments are told from.
+pub fn draw(c: &mut Canvas, area: Rect, poll: &SlowPoll, start_ns: u64) {
+    if area.height == 0 {
+        return;
+    }
+    let width = usize::from(area.width);
+    let task = match poll.task {
+        Some(id) => format!("task {id}"),
+        None => "root future".to_owned(),
+    };
+    let held = c.snap.held_until_now(poll);
+    let least = if poll.began_before_attach {
+        "at least "
+    } else {
+        ""
+    };
+    let running = if poll.running { ", still running" } else { "" };
+    let note = format!(
+        "{least}{} on {}, {task}, from {}{running}",
+        text::duration(held),
+        c.snap.worker_name(poll.tid),
+        moment_text(start_ns, poll.start_ns),
+    );
+    c.heading(area, 0, "Slow poll", &note);
+    let mut line = RowText::default();
+    line.push(format!(" {} ", poll.cause), c.theme.cause(poll.cause));
+    let culprit = &poll.culprit;
+    line.push(
+        text::path(&culprit.function, width.saturating_sub(line.used())),
+        c.theme.strong(),
+    );
+    if let Some(calls) = &culprit.calls {
+        let room = width.saturating_sub(line.used() + 3);
+        line.push(" → ", c.theme.dim());
+        line.push(text::path(calls, room), Style::new());
+    }
+    c.row(area, 1, line.line());
+    split(c, area, poll);
+    let Some(stack) = poll.heaviest() else {
+        c.row(
+            area,
+            3,
+            ratatui::text::Span::styled(" no stack was captured", c.theme.dim()),
+        );
+        return;
+    };
+    stack_rows(c, area, 3, stack);
+}
+
+/// A stack, leaf first, the runtime's frames left out, from a row of an area down.
+pub fn stack_rows(c: &mut Canvas, area: Rect, from: u16, stack: &WeightedStack) {
+    let width = usize::from(area.width);
+    let frames = stack.frames.iter().filter(|f| f.origin != Origin::Runtime);
+    for (y, frame) in (from..area.height).zip(frames) {
+        let mut line = RowText::default();
+        let location = frame.location.as_ref().map(ToString::to_string);
+        let location = text::path(&location.unwrap_or_default(), width / 3);
+        line.push(if frame.inlined { "  ┆ " } else { "  │ " }, c.theme.dim());
+        let room = width.saturating_sub(6 + text::width(&location));
+        let name = text::left(&text::path(&frame.function, room), room);
+        line.push(name, c.theme.origin(frame.origin));
+        line.push(format!(" {location}"), c.theme.dim());
+        c.row(area, y, line.line());
+    }
+}
+
+/// The poll's time as one bar: on CPU, blocked, in the run queue.
+fn split(c: &mut Canvas, area: Rect, poll: &SlowPoll) {
+    let all = poll.split.total_ns();
+    let mut line = RowText::default();
+    line.push(" ", Style::new());
+    let parts = [
+        ("on CPU", poll.split.on_cpu_ns, "█", Lane::OnCpu),
+        ("blocked", poll.split.blocked_ns, "▒", Lane::Blocked),
+        ("run queue", poll.split.run_queue_ns, "░", Lane::RunQueue),
+    ];
+    for (_, ns, glyph, lane) in parts {
+        let columns = (text::part(ns, all) * 20.0).round() as usize;
+        line.push(glyph.repeat(columns), c.theme.lane(lane));
+    }
+    for (name, ns, _, lane) in parts {
+        if ns > 0 {
+            line.push(
+                format!("  {name} {}", text::duration(ns)),
+                c.theme.lane(lane),
+            );
+        }
+    }
+    if poll.throttled {
+        line.push("  throttled by the cgroup's CPU limit", c.theme.warn());
+    }
+    c.row(area, 2, line.line());
+}

@@ -1,0 +1,501 @@
+//! Every view as text at three sizes, and the keys that lead there, over one recorded session.
+
+use crossterm::event::MouseEventKind;
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Cell;
+use ratatui::style::{Color, Modifier};
+
+use super::app::{App, AppOptions, Effect, View};
+use super::theme::{Palette, Theme};
+use crate::model::{Cause, EndReason, Flavor, Record, SelfCost, SlowPoll, Worker};
+use crate::session::testing::{self as t, MS, START_NS};
+
+const SMALL: (u16, u16) = (60, 16);
+const USUAL: (u16, u16) = (100, 30);
+const LARGE: (u16, u16) = (160, 45);
+
+/// Ten seconds of a process with two runtimes: blockers of several causes, names that are long or
+/// wide, one poll that is stuck, and one that was held up from outside.
+fn records() -> Vec<Record> {
+    let mut records = t::session();
+    records.pop(); // the end
+    let blocking = Worker {
+        tid: 4101,
+        index: Some(0),
+        runtime: 1,
+        flavor: Flavor::CurrentThread,
+        thread_name: "io-runtime".into(),
+    };
+    records.push(Record::Worker(blocking));
+    let generic = format!(
+        "shop::cache::Cache<{}>::refill",
+        "shop::Key<u64>, ".repeat(20)
+    );
+    for (i, (function, calls, cause)) in [
+        (generic.as_str(), "std::sync::Mutex<T>::lock", Cause::Lock),
+        (
+            "shop::検索::照会する",
+            "std::net::TcpStream::connect",
+            Cause::Network,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = 8000 + 300 * i as u64;
+        records.push(slow(t::poll(2, at, 150, cause, function, calls)));
+    }
+    let mut stuck = t::poll(
+        1,
+        9000,
+        900,
+        Cause::Lock,
+        "shop::stock",
+        "std::sync::Mutex<T>::lock",
+    );
+    stuck.running = true;
+    records.push(Record::Running(stuck.into()));
+    for (at_ms, cpu_ms) in [(9_000, 40), (10_000, 45)] {
+        records.push(Record::Cost(SelfCost {
+            at_ns: START_NS + at_ms * MS,
+            cpu_ns: cpu_ms * MS,
+            bpf_ns: Some(12 * MS),
+            peak_rss: 24 << 20,
+        }));
+    }
+    records
+}
+
+fn slow(poll: SlowPoll) -> Record {
+    Record::SlowPoll(poll.into())
+}
+
+/// A live view over the records, ten seconds after the start.
+struct Driven {
+    app: App,
+    terminal: Terminal<TestBackend>,
+    now_ns: Option<u64>,
+}
+
+impl Driven {
+    fn new(size: (u16, u16), palette: Palette) -> Driven {
+        let mut driven = Driven::empty(size, palette);
+        driven.take(&records());
+        driven
+    }
+
+    fn empty((width, height): (u16, u16), palette: Palette) -> Driven {
+        let app = App::new(AppOptions {
+            window: None,
+            workers_prefix: None,
+            replay: false,
+            theme: Theme {
+                palette,
+                light: false,
+            },
+        });
+        let terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let mut driven = Driven {
+            app,
+            terminal,
+            now_ns: Some(START_NS + 10_000 * MS),
+        };
+        driven.draw();
+        driven
+    }
+
+    fn take(&mut self, records: &[Record]) {
+        records.iter().for_each(|record| self.app.apply(record));
+        self.draw();
+    }
+
+    fn draw(&mut self) {
+        self.app.refresh(self.now_ns);
+        self.terminal.draw(|frame| self.app.draw(frame)).unwrap();
+        // What depends on the size is asked for only once the size is known.
+        self.app.refresh(self.now_ns);
+        self.terminal.draw(|frame| self.app.draw(frame)).unwrap();
+    }
+
+    fn event(&mut self, event: Event) -> Option<Effect> {
+        let effect = self.app.handle(&event);
+        self.draw();
+        effect
+    }
+
+    fn key(&mut self, code: KeyCode) -> Option<Effect> {
+        self.event(Event::Key(KeyEvent::from(code)))
+    }
+
+    /// Presses a key for each character.
+    fn press(&mut self, keys: &str) -> Option<Effect> {
+        keys.chars().map(|c| self.key(KeyCode::Char(c))).last()?
+    }
+
+    fn click(&mut self, column: u16, row: u16) {
+        self.event(Event::Mouse(MouseEvent {
+            kind: MouseEventKind::Down(MouseButton::Left),
+            column,
+            row,
+            modifiers: KeyModifiers::NONE,
+        }));
+    }
+
+    fn text(&self) -> String {
+        let buffer = self.terminal.backend().buffer();
+        let width = usize::from(buffer.area.width);
+        let rows = buffer.content().chunks(width);
+        let row = |cells: &[Cell]| {
+            let mut skip = 0;
+            let mut row = String::new();
+            for cell in cells {
+                if skip == 0 {
+                    row.push_str(cell.symbol());
+                    skip = super::text::width(cell.symbol()).max(1);
+                }
+                skip -= 1;
+            }
+            row.trim_end().to_owned()
+        };
+        rows.map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Every run of cells that has a style of its own, row by row.
+    fn styles(&self) -> String {
+        let buffer = self.terminal.backend().buffer();
+        let rows = buffer.content().chunks(usize::from(buffer.area.width));
+        let mut out = String::new();
+        for (y, row) in rows.enumerate() {
+            for run in row.chunk_by(|a, b| a.style() == b.style()) {
+                let text: String = run.iter().map(Cell::symbol).collect();
+                let plain = Cell::default().style();
+                if run[0].style() != plain && !text.trim().is_empty() {
+                    let (fg, bg, modifier) = (run[0].fg, run[0].bg, run[0].modifier);
+                    out.push_str(&format!(
+                        "{y:>2} {fg} on {bg} {modifier:?}: {}\n",
+                        text.trim_end()
+                    ));
+                }
+            }
+        }
+        out
+    }
+
+    /// The function in the row under the cursor.
+    fn selected(&self) -> String {
+        let buffer = self.terminal.backend().buffer();
+        let rows = buffer.content().chunks(usize::from(buffer.area.width));
+        let reversed = |row: &&[Cell]| row.iter().all(|c| c.modifier.contains(Modifier::REVERSED));
+        let row = rows
+            .into_iter()
+            .find(reversed)
+            .expect("no row under the cursor");
+        let text: String = row.iter().skip(2).map(Cell::symbol).collect();
+        text.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.text().contains(text)
+    }
+
+    /// Where a text stands on the screen.
+    fn find(&self, wanted: &str) -> (u16, u16) {
+        for (y, row) in self.text().lines().enumerate() {
+            if let Some(at) = row.find(wanted) {
+                let x = super::text::width(&row[..at]);
+                return (x as u16, y as u16);
+            }
+        }
+        panic!("no {wanted:?} in\n{}", self.text());
+    }
+}
+
+/// The keys that lead to a view.
+const VIEWS: [(&str, &str); 6] = [
+    ("culprits", ""),
+    ("detail", "2"),
+    ("flame", "3"),
+    ("timeline", "4L"),
+    ("help", "?"),
+    ("workers", "w"),
+];
+
+#[test]
+fn every_view_at_three_sizes() {
+    for (size_name, size) in [("small", SMALL), ("usual", USUAL), ("large", LARGE)] {
+        for (view, keys) in VIEWS {
+            let mut driven = Driven::new(size, Palette::Mono);
+            driven.press(keys);
+            insta::assert_snapshot!(format!("{view}_{size_name}"), driven.text());
+        }
+    }
+}
+
+#[test]
+fn colours_repeat_what_marks_say() {
+    for (name, palette) in [("256", Palette::Indexed), ("16", Palette::Ansi16)] {
+        for (view, keys) in &VIEWS[..4] {
+            let mut driven = Driven::new(USUAL, palette);
+            driven.press(keys);
+            insta::assert_snapshot!(format!("{view}_{name}_colours"), driven.styles());
+            // Whatever the palette, the words are the same.
+            let mut mono = Driven::new(USUAL, Palette::Mono);
+            mono.press(keys);
+            assert_eq!(driven.text(), mono.text());
+        }
+    }
+    let mono = Driven::new(USUAL, Palette::Mono);
+    let buffer = mono.terminal.backend().buffer();
+    let plain = |cell: &Cell| (cell.fg, cell.bg) == (Color::Reset, Color::Reset);
+    assert!(buffer.content().iter().all(plain));
+}
+
+#[test]
+fn every_size_draws_every_view() {
+    for width in [1, 59, 60, 90, 110, 300] {
+        for height in [1, 15, 16, 20, 36, 100] {
+            let mut driven = Driven::new((width, height), Palette::Indexed);
+            for keys in ["", "2", "pGuj", "3", "jja", "4", "nNLzzZ0", "?", "G"] {
+                driven.press(keys);
+            }
+            let small = width < 60 || height < 16;
+            assert_eq!(
+                driven.has("hud needs"),
+                small && width > 20,
+                "{width}x{height}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_healthy_process_is_shown_to_be_watched() {
+    let mut driven = Driven::empty(USUAL, Palette::Mono);
+    assert!(driven.has("waiting for the first record"));
+    let busy = (0..3).map(|i| t::usage(i, 9_900, 2_000));
+    let records = [t::header(), t::worker(0), t::worker(1), t::worker(2)];
+    driven.take(&records.into_iter().chain(busy).collect::<Vec<_>>());
+    insta::assert_snapshot!("healthy", driven.text());
+}
+
+#[test]
+fn all_workers_held_is_an_alarm() {
+    let mut driven = Driven::empty(USUAL, Palette::Mono);
+    let stuck = |i| {
+        let mut poll = t::poll(i, 7_000, 3_000, Cause::Lock, "shop::stock", "Mutex::lock");
+        poll.running = true;
+        Record::Running(poll.into())
+    };
+    driven.take(&[t::header(), t::worker(0), t::worker(1), stuck(0)]);
+    assert!(!driven.has("ALL WORKERS"));
+    driven.take(&[stuck(1)]);
+    assert!(driven.has("ALL WORKERS HELD for 3.0 s"));
+    driven.now_ns = Some(START_NS + 11_500 * MS);
+    driven.draw();
+    assert!(driven.has("ALL WORKERS HELD for 4.5 s"));
+}
+
+#[test]
+fn the_cursor_follows_its_culprit() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("j");
+    assert_eq!(driven.selected(), "shop::retry");
+    // It becomes the first; the cursor moves along.
+    let poll = |i| {
+        slow(t::poll(
+            1,
+            i,
+            900,
+            Cause::Sleep,
+            "shop::retry",
+            "std::thread::sleep",
+        ))
+    };
+    driven.take(&[poll(1), poll(1000)]);
+    assert_eq!(driven.selected(), "shop::retry");
+    assert!(driven.find("shop::retry → ").1 < driven.find("shop::hash → bcrypt::bcrypt  ").1);
+    driven.key(KeyCode::Home);
+    driven.take(&[slow(t::poll(
+        0,
+        1,
+        9000,
+        Cause::Cpu,
+        "shop::hash",
+        "bcrypt::bcrypt",
+    ))]);
+    assert_eq!(driven.selected(), "shop::hash", "on top, it stays on top");
+}
+
+#[test]
+fn sorting_grouping_and_searching() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("s");
+    assert!(driven.has("▼POLLS"));
+    driven.press("S");
+    let (x, y) = driven.find("MAX");
+    driven.click(x, y);
+    assert!(driven.has("▼MAX"));
+    driven.click(x, y);
+    assert!(driven.has("▲MAX"));
+    driven.press("g");
+    assert!(driven.has("By function"));
+    driven.press("gg");
+    assert!(driven.has("By cause"));
+    driven.press("gggg");
+    driven.press("/retry");
+    assert!(driven.has("search: retry"));
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("matching \"retry\"") && !driven.has("shop::audit"));
+    driven.key(KeyCode::Esc);
+    assert!(driven.has("shop::audit"));
+    // A letter in a prompt is a letter.
+    assert_eq!(driven.press("/q"), None);
+    assert_eq!(driven.key(KeyCode::Esc), None);
+    assert_eq!(driven.press("q"), Some(Effect::Quit));
+}
+
+#[test]
+fn a_pause_freezes_the_picture_and_not_the_session() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press(" ");
+    let before = driven.text();
+    let poll = || {
+        slow(t::poll(
+            0,
+            9_900,
+            70,
+            Cause::FileIo,
+            "shop::late",
+            "std::fs::read",
+        ))
+    };
+    assert!(!driven.app.needs_redraw(std::time::Duration::MAX));
+    driven.take(&[poll(), poll()]);
+    assert!(!driven.has("shop::late"));
+    assert!(driven.has("PAUSED  +2 slow polls since"));
+    assert_eq!(before.lines().count(), driven.text().lines().count());
+    // What is frozen can still be asked.
+    driven.press("s");
+    assert!(driven.has("▼POLLS"));
+    driven.press(" ");
+    assert!(driven.has("shop::late") && driven.has("LIVE"));
+}
+
+#[test]
+fn the_view_threshold_goes_up_and_never_below_the_captured_one() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("-");
+    driven.press("++");
+    assert!(driven.has("polls of 20.0 ms and longer") && !driven.has("shop::retry"));
+    driven.press("---");
+    assert!(driven.has("5.00 ms are not captured"));
+    assert!(driven.has("shop::retry"));
+}
+
+#[test]
+fn drilling_down_folding_and_coming_back() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("jj");
+    driven.key(KeyCode::Enter);
+    assert_eq!(driven.app.view, View::Detail);
+    assert!(driven.has("shop::audit → std::fs::write") && driven.has("2 frames of the runtime"));
+    driven.press("u");
+    assert!(driven.has("tokio::runtime::task::raw::poll"));
+    driven.key(KeyCode::Esc);
+    assert_eq!(
+        (driven.app.view, driven.selected().as_str()),
+        (View::Culprits, "shop::audit")
+    );
+    let (x, y) = driven.find("shop::retry");
+    driven.click(x, y);
+    assert_eq!(driven.selected(), "shop::retry");
+    driven.click(x, y);
+    assert!(driven.app.view == View::Detail && driven.has("shop::retry → std::thread::sleep"));
+}
+
+#[test]
+fn the_flame_view_is_about_what_one_comes_from() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("3");
+    assert!(driven.has("all blocking code") && driven.has("▏shop::retry"));
+    driven.press("a");
+    assert!(driven.has("Flame shop::hash") && !driven.has("▏shop::retry"));
+    driven.press("1j23");
+    assert!(driven.has("Flame shop::retry"));
+    driven.press("j");
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("zoomed in 1 times"));
+    driven.key(KeyCode::Esc);
+    driven.key(KeyCode::Esc);
+    assert_eq!(driven.app.view, View::Detail);
+}
+
+#[test]
+fn a_poll_of_the_timeline_leads_to_its_culprit_and_back() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("4LLL");
+    let poll = driven.app.timeline.poll().unwrap().clone();
+    assert_eq!(poll.culprit.function, "shop::検索::照会する");
+    let copied = driven.press("y");
+    assert!(matches!(copied, Some(Effect::Copy(text)) if text.contains("検索")));
+    driven.key(KeyCode::Enter);
+    assert!(driven.app.view == View::Detail && driven.has("shop::検索::照会する"));
+    driven.key(KeyCode::Esc);
+    assert_eq!(driven.app.view, View::Timeline);
+    assert_eq!(driven.app.timeline.poll(), Some(&poll));
+    // A click on the scrubber moves there.
+    let (x, y) = driven.find("━━━━");
+    driven.click(x, y);
+    assert!(driven.has("▲ 00:00.0"));
+}
+
+#[test]
+fn chosen_workers_narrow_every_view() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("wa ");
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("1 chosen workers"));
+    assert!(driven.has("shop::hash") && !driven.has("shop::retry"));
+    driven.press("4");
+    assert!(!driven.has("worker 1"));
+}
+
+#[test]
+fn keys_that_act_outside() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    let control = |c| Event::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
+    assert_eq!(driven.event(control('c')), Some(Effect::Quit));
+    assert_eq!(driven.event(control('z')), Some(Effect::Suspend));
+    assert_eq!(driven.press("m"), Some(Effect::Mouse(false)));
+    let Some(Effect::Copy(text)) = driven.press("y") else {
+        panic!("nothing copied");
+    };
+    assert!(text.starts_with("shop::hash → bcrypt::bcrypt\n  at /srv/shop/src/main.rs:42"));
+    assert!(text.contains("shop::serve (/srv/shop/src/main.rs:20)"));
+    assert_eq!(driven.press("e"), None);
+    let saved = driven.key(KeyCode::Enter);
+    assert_eq!(saved, Some(Effect::Save("shop.trace.json".into())));
+    driven.press("w");
+    assert_eq!(
+        driven.event(control('c')),
+        Some(Effect::Quit),
+        "even above a list"
+    );
+}
+
+#[test]
+fn an_exited_target_stays_readable() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    let at_ns = START_NS + 10_500 * MS;
+    let reason = EndReason::TargetExited;
+    driven.take(&[Record::End { reason, at_ns }]);
+    assert!(driven.has("EXITED") && driven.has("Stuck at the end") && driven.has("shop::stock"));
+    // The clock stands still.
+    driven.now_ns = Some(START_NS + 60_000 * MS);
+    let before = driven.text();
+    driven.draw();
+    assert_eq!(driven.text(), before);
+    assert!(!driven.app.needs_redraw(std::time::Duration::MAX));
+}
