@@ -155,7 +155,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn fit(width: u16) -> Columns {
+    fn fit(width: u16, locations: bool) -> Columns {
         use Column::*;
         let width = usize::from(width);
         let trend = if width >= 150 { 30 } else { 12 };
@@ -183,7 +183,11 @@ impl Columns {
             .collect();
         let used: usize = fixed.iter().map(|(_, w)| w + 1).sum();
         let left = width.saturating_sub(used + 2);
-        let location = if width >= 110 { left * 2 / 5 } else { 0 };
+        let location = if locations && width >= 110 {
+            left * 2 / 5
+        } else {
+            0
+        };
         Columns {
             name: left.saturating_sub(location + usize::from(location > 0)),
             fixed,
@@ -197,7 +201,9 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
     if area.height < 2 {
         return;
     }
-    let columns = Columns::fit(area.width);
+    // Without debug info there is none, and names take the room.
+    let locations = table.shown.iter().any(|row| row.location.is_some());
+    let columns = Columns::fit(area.width, locations);
     c.heading(area, 0, title(c.snap.group), &note(c.snap, search));
     headings(c, area, &columns, sort, table.reversed);
     let body = Rect {
@@ -390,30 +396,11 @@ fn name(line: &mut RowText, theme: Theme, row: &Row, columns: usize, group: Grou
         Group::Culprit | Group::Function => row.calls.as_deref(),
         _ => None,
     };
-    let before = line.used();
-    let Some(calls) = calls.filter(|_| columns >= 16) else {
-        line.push(text::path(&row.label, columns), own);
-        line.push(
-            " ".repeat(columns.saturating_sub(line.used() - before)),
-            own,
-        );
-        return;
-    };
-    let (label_wide, calls_wide) = (text::width(&row.label), text::width(calls));
-    let room = columns.saturating_sub(3);
-    // Both whole if they fit; else the function gets at least three fifths.
-    let for_label = match label_wide + calls_wide <= room {
-        true => label_wide,
-        false => label_wide.min((room * 3 / 5).max(room.saturating_sub(calls_wide))),
-    };
-    line.push(text::path(&row.label, for_label), own);
-    line.push(" → ", theme.dim());
-    let room = columns.saturating_sub(line.used() - before);
-    line.push(text::path(calls, room), theme.dim());
-    line.push(
-        " ".repeat(columns.saturating_sub(line.used() - before)),
-        own,
-    );
+    let (label, calls) = text::call(&row.label, calls, columns);
+    let used = text::width(&label) + text::width(&calls);
+    line.push(label, own);
+    line.push(calls, theme.dim());
+    line.push(" ".repeat(columns.saturating_sub(used)), own);
 }
 
 /// A cause's name, or a shorter word for it.

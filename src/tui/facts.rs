@@ -17,13 +17,10 @@ const POLLS: usize = 12;
 pub fn title(c: &mut Canvas, area: Rect, row: &Row) {
     let width = usize::from(area.width);
     let mut line = RowText::default();
-    let calls = row.calls.as_ref().map(|calls| format!(" → {calls}"));
-    let calls = calls.unwrap_or_default();
-    let for_name = width.saturating_sub(1 + text::width(&calls)).max(width / 2);
+    let (label, calls) = text::call(&row.label, row.calls.as_deref(), width.saturating_sub(1));
     line.push(" ", Style::new());
-    line.push(text::path(&row.label, for_name), c.theme.title());
-    let room = width.saturating_sub(line.used());
-    line.push(text::cut(&calls, room), c.theme.strong());
+    line.push(label, c.theme.title());
+    line.push(calls, c.theme.strong());
     c.row(area, 0, line.line());
     let facts = format!(
         "{} polls held workers for {}, {} of all held time, max {}, p99 {}, p50 {}",
@@ -68,6 +65,12 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
         let start = snap.header.as_ref().map_or(0, |h| h.start_ns);
         text::elapsed(at_ns.saturating_sub(start))
     };
+    // What the title had to shorten.
+    for name in [Some(&row.label), row.calls.as_ref()].into_iter().flatten() {
+        if text::width(name) > width {
+            lines.extend(text::rows(name, width).into_iter().map(Line::from));
+        }
+    }
     if let Some(location) = &row.location {
         let place = text::path(&location.to_string(), width.saturating_sub(4));
         lines.push(Line::from(Span::styled(format!("at {place}"), theme.dim())));

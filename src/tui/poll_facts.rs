@@ -39,15 +39,10 @@ pub fn draw(c: &mut Canvas, area: Rect, poll: &SlowPoll, start_ns: u64) {
     let mut line = RowText::default();
     line.push(format!(" {} ", poll.cause), c.theme.cause(poll.cause));
     let culprit = &poll.culprit;
-    line.push(
-        text::path(&culprit.function, width.saturating_sub(line.used())),
-        c.theme.strong(),
-    );
-    if let Some(calls) = &culprit.calls {
-        let room = width.saturating_sub(line.used() + 3);
-        line.push(" → ", c.theme.dim());
-        line.push(text::path(calls, room), Style::new());
-    }
+    let room = width.saturating_sub(line.used());
+    let (function, calls) = text::call(&culprit.function, culprit.calls.as_deref(), room);
+    line.push(function, c.theme.strong());
+    line.push(calls, Style::new());
     c.row(area, 1, line.line());
     split(c, area, poll);
     let Some(stack) = poll.heaviest() else {

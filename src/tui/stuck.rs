@@ -69,16 +69,13 @@ fn line(c: &Canvas, poll: &SlowPoll, width: usize) -> RowText {
     );
     line.push(" ", Style::new());
     let culprit = &poll.culprit;
-    let calls = culprit.calls.as_ref().map(|calls| format!(" → {calls}"));
-    let place = culprit.location.as_ref().map(|l| format!("  {l}"));
-    let (calls, place) = (calls.unwrap_or_default(), place.unwrap_or_default());
+    let place = culprit.location.as_ref().map(ToString::to_string);
     let room = |line: &RowText| width.saturating_sub(line.used());
-    line.push(text::path(&culprit.function, room(&line)), theme.strong());
-    if text::width(&calls) <= room(&line) {
-        line.push(calls, theme.dim());
-    }
-    if room(&line) >= 14 {
-        let short = text::path(place.trim_start(), room(&line) - 2);
+    let (function, calls) = text::call(&culprit.function, culprit.calls.as_deref(), room(&line));
+    line.push(function, theme.strong());
+    line.push(calls, theme.dim());
+    if let Some(place) = place.filter(|_| room(&line) >= 14) {
+        let short = text::path(&place, room(&line) - 2);
         line.push(format!("  {short}"), theme.dim());
     }
     line

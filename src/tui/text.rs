@@ -10,6 +10,9 @@ use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
+/// Between a function and what it called.
+const ARROW: &str = " → ";
+
 /// Eighths of a cell, from empty to full.
 pub const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -209,6 +212,34 @@ pub fn path(name: &str, columns: usize) -> String {
     out
 }
 
+/// A function and what it called, shortened to take at most `columns` together with the arrow
+/// between them. Too narrow for both: the function alone.
+pub fn call(function: &str, calls: Option<&str>, columns: usize) -> (String, String) {
+    let Some(calls) = calls.filter(|_| columns >= 16) else {
+        return (path(function, columns), String::new());
+    };
+    let room = columns - width(ARROW);
+    // Both whole if they fit; else the function gets at least three fifths.
+    let for_calls = room.saturating_sub(width(function)).max(room * 2 / 5);
+    let function = path(function, room - width(calls).min(for_calls));
+    let calls = path(calls, room.saturating_sub(width(&function)));
+    (function, format!("{ARROW}{calls}"))
+}
+
+/// A text in rows of at most `columns`, broken anywhere.
+pub fn rows(text: &str, columns: usize) -> Vec<String> {
+    let text = clean(text);
+    let mut rows = Vec::new();
+    let mut rest = &*text;
+    while !rest.is_empty() {
+        let row = head(rest, columns.max(2));
+        rows.push(row.to_owned());
+        // A row takes one cell at least, or nothing ever fits.
+        rest = rest.get(row.len().max(1)..).unwrap_or_default();
+    }
+    rows
+}
+
 /// `foo::<Bar<Baz>>::qux` as `foo::<…>::qux`; `<T as Trait>::f` keeps its first level.
 fn without_generics(name: &str) -> String {
     let keep = if name.starts_with('<') { 1 } else { 0 };
@@ -348,6 +379,20 @@ mod tests {
     }
 
     #[test]
+    fn a_function_keeps_its_own_name_beside_what_it_called() {
+        let call = |columns| {
+            let (function, calls) = call("my_app::hash", Some("bcrypt::v2::hash"), columns);
+            assert!(width(&function) + width(&calls) <= columns);
+            function + &calls
+        };
+        assert_eq!(call(40), "my_app::hash → bcrypt::v2::hash");
+        assert_eq!(call(30), "my_app::hash → bcrypt::…::hash");
+        assert_eq!(call(24), "my_app::hash → …::hash");
+        assert_eq!(call(15), "my_app::hash");
+        assert_eq!(rows("漢字abc", 3), ["漢", "字a", "bc"]);
+    }
+
+    #[test]
     fn any_name_fits_any_width() {
         let names = [
             "漢字::テスト::関数名".repeat(5),
@@ -364,6 +409,9 @@ mod tests {
                 }
                 assert_eq!(width(&left(name, columns)), columns, "{name:?} {columns}");
                 assert_eq!(width(&right(name, columns)), columns, "{name:?} {columns}");
+                let (function, calls) = call(name, Some(name), columns);
+                assert!(width(&function) + width(&calls) <= columns);
+                assert_eq!(rows(name, columns).concat(), clean(name), "{columns}");
             }
         }
     }

@@ -47,8 +47,8 @@ fn blocking(c: &Canvas, width: usize) -> Line<'static> {
     let Some(worst) = snap.rows.iter().max_by_key(|row| row.total_ns) else {
         return Line::default();
     };
-    let calls = worst.calls.as_ref().map(|calls| format!(" → {calls}"));
-    let name = format!("{}{}", worst.label, calls.unwrap_or_default());
+    let calls = worst.calls.as_deref();
+    let whole = text::width(&worst.label) + calls.map_or(0, |calls| text::width(calls) + 3);
     let ago = snap.now_ns.saturating_sub(worst.last_seen_ns);
     let facts = [
         format!(": {} of held time", text::percent(snap.share(worst))),
@@ -60,9 +60,9 @@ fn blocking(c: &Canvas, width: usize) -> Line<'static> {
         },
         format!(", since {}", since(snap, worst.first_seen_ns)),
     ];
-    // A name keeps at least 24 columns; facts that do not fit beside it are left out.
+    // The names keep at least 40 columns; facts that do not fit beside it are left out.
     let mut line = vec![Span::styled(" ● BLOCKING ", theme.alarm()), Span::raw(" ")];
-    let mut room = width.saturating_sub(13 + text::width(&name).min(24));
+    let mut room = width.saturating_sub(13 + whole.min(40));
     let mut kept = String::new();
     for fact in facts {
         let Some(left) = room.checked_sub(text::width(&fact)) else {
@@ -72,7 +72,9 @@ fn blocking(c: &Canvas, width: usize) -> Line<'static> {
         kept.push_str(&fact);
     }
     let for_name = width.saturating_sub(13 + text::width(&kept));
-    line.push(Span::styled(text::path(&name, for_name), theme.strong()));
+    let (function, calls) = text::call(&worst.label, calls, for_name);
+    line.push(Span::styled(function, theme.strong()));
+    line.push(Span::raw(calls));
     line.push(Span::raw(kept));
     Line::from(line)
 }
