@@ -210,6 +210,13 @@ impl App {
         self.dirty = false;
     }
 
+    /// Takes a new picture of the same moment if something was pressed since the last one.
+    pub(super) fn settle(&mut self) {
+        if self.dirty {
+            self.refresh(self.now_ns);
+        }
+    }
+
     /// Whether a new picture would differ: something was pressed, a record came, or (with the
     /// clock running) time passed since the last picture, `since` ago.
     pub fn needs_redraw(&self, since: Duration) -> bool {

@@ -27,8 +27,9 @@ impl App {
     pub fn handle(&mut self, event: &Event) -> Option<Effect> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => {
+                let effect = self.key(key);
                 self.touch();
-                self.key(key)
+                effect
             }
             Event::Mouse(mouse) => self.mouse(mouse),
             Event::Resize(..) => {
@@ -49,6 +50,8 @@ impl App {
 
     fn key(&mut self, key: &KeyEvent) -> Option<Effect> {
         self.message = None;
+        // Keys come faster than pictures: each acts on what the one before it led to.
+        self.settle();
         let ctrl_c = key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL;
         if ctrl_c {
             return Some(Effect::Quit);

@@ -452,6 +452,19 @@ fn a_poll_of_the_timeline_leads_to_its_culprit_and_back() {
 }
 
 #[test]
+fn keys_that_come_together_act_one_after_another() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    for key in "4LL".chars() {
+        driven
+            .app
+            .handle(&Event::Key(KeyEvent::from(KeyCode::Char(key))));
+    }
+    driven.draw();
+    let poll = driven.app.timeline.poll().expect("the second longest");
+    assert_eq!(poll.held_ns(), 150 * MS);
+}
+
+#[test]
 fn chosen_workers_narrow_every_view() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     driven.press("wa ");

@@ -164,7 +164,12 @@ impl TimelineView {
 
     fn column_ns(&self) -> u64 {
         let (from, to) = self.view();
-        (to.saturating_sub(from) / u64::from(self.lanes_area.width.max(1))).max(1)
+        // Before the first drawing, as good a guess as any.
+        let columns = match self.lanes_area.width {
+            0 => 100,
+            columns => u64::from(columns),
+        };
+        (to.saturating_sub(from) / columns).max(1)
     }
 
     fn move_by(&mut self, by: i128) {
