@@ -215,6 +215,21 @@ impl Snapshot {
         self.workers.iter().filter(|w| w.gone_ns.is_none())
     }
 
+    /// Workers to show: the living, or once the target has exited, those it had at its end.
+    pub fn last_workers(&self) -> Vec<&WorkerView> {
+        let living: Vec<_> = self.live_workers().collect();
+        let last_gone = self.workers.iter().filter_map(|w| w.gone_ns).max();
+        match (living.is_empty() && self.ended.is_some(), last_gone) {
+            (true, Some(last)) => {
+                // Threads of an exiting process end within moments of one another.
+                let from = last.saturating_sub(1_000_000_000);
+                let late = |w: &&WorkerView| w.gone_ns.is_some_and(|at| at >= from);
+                self.workers.iter().filter(late).collect()
+            }
+            _ => living,
+        }
+    }
+
     /// How a thread is called: `worker 3`, with the runtime where there are several, or its name.
     pub fn worker_name(&self, tid: u32) -> String {
         let several = self.workers.iter().any(|w| w.worker.runtime != 0);

@@ -140,8 +140,9 @@ fn watch(c: &mut Canvas, area: Rect) {
 }
 
 fn found(snap: &Snapshot) -> String {
-    let workers = snap.live_workers().count();
-    let mut runtimes: Vec<u32> = snap.live_workers().map(|w| w.worker.runtime).collect();
+    let shown = snap.last_workers();
+    let workers = shown.len();
+    let mut runtimes: Vec<u32> = shown.iter().map(|w| w.worker.runtime).collect();
     runtimes.sort_unstable();
     runtimes.dedup();
     let plural = |n: usize, what: &str| match n {

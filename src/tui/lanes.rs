@@ -36,7 +36,7 @@ pub fn draw(c: &mut Canvas, area: Rect, scroll: &mut usize) {
     }
     c.hit(area, Hit::Lanes);
     let snap = c.snap;
-    let mut workers: Vec<&WorkerView> = snap.live_workers().collect();
+    let mut workers = snap.last_workers();
     let several = snap.workers.iter().any(|w| w.worker.runtime != 0);
     let rows = usize::from(area.height) - 1;
     let crowded = workers.len() > rows;

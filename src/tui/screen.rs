@@ -95,7 +95,7 @@ fn overview(
         true => preview::HEIGHT,
         false => 0,
     };
-    let workers = c.snap.live_workers().count();
+    let workers = c.snap.last_workers().len();
     let [top, stuck, lanes, rows, below] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(stuck::height(c.snap.running.len(), screen)),

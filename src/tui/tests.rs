@@ -499,6 +499,17 @@ fn keys_that_act_outside() {
 }
 
 #[test]
+fn the_workers_of_an_exited_target_stay_in_view() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    let at_ns = START_NS + 10_000 * MS;
+    let reason = EndReason::TargetExited;
+    let gone = |tid| Record::WorkerGone { tid, at_ns };
+    driven.take(&[4001, 4002, 4003, 4101].map(gone));
+    driven.take(&[Record::End { reason, at_ns }]);
+    assert!(driven.has("2 runtimes, 4 workers") && driven.has("runtime 0 worker 2"));
+}
+
+#[test]
 fn an_exited_target_stays_readable() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     let at_ns = START_NS + 10_500 * MS;
