@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use super::canvas::Canvas;
 use super::text::{self, RowText};
 use super::theme::Lane;
-use super::timeline::moment_text;
+use super::timeline_draw::moment_text;
 use crate::model::{Origin, SlowPoll, WeightedStack};
 
 /// Rows it wants.
