@@ -19,6 +19,9 @@
 /* A thread that could go on is read in full at most this often on average, and a burst of these. */
 #define RUNNABLE_EVERY_NS (500 * 1000ull)
 #define RUNNABLE_BURST 8
+/* Stacks of preempted polls are a stopgap for samples: they are taken more rarely still. */
+#define PREEMPTED_EVERY_NS (4 * 1000 * 1000ull)
+#define PREEMPTED_BURST 8
 /* A recognised park is read in full every so many times. */
 #define PARK_VERIFY_EVERY 256
 /* A poll's end is taken to be its park when the thread ran no longer than this in between. */
@@ -186,7 +189,8 @@ int sched_switch(u64 *ctx)
 		if (is_throttled(prev))
 			thread->poll.flags |= HUD_POLL_THROTTLED;
 		if (!thread->sample_valid && wants_running_stack(thread, at.now) &&
-		    may_capture(thread, at.now))
+		    take_credit(&thread->preempted_credit_clock, at.now, PREEMPTED_EVERY_NS,
+				PREEMPTED_BURST))
 			capture_running(ctx, thread, index, &regs, at.now);
 	}
 	return 0;

@@ -164,6 +164,7 @@ struct hud_thread {
 	u32 tick;
 	u32 unused_tick;
 	u64 capture_credit_clock;
+	u64 preempted_credit_clock;
 	u64 last_sample_clock;
 	s32 last_syscall;
 	/* Which of the two buffers holds the stack worth keeping / the newest one. */

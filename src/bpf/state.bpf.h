@@ -147,6 +147,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->newest_valid = 0;
 	thread->sample_valid = 0;
 	thread->capture_credit_clock = 0;
+	thread->preempted_credit_clock = 0;
 	thread->last_syscall = -1;
 	thread->used_on_cpu_ns = 0;
 	thread->used_run_queue_ns = 0;
