@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use crossbeam_channel::RecvTimeoutError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -154,24 +154,18 @@ impl Watch<'_> {
     fn end(&mut self, reason: EndReason, mut view: impl FnMut(&Record)) -> Result<()> {
         let at_ns = clock::monotonic_ns();
         let stopped = self.live.stop();
-        for record in self.live.records.clone() {
-            self.pass(&record, &mut view);
+        // Nothing is printed here: the screen may still be up.
+        let mut failed = None;
+        let rest = self.live.records.clone().into_iter();
+        for record in rest.chain([Record::End { reason, at_ns }]) {
+            let failure = self.recorder.pass(&record, &mut view);
+            failed = failed.or(failure);
         }
-        self.pass(&Record::End { reason, at_ns }, &mut view);
-        if let Some(failure) = self.recorder.finish() {
-            report::warn(&failure);
-        }
-        stopped?;
-        match self.recorder.unwritten() {
-            0 => Ok(()),
-            missing => bail!("the trace is incomplete: {missing} records could not be written"),
-        }
-    }
-
-    fn pass(&mut self, record: &Record, view: impl FnMut(&Record)) {
-        if let Some(failure) = self.recorder.pass(record, view) {
-            report::warn(&failure);
-        }
+        let complete = self.recorder.finish(view).map_err(|error| match failed {
+            Some(failure) => error.context(failure),
+            None => error,
+        });
+        stopped.and(complete)
     }
 
     fn headless(mut self) -> Result<()> {
@@ -189,11 +183,14 @@ impl Watch<'_> {
         let reason = loop {
             let received = self.live.records.recv_timeout(LOOK_EVERY);
             match received {
-                Ok(record) => self.pass(&record, |record| {
-                    if result.is_ok() {
-                        result = view.take(record);
-                    }
-                }),
+                Ok(record) => {
+                    let failure = self.recorder.pass(&record, |record| {
+                        if result.is_ok() {
+                            result = view.take(record);
+                        }
+                    });
+                    failure.iter().for_each(report::warn);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break EndReason::Interrupted,
             }

@@ -56,10 +56,17 @@ pub fn draw(c: &mut Canvas, area: Rect, poll: &SlowPoll, start_ns: u64) {
     stack_rows(c, area, 3, stack);
 }
 
-/// A stack, leaf first, the runtime's frames left out, from a row of an area down.
+/// A stack, leaf first, from a row of an area down. The runtime's frames are left out, and the
+/// kernel's where there are others: the cause says what the kernel did.
 pub fn stack_rows(c: &mut Canvas, area: Rect, from: u16, stack: &WeightedStack) {
     let width = usize::from(area.width);
-    let frames = stack.frames.iter().filter(|f| f.origin != Origin::Runtime);
+    let machinery = [Origin::Runtime, Origin::Kernel];
+    let user = stack.frames.iter().any(|f| !machinery.contains(&f.origin));
+    let shown = |origin| match user {
+        true => !machinery.contains(&origin),
+        false => origin != Origin::Runtime,
+    };
+    let frames = stack.frames.iter().filter(|f| shown(f.origin));
     for (y, frame) in (from..area.height).zip(frames) {
         let mut line = RowText::default();
         let location = frame.location.as_ref().map(ToString::to_string);

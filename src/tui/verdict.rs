@@ -7,28 +7,38 @@ use super::canvas::Canvas;
 use super::text;
 use crate::session::Snapshot;
 
+/// All workers in slow polls at once is an alarm from here on; shorter coincidences are everyday
+/// on a busy runtime, and an alarm that flickers is not read.
+const ALARM_NS: u64 = 100_000_000;
+
 /// Draws the verdict into one row.
 pub fn draw(c: &mut Canvas, area: Rect) {
-    let line = if !c.snap.held_runtimes.is_empty() {
-        all_held(c)
-    } else if c.snap.blocking.polls > 0 {
+    let held = held(c.snap);
+    if held >= ALARM_NS {
+        let line = all_held(c, held);
+        c.row(area, 0, line);
+        c.style_row(area, 0, c.theme.alarm());
+        return;
+    }
+    let line = if c.snap.blocking.polls > 0 {
         blocking(c, usize::from(area.width))
     } else {
         healthy(c)
     };
     c.row(area, 0, line);
-    if !c.snap.held_runtimes.is_empty() {
-        c.style_row(area, 0, c.theme.alarm());
-    }
 }
 
-fn all_held(c: &Canvas) -> Line<'static> {
-    let snap = c.snap;
-    let held = |runtime: u32| {
-        let polls = snap.running.iter().filter(|p| p.runtime == runtime);
+/// For how long all workers of a runtime have been held; of several, the longest. 0 if none is.
+fn held(snap: &Snapshot) -> u64 {
+    let held = |runtime: &u32| {
+        let polls = snap.running.iter().filter(|p| p.runtime == *runtime);
         polls.map(|p| snap.held_until_now(p)).min().unwrap_or(0)
     };
-    let longest = snap.held_runtimes.iter().map(|r| held(*r)).max();
+    snap.held_runtimes.iter().map(held).max().unwrap_or(0)
+}
+
+fn all_held(c: &Canvas, held: u64) -> Line<'static> {
+    let snap = c.snap;
     let several = snap.workers.iter().any(|w| w.worker.runtime != 0);
     let which = match (several, snap.held_runtimes.as_slice()) {
         (false, _) => String::new(),
@@ -37,7 +47,7 @@ fn all_held(c: &Canvas) -> Line<'static> {
     };
     Line::from(format!(
         " ✖ ALL WORKERS{which} HELD for {}: nothing else is polled",
-        text::clock(longest.unwrap_or(0))
+        text::clock(held)
     ))
 }
 
