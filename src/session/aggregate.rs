@@ -227,7 +227,11 @@ impl Aggregate {
         let cause = match &self.key {
             RowKey::Culprit(key) => key.cause,
             RowKey::Cause(cause) => *cause,
-            _ => causes.first().map_or(Cause::Unknown, |(cause, _)| *cause),
+            // Waits that were done to the code say nothing about why it blocks.
+            key => causes
+                .iter()
+                .find(|(cause, _)| cause.blames_code() == key.blames_code())
+                .map_or(Cause::Unknown, |(cause, _)| *cause),
         };
         let row = Arc::new(Row {
             key: self.key.clone(),

@@ -224,7 +224,8 @@ impl App {
             return true;
         }
         if self.frozen.is_some() {
-            return false;
+            // Only the count of what is missed goes on.
+            return self.missed > 0 && since >= Duration::from_secs(1);
         }
         let clock = !self.options.replay && self.snap.ended.is_none();
         let running = !self.snap.running.is_empty();
