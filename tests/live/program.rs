@@ -168,6 +168,9 @@ pub struct Truth {
     pub start_ns: u64,
     /// None for a poll that never ends.
     pub end_ns: Option<u64>,
+    /// By the thread's own CPU clock.
+    pub on_cpu_ns: u64,
+    /// Empty where no code is to blame.
     pub function: String,
     pub cause: String,
     pub holds_worker: bool,
@@ -180,6 +183,7 @@ impl Truth {
             tid: value["tid"].as_u64().unwrap() as u32,
             start_ns: value["start_ns"].as_u64().unwrap(),
             end_ns: value["end_ns"].as_u64(),
+            on_cpu_ns: value["thread_on_cpu_ns"].as_u64().unwrap_or(0),
             function: value["function"].as_str().unwrap_or("").to_owned(),
             cause: value["cause"].as_str().unwrap_or("").to_owned(),
             holds_worker: value["holds_worker"] == true,
