@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam_channel::Receiver;
 
 use crate::analysis::pipeline::{self, Subject};
 use crate::capture::messages;
@@ -85,8 +85,8 @@ impl Live {
             return Ok(None);
         };
         let workers = find_workers(&layout, &reader.read()?, &memory);
-        let (drained_in, drained) = crossbeam_channel::bounded(DRAINED_ROOM);
-        let (records_in, records) = crossbeam_channel::bounded(RECORDS_ROOM);
+        let (drained_in, drained) = mpsc::sync_channel(DRAINED_ROOM);
+        let (records_in, records) = mpsc::sync_channel(RECORDS_ROOM);
         let analysis = pipeline::start(
             Subject {
                 pid: target.pid,

@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use crossbeam_channel::RecvTimeoutError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{Config, Source};
@@ -22,7 +22,8 @@ use crate::report;
 use crate::target::preflight;
 use crate::target::process::{self, Target};
 
-/// How often the end is looked for while no records come.
+/// How often it is looked whether the target still runs, and for the other ends while no records
+/// come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Records the interactive view takes in before it looks for keys again.
 const AT_ONCE: usize = 1024;
@@ -117,6 +118,7 @@ fn watch(config: &Config, target: &Target, stop: &AtomicBool) -> Result<()> {
         target,
         stop,
         deadline: config.duration.map(|duration| Instant::now() + duration),
+        look_at: Instant::now(),
         live,
         recorder: Recorder::new(trace),
     };
@@ -132,22 +134,27 @@ struct Watch<'a> {
     target: &'a Target,
     stop: &'a AtomicBool,
     deadline: Option<Instant>,
+    /// When to look at the target again.
+    look_at: Instant,
     live: Live,
     recorder: Recorder,
 }
 
 impl Watch<'_> {
     /// Why to end now, if there is a reason.
-    fn over(&self) -> Option<EndReason> {
+    fn over(&mut self) -> Option<EndReason> {
+        let now = Instant::now();
         if self.stop.load(Ordering::Relaxed) {
-            Some(EndReason::Interrupted)
-        } else if self.deadline.is_some_and(|at| Instant::now() >= at) {
-            Some(EndReason::Duration)
-        } else if !self.target.is_alive() {
-            Some(EndReason::TargetExited)
-        } else {
-            None
+            return Some(EndReason::Interrupted);
         }
+        if self.deadline.is_some_and(|at| now >= at) {
+            return Some(EndReason::Duration);
+        }
+        if now < self.look_at {
+            return None;
+        }
+        self.look_at = now + LOOK_EVERY;
+        (!self.target.is_alive()).then_some(EndReason::TargetExited)
     }
 
     /// Detaches, gives the view all that is left, and completes the trace.
@@ -156,8 +163,12 @@ impl Watch<'_> {
         let stopped = self.live.stop();
         // Nothing is printed here: the screen may still be up.
         let mut failed = None;
-        let rest = self.live.records.clone().into_iter();
-        for record in rest.chain([Record::End { reason, at_ns }]) {
+        for record in self
+            .live
+            .records
+            .iter()
+            .chain([Record::End { reason, at_ns }])
+        {
             let failure = self.recorder.pass(&record, &mut view);
             failed = failed.or(failure);
         }
@@ -219,7 +230,7 @@ impl Watch<'_> {
             view.say(&what);
         }
         let reason = loop {
-            for record in self.live.records.clone().try_iter().take(AT_ONCE) {
+            for record in self.live.records.try_iter().take(AT_ONCE) {
                 if let Some(failure) = self.recorder.pass(&record, |record| view.take(record)) {
                     view.say(&failure);
                 }

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender};
 
 use super::naming;
 use super::polls::{Polls, Taken};
@@ -46,7 +46,7 @@ pub struct Subject {
 pub fn start(
     subject: Subject,
     drained: Receiver<Drained>,
-    records: Sender<Record>,
+    records: SyncSender<Record>,
 ) -> Result<JoinHandle<()>> {
     thread::Builder::new()
         .name("hud-analysis".into())
@@ -68,7 +68,7 @@ struct Unread;
 struct Pipeline {
     subject: Subject,
     memory: ProcessMemory,
-    records: Sender<Record>,
+    records: SyncSender<Record>,
     polls: Polls,
     unwinder: Unwinder,
     symbolizer: Symbolizer,
@@ -82,7 +82,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(subject: Subject, records: Sender<Record>) -> Self {
+    fn new(subject: Subject, records: SyncSender<Record>) -> Self {
         Pipeline {
             memory: ProcessMemory::new(subject.pid),
             polls: Polls::new(subject.threshold.as_nanos() as u64),

@@ -6,12 +6,11 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam_channel::{Sender, TrySendError};
 use libbpf_rs::RingBufferBuilder;
 
 use super::decode::{self, Event};
@@ -58,7 +57,7 @@ impl RingThread {
     pub fn start(
         config: CaptureConfig,
         workers: Vec<FoundWorker>,
-        out: Sender<Drained>,
+        out: SyncSender<Drained>,
     ) -> Result<RingThread> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, is_ready) = mpsc::channel();
@@ -110,7 +109,7 @@ impl Drop for RingThread {
 fn run(
     config: &CaptureConfig,
     workers: &[FoundWorker],
-    out: &Sender<Drained>,
+    out: &SyncSender<Drained>,
     stop: &AtomicBool,
     ready: &mpsc::Sender<()>,
 ) -> Result<()> {
@@ -168,7 +167,7 @@ struct Lost {
 }
 
 impl Lost {
-    fn pass(&self, out: &Sender<Drained>, what: Drained) {
+    fn pass(&self, out: &SyncSender<Drained>, what: Drained) {
         if let Err(TrySendError::Full(_)) = out.try_send(what) {
             self.unreceived.fetch_add(1, Ordering::Relaxed);
         }
@@ -191,7 +190,7 @@ impl Looker {
         }
     }
 
-    fn look(&mut self, loaded: &Loaded<'_>, out: &Sender<Drained>, lost: &Lost) {
+    fn look(&mut self, loaded: &Loaded<'_>, out: &SyncSender<Drained>, lost: &Lost) {
         let Some(offset) = loaded.mono_minus_clock() else {
             return;
         };

@@ -149,9 +149,8 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
             continue;
         }
         verdict.findings += 1;
-        let same = |truth: &&Truth| {
-            truth.tid == poll.tid && overlap(poll, truth) > poll.held_ns() / 2
-        };
+        let same =
+            |truth: &&Truth| truth.tid == poll.tid && overlap(poll, truth) > poll.held_ns() / 2;
         let truths = || run.truth.iter().filter(same);
         if truths().any(|truth| held_worker(truth)) {
             continue;
