@@ -116,6 +116,11 @@ struct task_struct___before_5_14 {
 	long state;
 };
 
+struct hrtimer {
+	__u64 _softexpires;
+	void *function;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

@@ -136,8 +136,20 @@ impl HudPrograms {
 
     /// The runs of the program of this name.
     pub fn runs(&self, name: &str) -> Result<Runs> {
-        runs_of(|id, its_name| self.programs.contains(&id) && its_name == name)
+        self.find(name)
             .with_context(|| format!("hud runs no program {name}"))
+    }
+
+    /// The runs of what gives samples here.
+    pub fn samples(&self) -> Result<Runs> {
+        match self.find("tick").filter(|runs| runs.count > 0) {
+            Some(runs) => Ok(runs),
+            None => self.runs("cpu_clock"),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Runs> {
+        runs_of(|id, its_name| self.programs.contains(&id) && its_name == name)
     }
 
     /// How often the dearer paths were taken.

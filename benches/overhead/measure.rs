@@ -84,7 +84,7 @@ fn round(target: &Target, effort: &Effort) -> Result<Round> {
             empty: empty.runs()?,
             reads: work.reads,
             captures: work.captures,
-            ticks: programs.runs("cpu_clock")?,
+            ticks: programs.samples()?,
         })
     };
     let before = read()?;

@@ -205,11 +205,9 @@ int compare(u64 *ctx)
 	return 0;
 }
 
-/* perf's CPU clock, on every CPU: sees polls that compute and never leave the CPU. */
-SEC("perf_event")
-int cpu_clock(void *ctx)
+/* A look at a thread that runs: sees polls that compute and never leave the CPU. */
+static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 {
-	struct task_struct *task;
 	struct tokio_state state;
 	struct hud_thread *thread;
 	struct user_regs regs;
@@ -217,21 +215,22 @@ int cpu_clock(void *ctx)
 	u64 thread_pointer;
 	u32 index = 0;
 
-	if (bpf_get_current_pid_tgid() >> 32 != config.tgid)
-		return 0;
-	if (has_task_pt_regs())
-		task = bpf_get_current_task_btf();
-	else
-		task = (void *)bpf_get_current_task();
 	count(work.samples);
 	at.now = bpf_ktime_get_ns() - mono_minus_clock;
+	thread = find_thread((u32)bpf_get_current_pid_tgid(), &index);
+	if (thread) {
+		/* The tick may come more often than is asked for. */
+		if (by_tick &&
+		    less(at.now, thread->sampled_clock) < config.sample_period_ns / 4 * 3)
+			return 0;
+		thread->sampled_clock = at.now;
+	}
 	at.arrival = BPF_CORE_READ(task, sched_info.last_arrival);
 	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
 	at.exec = BPF_CORE_READ(task, se.sum_exec_runtime);
 	at.seen_as = HUD_SEEN_SAMPLED;
 	at.unused = 0;
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
-	thread = find_thread((u32)bpf_get_current_pid_tgid(), &index);
 	if (!thread_pointer)
 		return 0;
 	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
@@ -254,6 +253,77 @@ int cpu_clock(void *ctx)
 		capture_running(ctx, thread, index, &regs, at.now);
 	}
 	return 0;
+}
+
+/*
+ * The scheduler's tick: comes anyhow on every busy CPU, and stops on idle ones. Only where it is
+ * frequent enough and its looks could be learnt (user space decides).
+ */
+SEC("tp_btf/hrtimer_expire_entry")
+int tick(u64 *ctx)
+{
+	struct hrtimer *timer = (void *)ctx[0];
+
+	if (bpf_get_current_pid_tgid() >> 32 != config.tgid)
+		return 0;
+	if ((u64)timer->function != tick_seen.function)
+		return 0;
+	return sample(ctx, bpf_get_current_task_btf(), true);
+}
+
+/*
+ * Attached for a moment at the start, while hud does nothing but compute: learns the looks of the
+ * tick. It is the timer that expires again exactly one period later.
+ */
+SEC("tp_btf/hrtimer_expire_entry")
+int learn_tick(u64 *ctx)
+{
+	struct hrtimer *timer = (void *)ctx[0];
+	u64 frames[HUD_KERNEL_FRAMES], expires, entry;
+	struct hud_tick *seen = &tick_seen;
+	long bytes;
+	u32 last;
+
+	if (bpf_get_current_pid_tgid() >> 32 != config.own_tgid)
+		return 0;
+	expires = timer->_softexpires;
+	if (seen->timer != (u64)timer) {
+		/* Another timer in between, unless the one before does not come any more. */
+		if (seen->timer && less(expires, seen->expires) <= config.tick_ns)
+			return 0;
+		seen->timer = (u64)timer;
+		seen->function = 0;
+	}
+	if (expires - seen->expires != config.tick_ns)
+		seen->function = 0;
+	seen->expires = expires;
+	bytes = bpf_get_stack(ctx, frames, sizeof(frames), 0);
+	if (bytes < (long)sizeof(u64) || bytes >= (long)sizeof(frames))
+		return 0;
+	last = bytes / sizeof(u64) - 1;
+	entry = frames[last & (HUD_KERNEL_FRAMES - 1)];
+	if (seen->function == (u64)timer->function && seen->user_entry == entry)
+		seen->confirmed++;
+	else
+		seen->confirmed = 0;
+	seen->function = (u64)timer->function;
+	seen->user_entry = entry;
+	return 0;
+}
+
+/* perf's CPU clock, on every CPU: has timer interrupts of its own. */
+SEC("perf_event")
+int cpu_clock(void *ctx)
+{
+	struct task_struct *task;
+
+	if (bpf_get_current_pid_tgid() >> 32 != config.tgid)
+		return 0;
+	if (has_task_pt_regs())
+		task = bpf_get_current_task_btf();
+	else
+		task = (void *)bpf_get_current_task();
+	return sample(ctx, task, false);
 }
 
 SEC("tp_btf/sched_process_exit")

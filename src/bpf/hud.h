@@ -21,7 +21,7 @@ typedef long long s64;
 #define HUD_STACK_PAGES 32
 #define HUD_PAGE 4096
 #define HUD_STACK_BYTES (HUD_STACK_PAGES * HUD_PAGE)
-#define HUD_KERNEL_FRAMES 24
+#define HUD_KERNEL_FRAMES 32
 /* Distinct places where one poll blocked; the last one collects the rest. */
 #define HUD_SITES 8
 #define HUD_COMM 16
@@ -50,9 +50,27 @@ struct hud_tokio {
 struct hud_config {
 	struct hud_tokio tokio;
 	u64 threshold_ns;
+	/* How far apart samples of a thread need to be at most. */
+	u64 sample_period_ns;
+	/* How far apart the scheduler's ticks are. */
+	u64 tick_ns;
 	u32 tgid;
+	u32 own_tgid;
+	u32 unused;
 	/* Send every sample taken inside a poll, slow or not. */
 	u32 all_poll_time;
+};
+
+/* How the scheduler's tick is known from other timers. */
+struct hud_tick {
+	u64 timer;
+	u64 expires;
+	/* The timer's callback, equal on all CPUs. */
+	u64 function;
+	/* The outermost kernel frame of a tick that interrupts user mode. */
+	u64 user_entry;
+	/* How often all of this was seen in a row. */
+	u64 confirmed;
 };
 
 /* What a thread was last seen doing. */
@@ -159,6 +177,8 @@ struct hud_thread {
 	u64 exec_seen;
 	/* A poll's length in general: CPU time by scheduling rounds. */
 	u64 mean_poll_ns;
+	/* The newest sample, whatever it met. */
+	u64 sampled_clock;
 	/* The core whose tick was read at the last observation (0: none was), and that tick. */
 	u64 tick_core;
 	u32 tick;
@@ -230,6 +250,11 @@ struct hud_stack_head {
 	/* HUD_STACK_BLOCKED: the place. Its times are as of the capture. */
 	struct hud_site site;
 	u64 kernel[HUD_KERNEL_FRAMES];
+	/*
+	 * Where it is in `kernel`, the frames up to it are those of the interrupt that took the
+	 * sample; where it is the last, user mode was interrupted.
+	 */
+	u64 interrupt_entry;
 	u32 kernel_count;
 	u32 stack_bytes;
 	/* Address of the first byte. */

@@ -51,6 +51,7 @@ static __noinline int capture_stack(void *ctx, struct hud_stack_event *event,
 
 	kernel = bpf_get_stack(ctx, event->head.kernel, sizeof(event->head.kernel), 0);
 	event->head.kernel_count = kernel > 0 ? kernel / sizeof(u64) : 0;
+	event->head.interrupt_entry = tick_seen.user_entry;
 
 	for (u32 i = 0; i < HUD_STACK_PAGES; i++) {
 		if (bpf_probe_read_user(event->stack + i * HUD_PAGE, HUD_PAGE,

@@ -20,6 +20,9 @@ u64 compared_at;
 /* When hud attached, on the scheduler's clock. */
 u64 attached_at;
 
+/* What the scheduler's tick looks like, learnt from ticks of hud itself in user mode. */
+struct hud_tick tick_seen;
+
 /* The types of the events, for the generated Rust. */
 struct hud_stack_head stack_type;
 struct hud_poll_end_event poll_end_type;
@@ -142,6 +145,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->seeded = 0;
 	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
+	thread->sampled_clock = 0;
 	thread->tick_core = 0;
 	thread->kept_valid = 0;
 	thread->newest_valid = 0;

@@ -261,7 +261,7 @@ pub fn stack(bytes: &[u8]) -> Result<Capture, DecodeError> {
             fp: head.fp,
             lr: head.lr,
         },
-        kernel: head.kernel[..kernel_count].to_vec(),
+        kernel: without_interrupt(&head.kernel[..kernel_count], head.interrupt_entry).to_vec(),
         stack_base: head.stack_base,
         stack: stack.to_vec(),
         cut: length >= size_of::<hud_stack_event>() - start,
@@ -320,6 +320,15 @@ fn site(site: &hud_site) -> Site {
     }
 }
 
+/// Kernel frames without those of the interrupt that took the sample, if one did: none are left if
+/// it interrupted user mode.
+fn without_interrupt(kernel: &[u64], entry: u64) -> &[u64] {
+    match kernel.iter().position(|ip| *ip == entry) {
+        Some(at) if entry != 0 => &kernel[at + 1..],
+        _ => kernel,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,6 +372,15 @@ mod tests {
         assert_eq!(capture.stack, [1, 2, 3, 4]);
         assert_eq!(capture.kernel.len(), 2);
         assert!(!capture.cut);
+    }
+
+    #[test]
+    fn frames_of_the_sampling_interrupt_are_none_of_the_stack() {
+        let (timer, entry, fault) = (0xa, 0xb, 0xc);
+        assert_eq!(without_interrupt(&[timer, entry, fault], entry), [fault]);
+        assert_eq!(without_interrupt(&[timer, entry], entry), [0; 0]);
+        assert_eq!(without_interrupt(&[fault], entry), [fault]);
+        assert_eq!(without_interrupt(&[0, 0], 0), [0, 0]);
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Sizes, configures, loads and attaches the BPF programs.
 
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
-use perf_event_open_sys as perf;
 
+use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
 use crate::bpf::types::{hud_captures, hud_config, hud_tokio};
@@ -34,15 +33,6 @@ pub struct CaptureConfig {
     pub all_poll_time: bool,
 }
 
-impl CaptureConfig {
-    /// Samples per second and CPU: often enough that a poll of the threshold's length gets one,
-    /// and no more, since each wakes an idle CPU.
-    pub fn sample_hz(&self) -> u64 {
-        let threshold_ms = self.threshold.as_secs_f64() * 1e3;
-        ((1250.0 / threshold_ms) as u64).clamp(100, 1000)
-    }
-}
-
 /// What the kernel side lost so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelLosses {
@@ -56,6 +46,7 @@ pub struct KernelLosses {
 pub(super) struct Loaded<'obj> {
     pub skeleton: HudSkel<'obj>,
     pub threads: ThreadStates,
+    pub sampling: Sampling,
     links: Vec<Link>,
     free: Vec<u32>,
 }
@@ -68,6 +59,7 @@ impl<'obj> Loaded<'obj> {
         workers: usize,
     ) -> Result<Self> {
         let tokio = kernel_layout(&config.layout)?;
+        let sampling = Sampling::for_threshold(config.threshold);
         let slots = (workers * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
         let mut open = HudSkelBuilder::default()
             .open(storage)
@@ -83,9 +75,15 @@ impl<'obj> Loaded<'obj> {
             .config = hud_config {
             tokio,
             threshold_ns: config.threshold.as_nanos() as u64,
+            sample_period_ns: sampling.period.as_nanos() as u64,
+            tick_ns: sampling.tick.map_or(0, |tick| tick.as_nanos() as u64),
             tgid: config.pid,
+            own_tgid: std::process::id(),
+            unused: 0,
             all_poll_time: config.all_poll_time.into(),
         };
+        open.progs.tick.set_autoload(sampling.tick.is_some());
+        open.progs.learn_tick.set_autoload(sampling.tick.is_some());
         let skeleton = open
             .load()
             .context("the kernel refused the BPF programs (run with RUST_LOG=debug for its log)")?;
@@ -93,6 +91,7 @@ impl<'obj> Loaded<'obj> {
         Ok(Loaded {
             skeleton,
             threads,
+            sampling,
             links: Vec::new(),
             free: (0..slots).rev().collect(),
         })
@@ -173,8 +172,8 @@ impl<'obj> Loaded<'obj> {
         Ok(())
     }
 
-    /// Attaches to the scheduler and to every CPU's clock.
-    pub fn attach(&mut self, sample_hz: u64) -> Result<()> {
+    /// Attaches to the scheduler and to what gives samples.
+    pub fn attach(&mut self) -> Result<()> {
         let programs = &self.skeleton.progs;
         for (name, program) in [
             ("sched_process_exit", &programs.sched_process_exit),
@@ -186,10 +185,45 @@ impl<'obj> Loaded<'obj> {
                 .with_context(|| format!("cannot attach to {name}"))?;
             self.links.push(link);
         }
-        for cpu in online_cpus()? {
-            let event = open_cpu_clock(cpu, sample_hz)
+        if self.sampling.tick.is_some() && self.learn_tick()? {
+            let tick = &self.skeleton.progs.tick;
+            let link = tick.attach().context("cannot attach to the tick")?;
+            self.links.push(link);
+            return Ok(());
+        }
+        self.attach_cpu_clocks()
+    }
+
+    /// Lets the kernel side learn the tick's looks from ticks that interrupt hud's computing.
+    /// Whether it did, soon enough.
+    fn learn_tick(&self) -> Result<bool> {
+        let program = &self.skeleton.progs.learn_tick;
+        let _link = program.attach().context("cannot attach to the tick")?;
+        let until = Instant::now() + sampling::LEARN_WITHIN;
+        while Instant::now() < until {
+            sampling::compute();
+            let data = self.skeleton.maps.bss_data.as_deref();
+            // SAFETY: a plain integer that the kernel writes at any time, hence volatile.
+            let confirmed = data.map_or(0, |data| unsafe {
+                std::ptr::addr_of!(data.tick_seen.confirmed).read_volatile()
+            });
+            if confirmed >= 2 {
+                return Ok(true);
+            }
+        }
+        log::info!("the scheduler's tick could not be made out: sampling by the CPU clock");
+        Ok(false)
+    }
+
+    /// Samples by perf's CPU clock from now on, beside what gives samples already.
+    pub fn attach_cpu_clocks(&mut self) -> Result<()> {
+        self.sampling.tick = None;
+        for cpu in sampling::online_cpus()? {
+            let event = sampling::open_cpu_clock(cpu, self.sampling.period)
                 .with_context(|| format!("cannot sample CPU {cpu}"))?;
-            let link = programs
+            let link = self
+                .skeleton
+                .progs
                 .cpu_clock
                 .attach_perf_event(event.as_raw_fd())
                 .with_context(|| format!("cannot attach to the clock of CPU {cpu}"))?;
@@ -198,6 +232,15 @@ impl<'obj> Loaded<'obj> {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Samples of the target so far.
+    pub fn samples(&self) -> u64 {
+        let data = self.skeleton.maps.bss_data.as_deref();
+        // SAFETY: a plain integer that the kernel writes at any time, hence volatile.
+        data.map_or(0, |data| unsafe {
+            std::ptr::addr_of!(data.work.samples).read_volatile()
+        })
     }
 
     /// Detaches; what was captured stays readable.
@@ -290,40 +333,6 @@ fn pid_max() -> Result<u32> {
         .with_context(|| format!("{path} holds no number"))
 }
 
-fn online_cpus() -> Result<Vec<i32>> {
-    let path = "/sys/devices/system/cpu/online";
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    parse_cpu_list(text.trim()).with_context(|| format!("{path} holds no list of CPUs: {text}"))
-}
-
-/// The kernel's list format: `0-3,5`.
-fn parse_cpu_list(text: &str) -> Option<Vec<i32>> {
-    let mut cpus = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?);
-    }
-    Some(cpus)
-}
-
-fn open_cpu_clock(cpu: i32, hz: u64) -> io::Result<OwnedFd> {
-    let mut attributes = perf::bindings::perf_event_attr {
-        size: size_of::<perf::bindings::perf_event_attr>() as u32,
-        type_: perf::bindings::PERF_TYPE_SOFTWARE,
-        config: u64::from(perf::bindings::PERF_COUNT_SW_CPU_CLOCK),
-        ..Default::default()
-    };
-    attributes.__bindgen_anon_1.sample_period = 1_000_000_000 / hz;
-    let flags = u64::from(perf::bindings::PERF_FLAG_FD_CLOEXEC);
-    // SAFETY: the attributes outlive the call.
-    let fd = unsafe { perf::perf_event_open(&mut attributes, -1, cpu, -1, flags as _) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor that nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,25 +386,5 @@ mod tests {
         wide.fields.task_id = CONTEXT_BYTES - 8;
         wide.fields.task_id_wide = true;
         assert!(kernel_layout(&wide).is_err());
-    }
-
-    #[test]
-    fn cpu_lists() {
-        assert_eq!(parse_cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
-        assert_eq!(parse_cpu_list("x"), None);
-    }
-
-    #[test]
-    fn a_poll_of_the_threshold_always_meets_a_sample() {
-        for ms in [1.5, 2.0, 5.0, 10.0] {
-            let config = CaptureConfig {
-                pid: 1,
-                threshold: Duration::from_secs_f64(ms / 1e3),
-                layout: layout(),
-                all_poll_time: false,
-            };
-            assert!(1e3 / config.sample_hz() as f64 <= ms);
-        }
     }
 }

@@ -7,6 +7,7 @@ mod decode;
 mod loader;
 pub mod messages;
 mod ring;
+mod sampling;
 mod seed;
 mod tasks;
 mod threads;

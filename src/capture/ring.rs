@@ -15,6 +15,7 @@ use libbpf_rs::RingBufferBuilder;
 
 use super::decode::{self, Event};
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
+use super::sampling::TickWatch;
 use super::seed::FoundWorker;
 use super::threads::{SeenAs, ThreadState};
 use crate::bpf::types::hud_captures;
@@ -117,7 +118,7 @@ fn run(
     let mut loaded = Loaded::load(&mut storage, config, workers.len())?;
     let clock = loaded.compare_clocks()?;
     loaded.seed(workers, clock)?;
-    loaded.attach(config.sample_hz())?;
+    loaded.attach()?;
 
     let lost = Lost::default();
     let offset = loaded.mono_minus_clock().unwrap_or(0);
@@ -143,12 +144,17 @@ fn run(
     let _ = ready.send(());
 
     let mut looker = Looker::new(config.threshold);
+    let mut ticks = TickWatch::new(config.pid, loaded.sampling.period);
     let mut next_look = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         // The workers first: a finding names its worker.
         if Instant::now() >= next_look {
             next_look = Instant::now() + LOOK_EVERY;
             looker.look(&loaded, out, &lost);
+            if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
+                log::info!("no ticks while the target computes: sampling by the CPU clock");
+                loaded.attach_cpu_clocks()?;
+            }
         }
         ring.consume().context("cannot read the ring buffer")?;
         thread::sleep(DRAIN_EVERY);

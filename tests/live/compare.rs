@@ -152,7 +152,7 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
         let same =
             |truth: &&Truth| truth.tid == poll.tid && overlap(poll, truth) > poll.held_ns() / 2;
         let truths = || run.truth.iter().filter(same);
-        if truths().any(|truth| held_worker(truth)) {
+        if truths().any(held_worker) {
             continue;
         }
         match truths().find(|truth| machine_paused(truth)) {
