@@ -10,13 +10,18 @@ use crate::cli::{Config, Source};
 use crate::clock;
 use crate::export::TraceWriter;
 use crate::model::Record;
+use crate::target::process::Target;
 use crate::tui::terminal::Screen;
-use crate::tui::{App, AppOptions, Effect, Theme};
+use crate::tui::{App, AppOptions, Clipboard, Effect, Theme};
 
 /// Pictures come no closer together than this, unless a key was pressed.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// How long a key is waited for before records are looked at again.
 const WAIT: Duration = Duration::from_millis(25);
+
+/// How long another one is waited for before the picture is drawn: keys that are held come in
+/// bursts. At zero, crossterm would not look.
+const NEXT: Duration = Duration::from_millis(1);
 
 /// The terminal and what is shown on it.
 pub struct Interactive {
@@ -24,6 +29,7 @@ pub struct Interactive {
     screen: Screen,
     drawn: Option<Instant>,
     live: bool,
+    clipboard: Clipboard,
 }
 
 /// Whether to go on.
@@ -53,6 +59,7 @@ impl Interactive {
             screen,
             drawn: None,
             live: !replay,
+            clipboard: Clipboard::from_env(|name| std::env::var(name).ok()),
         })
     }
 
@@ -64,6 +71,16 @@ impl Interactive {
     /// Says something in the footer.
     pub fn say(&mut self, message: &str) {
         self.app.say(message);
+    }
+
+    /// Says what hud itself is busy with, for as long as it is.
+    pub fn set_status(&mut self, status: Option<String>) {
+        self.app.set_status(status);
+    }
+
+    /// Names the process that is going to be watched, before there is a first record.
+    pub fn watches(&mut self, target: &Target) {
+        self.app.watches(&target.comm, target.pid, &target.command);
     }
 
     /// Draws if there is something new, and waits a moment for keys. A terminal that is gone ends
@@ -85,13 +102,18 @@ impl Interactive {
         }
         let mut event = self.screen.event(WAIT)?;
         let pressed = event.is_some();
+        let begun = Instant::now();
         while let Some(happened) = event {
             if let Some(effect) = self.app.handle(&happened)
                 && self.carry_out(effect)? == Turn::Quit
             {
                 return Ok(Turn::Quit);
             }
-            event = self.screen.event(Duration::ZERO)?;
+            // A mouse that is dragged never rests.
+            event = match begun.elapsed() < WAIT {
+                true => self.screen.event(NEXT)?,
+                false => None,
+            };
         }
         if pressed {
             self.draw()?;
@@ -112,21 +134,23 @@ impl Interactive {
             Effect::Suspend => self.screen.suspend()?,
             Effect::Mouse(take) => self.screen.mouse(take)?,
             Effect::Copy(text) => {
-                let sent = self.screen.copy(&text)?;
-                self.app.say(match sent {
-                    true => {
-                        "copied; if the clipboard stayed empty (no OSC 52 here), Y writes a file"
+                let sent = match self.clipboard {
+                    Clipboard::Harmful => false,
+                    Clipboard::Taken | Clipboard::Doubtful => self.screen.copy(&text)?,
+                };
+                let said = match (sent, self.clipboard) {
+                    (true, Clipboard::Taken) => {
+                        "copied to the clipboard (OSC 52); Y writes it into a file".to_owned()
                     }
-                    false => "too long for the clipboard: Y writes it into a file",
-                });
-            }
-            Effect::CopyToFile(text) => {
-                let said = match into_new_file(&text) {
-                    Ok(name) => format!("written to {name}"),
-                    Err(error) => format!("cannot write: {error}"),
+                    (true, _) => format!(
+                        "{}; the clipboard, too, if this terminal takes OSC 52",
+                        write_down(&text)
+                    ),
+                    (false, _) => write_down(&text),
                 };
                 self.app.say(said);
             }
+            Effect::CopyToFile(text) => self.app.say(write_down(&text)),
             Effect::Save(path) => {
                 let said = match self.save(&path) {
                     Ok(()) => format!("saved {}", path.display()),
@@ -151,6 +175,14 @@ impl Interactive {
         }
         trace.finish()?;
         Ok(())
+    }
+}
+
+/// Writes a text into a new file; says where, or why not.
+fn write_down(text: &str) -> String {
+    match into_new_file(text) {
+        Ok(name) => format!("written to {name}"),
+        Err(error) => format!("cannot write: {error}"),
     }
 }
 

@@ -30,5 +30,6 @@ pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod session;
+pub mod starting;
 pub mod target;
 pub mod tui;

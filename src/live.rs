@@ -3,6 +3,7 @@
 //! Finds out where Tokio keeps its state, checks that on the running threads, loads the kernel
 //! side and starts the ring and analysis threads. What comes out is the same stream a trace gives.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::analysis::pipeline::{self, Subject};
+use crate::analysis::pipeline::{self, Subject, Warm};
 use crate::capture::messages;
 use crate::capture::{CaptureConfig, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState};
 use crate::clock;
@@ -43,6 +44,41 @@ pub struct Options {
     pub symbols: Option<PathBuf>,
 }
 
+/// What a start is busy with: it can take seconds, and whoever waits wants to know for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Looking for Tokio's state in the executable and its debug info.
+    ReadingExecutable {
+        file: String,
+        bytes: u64,
+    },
+    /// No thread of the process runs a scheduler yet.
+    WaitingForRuntime,
+    Attaching,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::ReadingExecutable { file, bytes } => {
+                write!(f, "reading {file} ({})", mebibytes(*bytes))
+            }
+            Step::WaitingForRuntime => {
+                f.write_str("no Tokio runtime runs in it yet: waiting for one")
+            }
+            Step::Attaching => f.write_str("attaching"),
+        }
+    }
+}
+
+/// A file's size, as people say it.
+fn mebibytes(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => "under 1 MiB".to_owned(),
+        mib => format!("{mib} MiB"),
+    }
+}
+
 /// A session under way. Dropping it detaches everything.
 pub struct Live {
     pub header: Header,
@@ -50,13 +86,14 @@ pub struct Live {
     pub records: Receiver<Record>,
     /// What the user should know although it is no obstacle, a line each.
     pub notes: Vec<String>,
+    warm: Warm,
     ring: Option<RingThread>,
     analysis: Option<JoinHandle<()>>,
 }
 
 impl Live {
-    /// Attaches to the process. Waits for its first runtime if there is none yet, telling so once
-    /// through `say`, until `stop` is set.
+    /// Attaches to the process. Waits for its first runtime if there is none yet, until `stop` is
+    /// set. What it is busy with is told through `say`, each step once.
     ///
     /// # Errors
     /// A [`Failure`] that names what is missing and what mends it; none if it was stopped early.
@@ -64,11 +101,12 @@ impl Live {
         target: &Target,
         options: &Options,
         stop: &AtomicBool,
-        mut say: impl FnMut(&str),
+        mut say: impl FnMut(Step),
     ) -> Result<Option<Live>> {
         messages::to_log();
         preflight::process(target)?;
         let executable = PathBuf::from(format!("/proc/{}/exe", target.pid));
+        say(reading(target, options.symbols.as_deref(), &executable));
         let discovery = layout::discover(&executable, options.symbols.as_deref()).map_err(
             |error| match error.is::<Failure>() {
                 true => error,
@@ -84,10 +122,11 @@ impl Live {
         else {
             return Ok(None);
         };
+        say(Step::Attaching);
         let workers = find_workers(&layout, &reader.read()?, &memory);
         let (drained_in, drained) = mpsc::sync_channel(DRAINED_ROOM);
         let (records_in, records) = mpsc::sync_channel(RECORDS_ROOM);
-        let analysis = pipeline::start(
+        let (analysis, warm) = pipeline::start(
             Subject {
                 pid: target.pid,
                 layout,
@@ -122,9 +161,19 @@ impl Live {
             header,
             records,
             notes,
+            warm,
             ring: Some(ring),
             analysis: Some(analysis),
         }))
+    }
+
+    /// What findings still wait for: the symbols of a large binary take a while to read.
+    pub fn busy_with(&self) -> Option<String> {
+        let size = || match self.warm.bytes() {
+            0 => String::new(),
+            bytes => format!(" ({})", mebibytes(bytes)),
+        };
+        (!self.warm.is_done()).then(|| format!("reading symbols{}: findings follow", size()))
     }
 
     /// Detaches. The records that are left can still be received; their channel closes after them.
@@ -147,6 +196,18 @@ impl Live {
                 .map_err(|_| anyhow!("the analysis thread panicked")),
             None => Ok(()),
         }
+    }
+}
+
+fn reading(target: &Target, symbols: Option<&Path>, executable: &Path) -> Step {
+    let name = symbols.unwrap_or(&target.executable);
+    let size = std::fs::metadata(symbols.unwrap_or(executable));
+    Step::ReadingExecutable {
+        file: name.file_name().map_or_else(
+            || target.comm.clone(),
+            |file| file.to_string_lossy().into_owned(),
+        ),
+        bytes: size.map_or(0, |size| size.len()),
     }
 }
 
@@ -177,7 +238,7 @@ fn select(
     reader: &TaskReader,
     memory: &ProcessMemory,
     stop: &AtomicBool,
-    say: &mut impl FnMut(&str),
+    say: &mut impl FnMut(Step),
 ) -> Result<Option<(TokioLayout, Tier)>> {
     let mut told = false;
     loop {
@@ -206,7 +267,7 @@ fn select(
             }
             Selection::Undecided => {
                 if !told {
-                    say("no Tokio runtime runs in it yet: waiting for one");
+                    say(Step::WaitingForRuntime);
                     told = true;
                 }
                 if stop.load(Ordering::Relaxed) {

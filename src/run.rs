@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,10 +15,11 @@ use crate::clock;
 use crate::export::{Completeness, TraceWriter, read_trace};
 use crate::headless::Headless;
 use crate::interactive::{Interactive, Turn};
-use crate::live::{Live, Options};
+use crate::live::{Live, Options, Step};
 use crate::model::{EndReason, Record};
 use crate::recorder::Recorder;
 use crate::report;
+use crate::starting::Starting;
 use crate::target::preflight;
 use crate::target::process::{self, Target};
 
@@ -35,9 +36,15 @@ const AT_ONCE: usize = 1024;
 pub fn run(config: &Config) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // A second one ends hud at once, should it hang.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        // A second one ends hud at once, should it hang; but a terminal that goes away hangs up
+        // more than once, through the kernel and through the shell.
+        let at_once = match signal {
+            SIGHUP => Ok(()),
+            _ => signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+                .map(drop),
+        };
+        at_once
+            .and_then(|()| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot handle signals")?;
     }
     if !matches!(config.source, Source::Trace(_)) {
@@ -96,36 +103,52 @@ fn read(path: &Path, take: impl FnMut(Record)) -> Result<Option<String>> {
     })
 }
 
-fn watch(config: &Config, target: &Target, stop: &AtomicBool) -> Result<()> {
+fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()> {
     let options = Options {
         threshold: config.threshold,
         symbols: config.symbols.clone(),
     };
-    let live = Live::start(target, &options, stop, |what| note(config, what))?;
+    if interactive(config) {
+        // The screen is there before anything is known; an error takes it down again.
+        let mut view = Interactive::new(config)?;
+        view.watches(target);
+        view.set_status(Some("starting".to_owned()));
+        let starting = Starting::begin(target, options, stop)?;
+        return match start_in_view(starting, &mut view, stop)? {
+            Some(live) => Watch::new(config, target, stop, live)?.interactively(view),
+            None => Ok(()),
+        };
+    }
+    let live = Live::start(target, &options, stop, |step| match step {
+        Step::WaitingForRuntime => note(config, &step.to_string()),
+        Step::ReadingExecutable { .. } | Step::Attaching => {}
+    })?;
     let Some(live) = live else {
         return Ok(()); // stopped while waiting for a runtime
     };
     for what in &live.notes {
         note(config, what);
     }
-    let trace = config
-        .export
-        .as_deref()
-        .map(|path| TraceWriter::create(path, &live.header))
-        .transpose()?;
-    let watch = Watch {
-        config,
-        target,
-        stop,
-        deadline: config.duration.map(|duration| Instant::now() + duration),
-        look_at: Instant::now(),
-        live,
-        recorder: Recorder::new(trace),
-    };
-    match interactive(config) {
-        true => watch.interactively(),
-        false => watch.headless(),
+    Watch::new(config, target, stop, live)?.headless()
+}
+
+/// Keeps the screen alive during a start. None if the user did not wait for it.
+fn start_in_view(
+    starting: Starting,
+    view: &mut Interactive,
+    stop: &AtomicBool,
+) -> Result<Option<Live>> {
+    while !starting.is_over() {
+        if let Some(step) = starting.step() {
+            view.set_status(Some(step.to_string()));
+        }
+        if stop.load(Ordering::Relaxed) || view.turn() == Turn::Quit {
+            stop.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
     }
+    view.set_status(None);
+    starting.outcome()
 }
 
 /// A live session with all that can end it.
@@ -140,7 +163,30 @@ struct Watch<'a> {
     recorder: Recorder,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    /// Begins the trace, if there is to be one.
+    fn new(
+        config: &'a Config,
+        target: &'a Target,
+        stop: &'a AtomicBool,
+        live: Live,
+    ) -> Result<Self> {
+        let trace = config
+            .export
+            .as_deref()
+            .map(|path| TraceWriter::create(path, &live.header))
+            .transpose()?;
+        Ok(Watch {
+            config,
+            target,
+            stop,
+            deadline: config.duration.map(|duration| Instant::now() + duration),
+            look_at: Instant::now(),
+            live,
+            recorder: Recorder::new(trace),
+        })
+    }
+
     /// Why to end now, if there is a reason.
     fn over(&mut self) -> Option<EndReason> {
         let now = Instant::now();
@@ -223,18 +269,16 @@ impl Watch<'_> {
         self.live.finish()
     }
 
-    fn interactively(mut self) -> Result<()> {
-        let mut view = Interactive::new(self.config)?;
+    fn interactively(mut self, mut view: Interactive) -> Result<()> {
         view.take(&Record::Header(Box::new(self.live.header.clone())));
-        for what in self.live.notes.clone() {
-            view.say(&what);
+        if !self.live.notes.is_empty() {
+            view.say(&self.live.notes.join("; "));
         }
         let reason = loop {
-            for record in self.live.records.try_iter().take(AT_ONCE) {
-                if let Some(failure) = self.recorder.pass(&record, |record| view.take(record)) {
-                    view.say(&failure);
-                }
+            if !self.pass_on(&mut view) {
+                break EndReason::Interrupted;
             }
+            view.set_status(self.live.busy_with());
             if view.turn() == Turn::Quit {
                 break EndReason::Interrupted;
             }
@@ -259,6 +303,23 @@ impl Watch<'_> {
         drop(view);
         ended?;
         self.live.finish()
+    }
+
+    /// Gives the view what has come, but not so much at once that keys would have to wait. False
+    /// once nothing more can come.
+    fn pass_on(&mut self, view: &mut Interactive) -> bool {
+        for _ in 0..AT_ONCE {
+            match self.live.records.try_recv() {
+                Ok(record) => {
+                    if let Some(failure) = self.recorder.pass(&record, |record| view.take(record)) {
+                        view.say(&failure);
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
     }
 }
 

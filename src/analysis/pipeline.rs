@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -38,7 +39,30 @@ pub struct Subject {
     pub modules: ModuleMap,
 }
 
-/// Starts the thread. It ends when the ring thread's end of `drained` is closed and all of it is
+/// Whether the tables of the target's binary are read. Until then no stack can be named, and
+/// findings wait.
+#[derive(Clone, Debug, Default)]
+pub struct Warm(Arc<WarmState>);
+
+#[derive(Debug, Default)]
+struct WarmState {
+    done: AtomicBool,
+    bytes: AtomicU64,
+}
+
+impl Warm {
+    /// Whether names are known at once from here on.
+    pub fn is_done(&self) -> bool {
+        self.0.done.load(Ordering::Relaxed)
+    }
+
+    /// Size of the file being read, 0 until it is known.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts the thread; also gives what tells when it has read the binary's tables. It ends when the ring thread's end of `drained` is closed and all of it is
 /// worked off; the records' channel closes then.
 ///
 /// # Errors
@@ -47,19 +71,24 @@ pub fn start(
     subject: Subject,
     drained: Receiver<Drained>,
     records: SyncSender<Record>,
-) -> Result<JoinHandle<()>> {
-    thread::Builder::new()
+) -> Result<(JoinHandle<()>, Warm)> {
+    let warm = Warm::default();
+    let thread = thread::Builder::new()
         .name("hud-analysis".into())
-        .spawn(move || {
-            let mut pipeline = Pipeline::new(subject, records);
-            pipeline.warm_up();
-            for drained in &drained {
-                if pipeline.take(drained).is_err() {
-                    break; // nobody reads the records any more
+        .spawn({
+            let warm = warm.clone();
+            move || {
+                let mut pipeline = Pipeline::new(subject, records);
+                pipeline.warm_up(&warm);
+                for drained in &drained {
+                    if pipeline.take(drained).is_err() {
+                        break; // nobody reads the records any more
+                    }
                 }
             }
         })
-        .context("cannot start a thread")
+        .context("cannot start a thread")?;
+    Ok((thread, warm))
 }
 
 /// Nobody reads the records any more.
@@ -99,9 +128,25 @@ impl Pipeline {
         }
     }
 
-    /// Reads the unwind tables before the first stack comes.
-    fn warm_up(&mut self) {
-        self.unwinder.set_modules(&self.subject.modules);
+    /// Reads the unwind tables and the symbols before the first stack comes: the first name of a
+    /// large binary takes long, all others no time.
+    fn warm_up(&mut self, warm: &Warm) {
+        let begun = Instant::now();
+        let modules = &self.subject.modules;
+        self.unwinder.set_modules(modules);
+        if let Some(main) = modules.main() {
+            let size = modules
+                .symbol_file(main)
+                .and_then(|file| file.metadata().ok());
+            warm.0
+                .bytes
+                .store(size.map_or(0, |size| size.len()), Ordering::Relaxed);
+            if let Some(code) = main.ranges.first() {
+                self.symbolizer.frames(modules, &[code.start]);
+            }
+        }
+        log::debug!("symbols and unwind tables read in {:?}", begun.elapsed());
+        warm.0.done.store(true, Ordering::Relaxed);
     }
 
     fn send(&self, record: Record) -> Result<(), Unread> {

@@ -128,6 +128,8 @@ pub struct App {
     pub(super) prompt: Option<Prompt>,
     pub(super) message: Option<String>,
     pub(super) status: Option<String>,
+    /// Process, number and command, as long as there is no header.
+    pub(super) watches: Option<(String, u32, String)>,
     pub(super) mouse: bool,
     pub(super) hits: Hits,
     pub(super) size: (u16, u16),
@@ -172,6 +174,7 @@ impl App {
             prompt: None,
             message: None,
             status: None,
+            watches: None,
             mouse: true,
             hits: Hits::default(),
             size: (0, 0),
@@ -248,6 +251,12 @@ impl App {
     pub fn set_status(&mut self, status: Option<String>) {
         self.dirty |= status != self.status;
         self.status = status;
+    }
+
+    /// Names the process that is going to be watched, before there is a first record.
+    pub fn watches(&mut self, process: &str, pid: u32, command: &str) {
+        self.watches = Some((process.to_owned(), pid, command.to_owned()));
+        self.dirty = true;
     }
 
     /// The session has come to its end, by its own records.

@@ -1,4 +1,4 @@
-//! The last row: the keys that matter here, or what was just said or is being typed.
+//! The last row: the keys that matter here, or what is being typed; above it what was just said.
 
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
@@ -14,7 +14,6 @@ pub struct Foot<'a> {
     pub view: View,
     pub overlay: Option<&'a Overlay>,
     pub prompt: Option<&'a Prompt>,
-    pub message: Option<&'a str>,
     pub status: Option<&'a str>,
 }
 
@@ -41,11 +40,6 @@ pub fn draw(c: &mut Canvas, area: Rect, foot: &Foot) -> Option<Position> {
         let column = label.len() + input.visual_cursor().saturating_sub(skip);
         return Some(Position::new(area.x + narrow(column), area.y));
     }
-    if let Some(message) = foot.message {
-        let message = format!(" {} ", text::cut(message, width.saturating_sub(2)));
-        c.row(area, 0, Span::styled(message, theme.selected()));
-        return None;
-    }
     let mut line = RowText::default();
     if let Some(status) = foot.status {
         line.push(" ", Style::new());
@@ -71,6 +65,15 @@ pub fn draw(c: &mut Canvas, area: Rect, foot: &Foot) -> Option<Position> {
     }
     c.row(area, 0, line.line());
     None
+}
+
+/// Says something until the next key, in the last row of an area: the keys below stay in view.
+pub fn notice(c: &mut Canvas, area: Rect, said: &str) {
+    let Some(last) = area.height.checked_sub(1) else {
+        return;
+    };
+    let said = text::left(&format!(" {said}"), usize::from(area.width));
+    c.row(area, last, Span::styled(said, c.theme.selected()));
 }
 
 fn of_view(view: View) -> Vec<(&'static str, &'static str)> {

@@ -13,6 +13,8 @@ use crate::session::Snapshot;
 /// What the header tells apart beside the snapshot.
 pub struct Mode {
     pub replay: bool,
+    /// The process, as long as there is no header: its name, number and command.
+    pub watches: Option<(String, u32, String)>,
     pub paused: bool,
     /// Slow polls since the picture was frozen.
     pub missed: u64,
@@ -27,6 +29,7 @@ impl Mode {
     pub fn of(app: &App) -> Mode {
         Mode {
             replay: app.options.replay,
+            watches: app.watches.clone(),
             paused: app.paused(),
             missed: app.missed,
             view: app.view,
@@ -60,20 +63,27 @@ fn identity(c: &mut Canvas, area: Rect, mode: &Mode) {
         (_, true, _) => (" REPLAY ", theme.title().patch(theme.selected())),
         (_, _, Some((EndReason::TargetExited, _))) => (" EXITED ", theme.alarm()),
         (_, _, Some(_)) => (" ENDED ", theme.warn().patch(theme.selected())),
+        (_, _, None) if c.snap.header.is_none() => {
+            (" STARTING ", theme.warn().patch(theme.selected()))
+        }
         _ => (" LIVE ", theme.good().patch(theme.selected())),
     };
     let mut parts = vec![Span::styled(badge, style), Span::raw(" ")];
     let right = format!(" {}", text::elapsed(c.snap.elapsed_ns()));
     let room = usize::from(area.width).saturating_sub(badge.len() + 1 + right.len());
-    match &c.snap.header {
+    let header = c.snap.header.as_ref();
+    let known = header.map(|h| (h.process.as_str(), h.pid, h.command.as_str()));
+    let expected = mode.watches.as_ref();
+    let expected = expected.map(|(name, pid, command)| (name.as_str(), *pid, command.as_str()));
+    match known.or(expected) {
         None => parts.push(Span::styled("waiting for the first record", theme.dim())),
-        Some(header) => {
-            let process = text::cut(&header.process, room);
-            let pid = format!(" {} ", header.pid);
+        Some((process, pid, command)) => {
+            let process = text::cut(process, room);
+            let pid = format!(" {pid} ");
             let room = room.saturating_sub(text::width(&process) + pid.len());
             parts.push(Span::styled(process, theme.strong()));
             parts.push(Span::raw(pid));
-            parts.push(Span::styled(text::cut(&header.command, room), theme.dim()));
+            parts.push(Span::styled(text::cut(command, room), theme.dim()));
         }
     }
     if mode.paused && mode.missed > 0 {

@@ -36,5 +36,6 @@ mod verdict;
 mod workers_filter;
 
 pub use self::app::{App, AppOptions, Effect, View};
+pub use self::copy::Clipboard;
 pub use self::screen::SMALLEST;
 pub use self::theme::{Palette, Theme};

@@ -54,6 +54,7 @@ impl App {
                 &mut self.lanes_scroll,
                 self.sort,
                 &self.search,
+                self.status.as_deref(),
             ),
             View::Detail => self.detail.draw(&mut c, middle, &self.search),
             View::Flame => self.flame.draw(&mut c, middle, &self.search),
@@ -64,6 +65,9 @@ impl App {
             Some(Overlay::Workers(picker)) => picker.draw(&mut c, middle),
             None => {}
         }
+        if let Some(notice) = self.message.as_deref() {
+            footer::notice(&mut c, middle, notice);
+        }
         let cursor = footer::draw(
             &mut c,
             bottom,
@@ -71,7 +75,6 @@ impl App {
                 view: self.view,
                 overlay: self.overlay.as_ref(),
                 prompt: self.prompt.as_ref(),
-                message: self.message.as_deref(),
                 status: self.status.as_deref(),
             },
         );
@@ -89,6 +92,7 @@ fn overview(
     lanes_scroll: &mut usize,
     sort: crate::session::Sort,
     search: &str,
+    status: Option<&str>,
 ) {
     let screen = area.height + 3;
     let under = match preview::fits((area.width, screen + 1)) && c.snap.selected.is_some() {
@@ -104,7 +108,7 @@ fn overview(
         Constraint::Length(under),
     ])
     .areas(area);
-    verdict::draw(c, top);
+    verdict::draw(c, top, status);
     stuck::draw(c, stuck);
     lanes::draw(c, lanes, lanes_scroll);
     culprits::draw(c, rows, table, sort, search);

@@ -1,7 +1,9 @@
 //! The terminal: taken, drawn on, and given back on every way out, a panic included.
 
 use std::io::{self, Stdout, Write};
+use std::mem::ManuallyDrop;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossterm::cursor::Show;
@@ -19,9 +21,15 @@ use ratatui::backend::CrosstermBackend;
 use super::app::App;
 use super::copy;
 
+/// Whether hud has the terminal. A panic on any thread gives it back at once, and what is printed
+/// then must not be painted over.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// The screen while hud has it. Dropping it gives it back.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: all that ratatui does then is to show the cursor, which is done already, and
+    /// where the terminal is gone it complains on a standard error that is gone as well, a panic.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     mouse: bool,
 }
 
@@ -45,7 +53,7 @@ impl Screen {
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         std::mem::forget(undo);
         Ok(Screen {
-            terminal,
+            terminal: ManuallyDrop::new(terminal),
             mouse: true,
         })
     }
@@ -53,16 +61,18 @@ impl Screen {
     /// Draws the picture.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// When the terminal is gone, or was given back because of a panic.
     pub fn draw(&mut self, app: &mut App) -> io::Result<()> {
+        ours()?;
         self.terminal.draw(|frame| app.draw(frame)).map(drop)
     }
 
     /// The next event, if one comes within a time.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// As [`Screen::draw`].
     pub fn event(&self, within: Duration) -> io::Result<Option<Event>> {
+        ours()?;
         match event::poll(within) {
             Ok(true) => event::read().map(Some),
             Ok(false) => Ok(None),
@@ -123,7 +133,15 @@ impl Drop for Undo {
     }
 }
 
+fn ours() -> io::Result<()> {
+    match TAKEN.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err(io::Error::other("given back because of a panic")),
+    }
+}
+
 fn take(mouse: bool) -> io::Result<()> {
+    TAKEN.store(true, Ordering::Relaxed);
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
     match mouse {
@@ -132,9 +150,11 @@ fn take(mouse: bool) -> io::Result<()> {
     }
 }
 
-/// Undoes everything; harmless where there is nothing to undo. A terminal that is gone needs none
-/// of it, so errors are passed over.
+/// Undoes everything, once. A terminal that is gone needs none of it, so errors are passed over.
 fn restore() {
+    if !TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     let _ = execute!(
         io::stdout(),
         DisableMouseCapture,

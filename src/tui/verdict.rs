@@ -11,8 +11,8 @@ use crate::session::Snapshot;
 /// on a busy runtime, and an alarm that flickers is not read.
 const ALARM_NS: u64 = 100_000_000;
 
-/// Draws the verdict into one row.
-pub fn draw(c: &mut Canvas, area: Rect) {
+/// Draws the verdict into one row, or, while there is none yet, what hud is busy with.
+pub fn draw(c: &mut Canvas, area: Rect, status: Option<&str>) {
     let held = held(c.snap);
     if held >= ALARM_NS {
         let line = all_held(c, held);
@@ -22,6 +22,9 @@ pub fn draw(c: &mut Canvas, area: Rect) {
     }
     let line = if c.snap.blocking.polls > 0 {
         blocking(c, usize::from(area.width))
+    } else if let Some(status) = status {
+        let status = text::cut(status, usize::from(area.width).saturating_sub(3));
+        Line::from(Span::styled(format!(" … {status}"), c.theme.warn()))
     } else {
         healthy(c)
     };

@@ -7,6 +7,8 @@ mod compare;
 mod endings;
 mod fixtures;
 mod program;
+mod terminal;
+mod tmux;
 
 use compare::{Expect, compare};
 use program::{Build, Run};
