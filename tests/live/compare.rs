@@ -49,13 +49,15 @@ pub struct Verdict {
     blocking: bool,
     may_miss: usize,
     /// Blocks of at least twice the threshold.
-    blocks: usize,
-    missed: Vec<String>,
-    findings: usize,
-    false_findings: Vec<String>,
-    wrong_cause: Vec<String>,
-    wrong_function: Vec<String>,
+    pub blocks: usize,
+    pub missed: Vec<String>,
+    pub findings: usize,
+    pub false_findings: Vec<String>,
+    pub wrong_cause: Vec<String>,
+    pub wrong_function: Vec<String>,
     wrong_duration: Vec<String>,
+    /// How far off the found blocks' durations are, as a share of the true ones.
+    pub duration_errors: Vec<f64>,
     incomplete: usize,
 }
 
@@ -188,6 +190,8 @@ fn hold_against(verdict: &mut Verdict, poll: &SlowPoll, truth: &Truth, wall: u64
     if !named {
         verdict.wrong_function.push(wrong());
     }
+    let error = poll.held_ns() as f64 / wall as f64 - 1.0;
+    verdict.duration_errors.push(error.abs());
     let on_cpu = matches!(poll.cause, Cause::Cpu | Cause::PageFault);
     let allowed = if on_cpu { wall / 10 } else { 2 * MS };
     if poll.held_ns().abs_diff(wall) > allowed {

@@ -6,9 +6,28 @@ use std::process::Command;
 
 use crate::program::{Build, target_dir};
 
-/// Builds the scenarios as a package of their own with this version of Tokio and these settings
-/// of the release profile. Kept in the target directory, so that it is built once.
-pub fn build(name: &str, tokio: &str, profile: &str) -> Build {
+/// What the scenarios are built with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixture<'a> {
+    /// Names its folder.
+    pub name: &'a str,
+    /// Which version of Tokio.
+    pub tokio: &'a str,
+    /// Settings of the release profile.
+    pub profile: &'a str,
+    /// Flags for the compiler, unstable ones included.
+    pub rustflags: &'a str,
+}
+
+/// Builds the scenarios as a package of their own. Kept in the target directory, so that it is
+/// built once.
+pub fn build(fixture: &Fixture) -> Build {
+    let Fixture {
+        name,
+        tokio,
+        profile,
+        rustflags,
+    } = fixture;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let package = target_dir().join("fixtures").join(name);
     let source = root.join("examples/scenarios");
@@ -27,13 +46,22 @@ pub fn build(name: &str, tokio: &str, profile: &str) -> Build {
     if fs::read_to_string(&path).ok().as_ref() != Some(&manifest) {
         fs::write(&path, manifest).unwrap();
     }
+    // With a target named, the flags are not those of procedural macros, which cannot be static.
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet"])
+        .args(["build", "--release", "--quiet", "--target", &target])
         .current_dir(&package)
         .env("CARGO_TARGET_DIR", package.join("target"))
+        .env("RUSTFLAGS", rustflags)
+        .env("RUSTC_BOOTSTRAP", "1")
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {errors}");
-    Build::Other(package.join("target/release/scenarios"))
+    Build::Other(
+        package
+            .join("target")
+            .join(target)
+            .join("release/scenarios"),
+    )
 }

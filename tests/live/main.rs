@@ -11,6 +11,7 @@ mod terminal;
 mod tmux;
 
 use compare::{Expect, compare};
+use fixtures::Fixture;
 use program::{Build, Run};
 
 /// Every cause, from blocks between 20 and 60 ms, and from 50 ms on where their edges are
@@ -103,11 +104,18 @@ fn unconstrained_tasks_and_runtimes_that_start_later() {
 
 #[test]
 fn old_and_optimised_builds() {
-    for build in [
-        fixtures::build("tokio-1-44", "=1.44.2", ""),
-        fixtures::build("fat-lto", "1", "lto = \"fat\"\ncodegen-units = 1"),
-        fixtures::build("debug-info", "=1.47.1", "debug = 2"),
+    let fat = "lto = \"fat\"\ncodegen-units = 1";
+    for (name, tokio, profile) in [
+        ("tokio-1-44", "=1.44.2", ""),
+        ("fat-lto", "1", fat),
+        ("debug-info", "=1.47.1", "debug = 2"),
     ] {
+        let build = fixtures::build(&Fixture {
+            name,
+            tokio,
+            profile,
+            ..Fixture::default()
+        });
         for (scenario, block_ms) in [("cpu", "50"), ("lock", "20"), ("sleep", "20")] {
             let arguments = ["--block-ms", block_ms];
             check(&build, scenario, &arguments, &Expect::blocking());
