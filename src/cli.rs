@@ -9,6 +9,7 @@ const EXAMPLES: &str = "\
 Examples:
   hud my-app                              watch the process of that name
   hud --pid 1234 --target ./my-app        take the symbols from an unstripped twin
+  hud my-app --debug-dir ./symbols        or from a directory of debug files
   hud my-app --headless --duration 30     print findings for 30 seconds, then a summary
   hud my-app --export trace.json          record a trace while watching
   hud --replay trace.json                 look at a recorded trace
@@ -41,6 +42,15 @@ pub struct Args {
     /// The binary whose symbols to use: an unstripped twin of the process's own executable
     #[arg(short, long, value_name = "BINARY")]
     target: Option<PathBuf>,
+
+    /// Look here first for debug files of the same build: DIR/.build-id/ab/cdef.debug, DIR/NAME,
+    /// DIR/NAME.debug, DIR/NAME.dwp. May be given more than once
+    #[arg(long, value_name = "DIR")]
+    debug_dir: Vec<PathBuf>,
+
+    /// Ask the servers in DEBUGINFOD_URLS for debug info that this machine does not have
+    #[arg(long)]
+    debuginfod: bool,
 
     /// Record a trace that Perfetto, chrome://tracing, speedscope and --replay open
     #[arg(long, value_name = "FILE")]
@@ -92,6 +102,10 @@ pub struct Config {
     pub source: Source,
     /// An unstripped twin of the executable.
     pub symbols: Option<PathBuf>,
+    /// Directories of debug files that are looked into first.
+    pub debug_dirs: Vec<PathBuf>,
+    /// Servers may be asked for debug info.
+    pub debuginfod: bool,
     pub export: Option<PathBuf>,
     pub headless: bool,
     pub duration: Option<Duration>,
@@ -142,6 +156,8 @@ impl Args {
         Ok(Config {
             source,
             symbols: self.target,
+            debug_dirs: self.debug_dir,
+            debuginfod: self.debuginfod,
             export: self.export,
             headless: self.headless,
             duration: self.duration,

@@ -18,6 +18,7 @@ use crate::capture::{CaptureConfig, FoundWorker, RingThread, SleepingPoll, TaskR
 use crate::clock;
 use crate::failure::{Failure, Kind};
 use crate::model::{Flavor, Header, Record, Tier};
+use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::layout::{self, Discovery, Selection, ThreadView, TokioLayout, Verdict};
 use crate::target::memory::{Memory, ProcessMemory};
 use crate::target::modules::ModuleMap;
@@ -42,6 +43,8 @@ pub struct Options {
     pub threshold: Duration,
     /// An unstripped twin of the executable, to take symbols and debug info from.
     pub symbols: Option<PathBuf>,
+    /// Where the debug files of all modules are looked for.
+    pub debug_files: DebugFiles,
 }
 
 /// What a start is busy with: it can take seconds, and whoever waits wants to know for what.
@@ -52,6 +55,8 @@ pub enum Step {
         file: String,
         bytes: u64,
     },
+    /// Asking a server for debug info, as the user wants; what it is asked, or what went wrong.
+    Debuginfod(String),
     /// No thread of the process runs a scheduler yet.
     WaitingForRuntime,
     Attaching,
@@ -63,6 +68,7 @@ impl fmt::Display for Step {
             Step::ReadingExecutable { file, bytes } => {
                 write!(f, "reading {file} ({})", mebibytes(*bytes))
             }
+            Step::Debuginfod(what) => f.write_str(what),
             Step::WaitingForRuntime => {
                 f.write_str("no Tokio runtime runs in it yet: waiting for one")
             }
@@ -106,15 +112,26 @@ impl Live {
         messages::to_log();
         preflight::process(target)?;
         let executable = PathBuf::from(format!("/proc/{}/exe", target.pid));
+        let modules = modules_of(target, options, &mut say)?;
         say(reading(target, options.symbols.as_deref(), &executable));
-        let discovery = layout::discover(&executable, options.symbols.as_deref()).map_err(
-            |error| match error.is::<Failure>() {
-                true => error,
-                false => error.context(gone_or(target, "cannot read its executable")),
-            },
-        )?;
-        let notes = preflight::program(target, &discovery)?;
-        let modules = modules_of(target, options.symbols.as_deref())?;
+        let main = modules.main();
+        let found = main.and_then(|main| modules.debug_file(main));
+        let found = found.map(DebugFile::open_path);
+        // The path that the user gave stands in messages about it.
+        let symbols = options.symbols.as_ref().or(found.as_ref());
+        let discovery =
+            layout::discover(&executable, symbols.map(PathBuf::as_path)).map_err(|error| {
+                match error.is::<Failure>() {
+                    true => error,
+                    false => error.context(gone_or(target, "cannot read its executable")),
+                }
+            })?;
+        let mut notes = preflight::program(target, &discovery)?;
+        notes.extend(preflight::kernel_names());
+        if let Some(found) = modules.main().and_then(|main| main.debug.as_ref()) {
+            let path = found.path.display();
+            notes.push(format!("debug info of {}: {path}", target.comm));
+        }
         let reader = TaskReader::new(target.pid)?;
         let memory = ProcessMemory::new(target.pid);
 
@@ -220,13 +237,15 @@ fn gone_or(target: &Target, what: &str) -> String {
     }
 }
 
-fn modules_of(target: &Target, symbols: Option<&Path>) -> Result<ModuleMap> {
-    let mut modules = ModuleMap::read(target.pid)
+fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) -> Result<ModuleMap> {
+    let debug_files = options.debug_files.clone();
+    let mut say = |what: &str| say(Step::Debuginfod(what.to_owned()));
+    let mut modules = ModuleMap::with_debug_files(target.pid, debug_files, &mut say)
         .with_context(|| gone_or(target, "cannot read its memory map"))?;
-    if let Some(path) = symbols {
-        let file =
-            std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        modules.set_twin(file);
+    if let Some(path) = &options.symbols {
+        let twin =
+            DebugFile::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        modules.set_twin(twin);
     }
     Ok(modules)
 }

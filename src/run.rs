@@ -20,6 +20,8 @@ use crate::model::{EndReason, Record};
 use crate::recorder::Recorder;
 use crate::report;
 use crate::starting::Starting;
+use crate::target::debug_files::DebugFiles;
+use crate::target::debuginfod::Debuginfod;
 use crate::target::preflight;
 use crate::target::process::{self, Target};
 
@@ -107,6 +109,7 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
     let options = Options {
         threshold: config.threshold,
         symbols: config.symbols.clone(),
+        debug_files: debug_files(config)?,
     };
     if interactive(config) {
         // The screen is there before anything is known; an error takes it down again.
@@ -120,7 +123,7 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
         };
     }
     let live = Live::start(target, &options, stop, |step| match step {
-        Step::WaitingForRuntime => note(config, &step.to_string()),
+        Step::WaitingForRuntime | Step::Debuginfod(_) => note(config, &step.to_string()),
         Step::ReadingExecutable { .. } | Step::Attaching => {}
     })?;
     let Some(live) = live else {
@@ -149,6 +152,12 @@ fn start_in_view(
     }
     view.set_status(None);
     starting.outcome()
+}
+
+/// Where debug files are looked for.
+fn debug_files(config: &Config) -> Result<DebugFiles> {
+    let server = config.debuginfod.then(Debuginfod::from_env).transpose()?;
+    Ok(DebugFiles::new(config.debug_dirs.clone(), server))
 }
 
 /// A live session with all that can end it.

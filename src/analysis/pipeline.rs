@@ -136,7 +136,9 @@ impl Pipeline {
         self.unwinder.set_modules(modules);
         if let Some(main) = modules.main() {
             let size = modules
-                .symbol_file(main)
+                .debug_file(main)
+                .map(|debug| &debug.file)
+                .or(main.file.as_ref())
                 .and_then(|file| file.metadata().ok());
             warm.0
                 .bytes

@@ -6,6 +6,7 @@
 //! which are the right files in containers and after the target's exit.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,10 @@ use blazesym::symbolize::{self, CodeInfo, Input, Sym, Symbolized};
 use super::names;
 use super::origin::{Origins, module_path};
 use crate::model::{Frame, Location, Origin};
-use crate::target::modules::{Module, ModuleMap, reopen_path};
+use crate::target::debug_files::{DebugFile, SYSTEM_DIR};
+use crate::target::elf;
+use crate::target::mapped_file::reopen_path;
+use crate::target::modules::{Module, ModuleMap};
 
 /// Addresses remembered before everything is forgotten: bounds memory where a target keeps
 /// loading and unloading code.
@@ -48,7 +52,10 @@ impl Symbolizer {
     /// A symbolizer that remembers nothing yet.
     pub fn new() -> Self {
         Symbolizer {
-            blazesym: symbolize::Symbolizer::new(),
+            blazesym: symbolize::Symbolizer::builder()
+                // Only for what debug files refer to: the files themselves are found by hud.
+                .set_debug_dirs(Some([SYSTEM_DIR]))
+                .build(),
             origins: Origins::default(),
             main: None,
             generation: None,
@@ -153,12 +160,12 @@ impl Symbolizer {
     /// One list of frames for each address, all in this module.
     fn of_module(&mut self, modules: &ModuleMap, module: &Module, list: &[u64]) -> Vec<Frames> {
         let svmas: Vec<u64> = list.iter().map(|&address| module.svma(address)).collect();
-        let mut symbols = Vec::new();
-        let path = modules.symbol_file(module).map(|file| reopen_path(file));
-        if let Some(path) = &path {
-            symbols = lookup(&self.blazesym, path, &svmas);
-        }
-        symbols.resize_with(list.len(), || None);
+        let symbols = symbols(
+            &self.blazesym,
+            modules.debug_file(module),
+            module.file.as_deref(),
+            &svmas,
+        );
         let mut frames = Vec::with_capacity(list.len());
         for (symbol, &svma) in symbols.iter().zip(&svmas) {
             let expanded = match symbol {
@@ -179,10 +186,39 @@ impl Symbolizer {
     }
 }
 
+/// What is known of each address: in the module's debug file first, then in the module itself.
+fn symbols<'a>(
+    blazesym: &'a symbolize::Symbolizer,
+    debug: Option<&DebugFile>,
+    own: Option<&File>,
+    svmas: &[u64],
+) -> Vec<Option<Sym<'a>>> {
+    let mut symbols = match debug {
+        Some(debug) => lookup(blazesym, &debug.open_path(), true, svmas),
+        None => vec![None; svmas.len()],
+    };
+    let missing: Vec<u64> = svmas
+        .iter()
+        .zip(&symbols)
+        .filter_map(|(svma, symbol)| symbol.is_none().then_some(*svma))
+        .collect();
+    if let Some(own) = own.filter(|_| !missing.is_empty()) {
+        // Without debug info of its own, blazesym would look for some by its debug link, and in
+        // hud's file system instead of the target's.
+        let has_debug = elf::has_section(own, ".debug_info");
+        let mut found = lookup(blazesym, &reopen_path(own), has_debug, &missing).into_iter();
+        for symbol in symbols.iter_mut().filter(|symbol| symbol.is_none()) {
+            *symbol = found.next().flatten();
+        }
+    }
+    symbols
+}
+
 /// What blazesym knows of each address in the file; one failure does not lose the others.
 fn lookup<'a>(
     blazesym: &'a symbolize::Symbolizer,
     path: &Path,
+    has_debug: bool,
     svmas: &[u64],
 ) -> Vec<Option<Sym<'a>>> {
     let source = |debug_syms| {
@@ -190,7 +226,7 @@ fn lookup<'a>(
         elf.debug_syms = debug_syms;
         Source::Elf(elf)
     };
-    let (with_debug, bare) = (source(true), source(false));
+    let (with_debug, bare) = (source(has_debug), source(false));
     let from_table = |svma| {
         blazesym
             .symbolize_single(&bare, Input::VirtOffset(svma))

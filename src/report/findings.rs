@@ -108,16 +108,23 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
         if let Some(location) = &poll.culprit.location {
             line += &paint(DIM, format!("  {}", shorten_location(location)));
         }
+        if poll.throttled {
+            let waited = duration(poll.split.run_queue_ns);
+            line += &paint(DIM, format!("  [{waited} of it {THROTTLED}]"));
+        }
     }
     line
 }
+
+/// Said of a poll that the CPU bandwidth limit held back.
+const THROTTLED: &str = "throttled by the cgroup's CPU limit";
 
 /// What held a poll up from outside.
 fn outside(poll: &SlowPoll) -> &'static str {
     use crate::model::Cause;
     match (poll.cause, poll.throttled) {
         (Cause::Stopped, _) => "the process was stopped",
-        (_, true) => "throttled by the cgroup's CPU limit",
+        (_, true) => THROTTLED,
         _ => "waiting for a CPU",
     }
 }
@@ -131,6 +138,24 @@ mod tests {
 
     fn plain(line: &str) -> String {
         anstream::adapter::strip_str(line).to_string()
+    }
+
+    #[test]
+    fn throttled_polls_say_so_whoever_is_to_blame() {
+        let mut poll = t::poll(0, 0, 40, Cause::Cpu, "app::hash", "bcrypt::hash");
+        poll.split.run_queue_ns = 30 * MS;
+        let line = |poll: &SlowPoll| plain(&finding_line(poll, 0, "worker 0"));
+        assert!(!line(&poll).contains("throttled"));
+        poll.throttled = true;
+        let blamed = line(&poll);
+        assert!(blamed.contains("app::hash"), "{blamed}");
+        assert!(blamed.contains("[30.0 ms of it throttled by"), "{blamed}");
+        poll.cause = Cause::RunQueue;
+        let excused = line(&poll);
+        assert!(
+            excused.contains("not the code's fault: throttled"),
+            "{excused}"
+        );
     }
 
     #[test]

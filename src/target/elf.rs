@@ -3,9 +3,13 @@
 //! Everything is read through small positioned reads: binaries of hundreds of megabytes are never
 //! loaded whole. Files are untrusted; whatever does not parse is absent.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
+use std::str::FromStr;
 
 use object::Endianness;
 use object::elf;
@@ -115,8 +119,73 @@ pub fn section(file: &File, name: &str) -> Option<Section> {
     })
 }
 
+/// Whether the file holds the bytes of a section of that name, compressed or not: a debug file
+/// lists the sections of its executable without their bytes.
+pub fn has_section(file: &File, name: &str) -> bool {
+    let cache = ReadCache::new(Positioned::new(file));
+    let parse = || {
+        let header = Header::parse(&cache).ok()?;
+        let endian = header.endian().ok()?;
+        let sections = header.sections(endian, &cache).ok()?;
+        let (_, section) = sections.section_by_name(endian, name.as_bytes())?;
+        section.file_range(endian).filter(|(_, size)| *size > 0)
+    };
+    parse().is_some()
+}
+
+/// What the linker calls one build: equal in an executable and in its debug file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BuildId(Vec<u8>);
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Text that is no build-id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoBuildId;
+
+impl FromStr for BuildId {
+    type Err = NoBuildId;
+
+    fn from_str(text: &str) -> Result<Self, NoBuildId> {
+        let digits = text.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?;
+            u8::from_str_radix(pair, 16).ok()
+        });
+        let bytes: Option<Vec<u8>> = digits.collect();
+        bytes
+            .filter(|bytes| !bytes.is_empty())
+            .map(BuildId)
+            .ok_or(NoBuildId)
+    }
+}
+
+/// Where a stripped file says its debug info is: a file name, and the CRC-32 of that file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugLink {
+    pub name: OsString,
+    pub crc: u32,
+}
+
+/// The section `.gnu_debuglink`.
+pub fn debug_link(file: &File) -> Option<DebugLink> {
+    let bytes = section(file, ".gnu_debuglink")?.read(file)?;
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    let name = bytes.get(..end).filter(|name| !name.is_empty())?;
+    // The checksum follows at the next multiple of four.
+    let at = (end + 1).next_multiple_of(4);
+    let crc = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(DebugLink {
+        name: OsString::from_vec(name.to_vec()),
+        crc: u32::from_le_bytes(crc),
+    })
+}
+
 /// The linker's build id.
-pub fn build_id(file: &File) -> Option<Vec<u8>> {
+pub fn build_id(file: &File) -> Option<BuildId> {
     let cache = ReadCache::new(Positioned::new(file));
     let header = Header::parse(&cache).ok()?;
     let endian = header.endian().ok()?;
@@ -126,7 +195,7 @@ pub fn build_id(file: &File) -> Option<Vec<u8>> {
         };
         while let Ok(Some(note)) = notes.next() {
             if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                return Some(note.desc().to_vec());
+                return Some(BuildId(note.desc().to_vec())).filter(|id| !id.0.is_empty());
             }
         }
     }
@@ -198,11 +267,23 @@ mod tests {
         assert_eq!(segment_at(&both, 0x9000, 4096), None);
     }
 
+    #[test]
+    fn build_ids_are_read_as_they_are_written() {
+        let id = BuildId(vec![0x0a, 0xff, 0x30]);
+        assert_eq!(id.to_string(), "0aff30");
+        assert_eq!("0aff30".parse(), Ok(id));
+        for wrong in ["", "0", "0g", "é1"] {
+            assert_eq!(wrong.parse::<BuildId>(), Err(NoBuildId), "{wrong}");
+        }
+    }
+
     fn parse_all(bytes: &[u8]) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let _ = code_segments(&file);
         let _ = build_id(&file);
+        let _ = debug_link(&file);
+        let _ = has_section(&file, ".debug_info");
         if let Some(section) = section(&file, ".text") {
             let _ = section.read(&file);
         }

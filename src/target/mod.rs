@@ -1,7 +1,11 @@
 //! The process under observation: finding it, its memory, its modules, its binaries, its Tokio.
 
+pub mod debug_files;
+pub mod debuginfod;
 pub mod elf;
 pub mod layout;
+pub mod mapped_file;
+pub mod mappings;
 pub mod memory;
 pub mod modules;
 pub mod preflight;

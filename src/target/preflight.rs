@@ -112,6 +112,22 @@ pub fn system() -> Result<(), Failure> {
     System::read().judge()
 }
 
+/// What the user should know where the kernel hides the addresses of its functions from hud.
+pub fn kernel_names() -> Option<String> {
+    use std::io::{BufRead as _, BufReader};
+    let mut first = String::new();
+    let file = File::open("/proc/kallsyms").ok();
+    file.and_then(|file| BufReader::new(file).read_line(&mut first).ok());
+    let hidden = first
+        .split_once(' ')
+        .is_none_or(|(address, _)| address.bytes().all(|digit| digit == b'0'));
+    hidden.then(|| {
+        "frames in the kernel have no names: they need CAP_SYSLOG (setcap cap_syslog), \
+         or sysctl kernel.kptr_restrict=0"
+            .to_owned()
+    })
+}
+
 /// Whether the process's map, executable and memory are hud's to read.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ mod compare;
 mod endings;
 mod fixtures;
 mod program;
+mod symbols;
 mod terminal;
 mod tmux;
 

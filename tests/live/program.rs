@@ -104,6 +104,7 @@ pub struct Run<'a> {
     build: &'a Build,
     scenario: &'a str,
     arguments: Vec<&'a str>,
+    hud_arguments: Vec<&'a str>,
     seconds: u32,
 }
 
@@ -113,12 +114,19 @@ impl<'a> Run<'a> {
             build,
             scenario,
             arguments: Vec::new(),
+            hud_arguments: Vec::new(),
             seconds: 4,
         }
     }
 
     pub fn arguments(mut self, arguments: &[&'a str]) -> Self {
         self.arguments.extend(arguments);
+        self
+    }
+
+    /// More arguments for hud.
+    pub fn hud(mut self, arguments: &[&'a str]) -> Self {
+        self.hud_arguments.extend(arguments);
         self
     }
 
@@ -143,6 +151,7 @@ impl<'a> Run<'a> {
         let seconds = self.seconds.to_string();
         let output = hud(&["--headless", "--pid", &pid, "--duration", &seconds])
             .args(["--export", trace.to_str().unwrap()])
+            .args(&self.hud_arguments)
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);

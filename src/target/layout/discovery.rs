@@ -38,7 +38,7 @@ impl Discovery {
 }
 
 /// Looks into the file of the running executable (`/proc/PID/exe`), or for symbols and debug info
-/// into its unstripped `twin`.
+/// into its unstripped `twin` or debug file.
 ///
 /// # Errors
 /// When a file cannot be read or is no ELF executable of a known processor; a [`Failure`] when the
@@ -54,14 +54,21 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
         ..Discovery::default()
     };
     let Some(twin) = twin else {
-        layouts(&elf, &found, &mut discovery);
+        layouts(&elf, &elf, &found, &mut discovery);
         return Ok(discovery);
     };
     let twin_file = open(twin)?;
     let twin_data = Data::new(&twin_file);
-    let twin_elf = Elf::parse(&twin_data).with_context(|| twin.display().to_string())?;
+    let mut twin_elf = Elf::parse(&twin_data).with_context(|| twin.display().to_string())?;
     same_build(&elf, &twin_elf, twin)?;
-    layouts(&twin_elf, &found, &mut discovery);
+    // A debug file need not describe segments rightly: it is never loaded.
+    twin_elf.tls = elf.tls;
+    // A debug file may hold the debug info alone, while the executable kept its symbols.
+    let symbols = match symbols::contexts(&twin_elf).is_empty() {
+        true => &elf,
+        false => &twin_elf,
+    };
+    layouts(symbols, &twin_elf, &found, &mut discovery);
     Ok(discovery)
 }
 
@@ -91,11 +98,17 @@ fn same_build(elf: &Elf<'_>, twin: &Elf<'_>, path: &Path) -> Result<(), Failure>
     }
 }
 
-fn layouts(elf: &Elf<'_>, versions: &[versions::Version], discovery: &mut Discovery) {
-    let contexts = symbols::contexts(elf);
+/// Takes Tokio's symbol from one file and the debug info from another or the same.
+fn layouts(
+    symbols: &Elf<'_>,
+    debug: &Elf<'_>,
+    versions: &[versions::Version],
+    discovery: &mut Discovery,
+) {
+    let contexts = symbols::contexts(symbols);
     discovery.context_symbol = !contexts.is_empty();
-    discovery.has_symbols = elf.has_symbols();
-    discovery.has_lines = elf.has_section(".debug_line");
+    discovery.has_symbols = symbols.has_symbols();
+    discovery.has_lines = debug.has_section(".debug_line");
     if contexts.is_empty() {
         return;
     }
@@ -111,7 +124,7 @@ fn layouts(elf: &Elf<'_>, versions: &[versions::Version], discovery: &mut Discov
             .collect()
     };
     discovery.candidates = place(&table::candidates(versions));
-    match debug_info(elf) {
+    match debug_info(debug) {
         Ok(exact) => discovery.exact = place(&exact),
         Err(error) => discovery.debug_info_problem = Some(format!("{error:#}")),
     }

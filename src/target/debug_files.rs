@@ -1,0 +1,373 @@
+//! Finds the file with a module's symbols and debug info when they are not in the module itself.
+//!
+//! The one place that knows where to look: naming frames and finding Tokio's layout both ask here.
+//! A file is taken only if it belongs to the very build that is mapped: by build-id, or by the
+//! checksum of the debug link where the module has no build-id.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::debuginfod::Debuginfod;
+use super::elf::{self, BuildId};
+use super::mapped_file::{open_regular, reopen_path, root_of, under};
+
+/// Where distributions put debug files, in the target's own file system and in hud's.
+pub const SYSTEM_DIR: &str = "/usr/lib/debug";
+
+/// Name of the link to a debug file.
+const LINK: &str = "debug";
+
+/// Read at a time for a checksum.
+const CHUNK: usize = 1 << 18;
+
+/// Where to look for debug files. The default are the places that this machine has for them.
+#[derive(Clone, Debug, Default)]
+pub struct DebugFiles {
+    dirs: Vec<PathBuf>,
+    server: Option<Debuginfod>,
+}
+
+/// A module whose debug file is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The mapped file.
+    pub file: &'a Arc<File>,
+    /// Its path as the process has it.
+    pub path: &'a Path,
+    /// The process that has it mapped.
+    pub pid: u32,
+    pub build_id: Option<&'a BuildId>,
+}
+
+/// A file with symbols, debug info, or both.
+#[derive(Clone, Debug)]
+pub struct DebugFile {
+    pub file: Arc<File>,
+    /// Where it was found, for people.
+    pub path: PathBuf,
+    /// Links to the file and to the DWARF package (`.dwp`) of its split debug info, under names
+    /// that show that they belong together.
+    links: Option<Arc<Links>>,
+}
+
+impl DebugFile {
+    /// The file, with the package that lies beside it, if there is one.
+    pub fn new(file: Arc<File>, path: PathBuf) -> DebugFile {
+        let package = open_regular(&package_path(&path)).ok();
+        DebugFile::with_package(file, path, package)
+    }
+
+    /// Opens the file at `path`, with its package.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or is no ordinary file.
+    pub fn open(path: &Path) -> io::Result<DebugFile> {
+        let file = Arc::new(open_regular(path)?);
+        Ok(DebugFile::new(file, path.to_owned()))
+    }
+
+    fn with_package(file: Arc<File>, path: PathBuf, package: Option<File>) -> DebugFile {
+        let links = package.and_then(|package| match Links::make(&file, package) {
+            Ok(links) => Some(Arc::new(links)),
+            Err(error) => {
+                log::warn!(
+                    "split debug info of {} is not used: {error}",
+                    path.display()
+                );
+                None
+            }
+        });
+        DebugFile { file, path, links }
+    }
+
+    /// A path that opens the file, and with `.dwp` behind it its package.
+    pub fn open_path(&self) -> PathBuf {
+        match &self.links {
+            Some(links) => links.directory.path().join(LINK),
+            None => reopen_path(&self.file),
+        }
+    }
+}
+
+/// Links under names of our own to files that are held open, whatever their paths lead to.
+#[derive(Debug)]
+struct Links {
+    directory: TempDir,
+    _package: File,
+}
+
+impl Links {
+    fn make(file: &File, package: File) -> io::Result<Links> {
+        let directory = tempfile::Builder::new().prefix("hud-").tempdir()?;
+        let link = directory.path().join(LINK);
+        symlink(reopen_path(file), &link)?;
+        symlink(reopen_path(&package), package_path(&link))?;
+        Ok(Links {
+            directory,
+            _package: package,
+        })
+    }
+}
+
+/// `FILE.dwp`, as linkers name it.
+fn package_path(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".dwp");
+    PathBuf::from(path)
+}
+
+impl DebugFiles {
+    /// Looks into these directories first, and asks the server for what is nowhere on this machine.
+    pub fn new(dirs: Vec<PathBuf>, server: Option<Debuginfod>) -> DebugFiles {
+        DebugFiles { dirs, server }
+    }
+
+    /// What this machine has for the module. None where the module itself is all there is.
+    pub fn find(&self, wanted: &Wanted<'_>) -> Option<DebugFile> {
+        if elf::has_section(wanted.file, ".debug_info") {
+            let package = self.package(wanted)?;
+            let (file, path) = (Arc::clone(wanted.file), wanted.path.to_owned());
+            return Some(DebugFile::with_package(file, path, Some(package)));
+        }
+        let link = elf::debug_link(wanted.file);
+        let by_id = wanted.build_id.map(|id| self.by_build_id(id, wanted));
+        let by_link = link.as_ref().map(|link| self.by_link(wanted, &link.name));
+        by_id.into_iter().chain(by_link).flatten().find_map(|path| {
+            let file = open_regular(&path).ok()?;
+            let same_build = match wanted.build_id {
+                Some(id) => elf::build_id(&file).as_ref() == Some(id),
+                None => link
+                    .as_ref()
+                    .is_some_and(|link| crc(&file).is_ok_and(|crc| crc == link.crc)),
+            };
+            let useful = same_build && tells_something(&file);
+            useful.then(|| DebugFile::new(Arc::new(file), path))
+        })
+    }
+
+    /// What a server has for the module, if the user wants any to be asked.
+    pub fn download(&self, wanted: &Wanted<'_>, say: &mut dyn FnMut(&str)) -> Option<DebugFile> {
+        let (server, id) = (self.server.as_ref()?, wanted.build_id?);
+        if elf::has_section(wanted.file, ".debug_info") {
+            return None;
+        }
+        let (file, path) = server.fetch(id, &wanted.path.to_string_lossy(), say)?;
+        Some(DebugFile::new(Arc::new(file), path))
+    }
+
+    /// Paths in every directory of debug files, those of the target's own file system included. The
+    /// user's directories may hold it under the module's own name as well.
+    fn by_build_id(&self, id: &BuildId, wanted: &Wanted<'_>) -> Vec<PathBuf> {
+        let id = id.to_string();
+        let (first, rest) = id.split_at(2);
+        let file = format!(".build-id/{first}/{rest}.debug");
+        let mut paths: Vec<PathBuf> = self
+            .directories(wanted.pid)
+            .map(|dir| dir.join(&file))
+            .collect();
+        if let Some(name) = wanted.path.file_name() {
+            let mut debug = name.to_owned();
+            debug.push(".debug");
+            let both = |dir: &PathBuf| [dir.join(&debug), dir.join(name)];
+            paths.extend(self.dirs.iter().flat_map(both));
+        }
+        paths
+    }
+
+    /// The places of a debug link: beside the module, and in every directory of debug files with
+    /// and without the module's directory.
+    fn by_link(&self, wanted: &Wanted<'_>, name: &std::ffi::OsStr) -> Vec<PathBuf> {
+        // A name, never a path: the file is not trusted to lead elsewhere.
+        let Some(name) = Path::new(name).file_name() else {
+            return Vec::new();
+        };
+        let parent = wanted.path.parent().unwrap_or(Path::new("/"));
+        let beside = under(&root_of(wanted.pid), parent);
+        let mut paths = vec![beside.join(name), beside.join(".debug").join(name)];
+        for dir in self.directories(wanted.pid) {
+            paths.push(under(&dir, parent).join(name));
+            paths.push(dir.join(name));
+        }
+        paths
+    }
+
+    /// The package of a module whose debug info is split.
+    fn package(&self, wanted: &Wanted<'_>) -> Option<File> {
+        let path = package_path(wanted.path);
+        let name = path.file_name()?;
+        let dirs = self.dirs.iter().map(|dir| dir.join(name));
+        let beside = under(&root_of(wanted.pid), &path);
+        dirs.chain([beside])
+            .find_map(|path| open_regular(&path).ok())
+    }
+
+    fn directories(&self, pid: u32) -> impl Iterator<Item = PathBuf> {
+        let system = Path::new(SYSTEM_DIR);
+        let usual = [under(&root_of(pid), system), system.to_owned()];
+        self.dirs.iter().cloned().chain(usual)
+    }
+}
+
+/// Whether there are names or lines in it.
+fn tells_something(file: &File) -> bool {
+    [".debug_info", ".symtab"]
+        .iter()
+        .any(|section| elf::has_section(file, section))
+}
+
+/// The checksum of debug links: CRC-32 of the whole file.
+fn crc(file: &File) -> io::Result<u32> {
+    let mut file = File::open(reopen_path(file))?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    /// This test's own executable without its symbols, and the debug file for it.
+    struct Stripped {
+        directory: TempDir,
+        program: PathBuf,
+        debug: PathBuf,
+    }
+
+    fn run(program: &str, arguments: &[&std::ffi::OsStr]) {
+        let status = Command::new(program).args(arguments).status();
+        assert!(status.is_ok_and(|status| status.success()), "{program}");
+    }
+
+    impl Stripped {
+        fn new() -> Stripped {
+            let directory = tempfile::tempdir().unwrap();
+            let program = directory.path().join("app");
+            let debug = directory.path().join("elsewhere.debug");
+            // Any small program will do; the C compiler is needed to build hud as well.
+            let source = directory.path().join("app.c");
+            fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+            let arguments = ["-g", "-Wl,--build-id", "-o"].map(std::ffi::OsStr::new);
+            run(
+                "cc",
+                &[&arguments[..], &[program.as_ref(), source.as_ref()]].concat(),
+            );
+            run(
+                "objcopy",
+                &[
+                    "--only-keep-debug".as_ref(),
+                    program.as_ref(),
+                    debug.as_ref(),
+                ],
+            );
+            run("strip", &[program.as_ref()]);
+            Stripped {
+                directory,
+                program,
+                debug,
+            }
+        }
+
+        fn link(&self) {
+            let mut option = std::ffi::OsString::from("--add-gnu-debuglink=");
+            option.push(&self.debug);
+            run("objcopy", &[&option, self.program.as_ref()]);
+        }
+
+        fn forget_build_id(&self) {
+            for file in [&self.program, &self.debug] {
+                let option = "--remove-section=.note.gnu.build-id";
+                run("objcopy", &[option.as_ref(), file.as_ref()]);
+            }
+        }
+
+        fn find(&self, dirs: &[&Path]) -> Option<PathBuf> {
+            let file = Arc::new(File::open(&self.program).unwrap());
+            let build_id = elf::build_id(&file);
+            let dirs = dirs.iter().map(|dir| dir.to_path_buf()).collect();
+            let found = DebugFiles::new(dirs, None).find(&Wanted {
+                file: &file,
+                path: &self.program,
+                pid: std::process::id(),
+                build_id: build_id.as_ref(),
+            });
+            found.map(|found| found.path)
+        }
+    }
+
+    #[test]
+    fn a_directory_of_build_ids_is_looked_into() {
+        let stripped = Stripped::new();
+        let dir = stripped.directory.path().join("dir");
+        assert_eq!(stripped.find(&[&dir]), None);
+        let id = elf::build_id(&File::open(&stripped.program).unwrap()).unwrap();
+        let id = id.to_string();
+        let (first, rest) = id.split_at(2);
+        let place = dir.join(".build-id").join(first);
+        fs::create_dir_all(&place).unwrap();
+        let path = place.join(format!("{rest}.debug"));
+        fs::copy(&stripped.debug, &path).unwrap();
+        assert_eq!(stripped.find(&[&dir]), Some(path.clone()));
+        // A file of another build under this name is not taken.
+        fs::copy("/bin/sleep", &path).unwrap();
+        assert_eq!(stripped.find(&[&dir]), None);
+        // Under the program's own name it is found as well.
+        let named = dir.join("app.debug");
+        fs::copy(&stripped.debug, &named).unwrap();
+        assert_eq!(stripped.find(&[&dir]), Some(named));
+    }
+
+    #[test]
+    fn a_debug_link_is_followed_to_the_very_file() {
+        for without_build_id in [false, true] {
+            let stripped = Stripped::new();
+            if without_build_id {
+                stripped.forget_build_id();
+            }
+            stripped.link();
+            let name = stripped.debug.file_name().unwrap();
+            let beside = stripped.directory.path().canonicalize().unwrap().join(name);
+            let found = stripped.find(&[]).unwrap();
+            assert_eq!(found.canonicalize().unwrap(), beside);
+            // In a directory of debug files, and no longer beside the program.
+            let other = tempfile::tempdir().unwrap();
+            fs::rename(&stripped.debug, other.path().join(name)).unwrap();
+            assert_eq!(stripped.find(&[]), None);
+            let moved = other.path().join(name);
+            assert_eq!(stripped.find(&[other.path()]), Some(moved.clone()));
+            // Damaged, it is another file: by its checksum, or by its build-id.
+            fs::copy("/bin/sleep", &moved).unwrap();
+            assert_eq!(stripped.find(&[other.path()]), None);
+        }
+    }
+
+    #[test]
+    fn a_package_is_found_beside_its_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app");
+        fs::copy("/proc/self/exe", &path).unwrap();
+        let alone = DebugFile::open(&path).unwrap();
+        assert_eq!(alone.open_path(), reopen_path(&alone.file));
+        fs::write(package_path(&path), "a package").unwrap();
+        let both = DebugFile::open(&path).unwrap();
+        // Whatever becomes of the paths, the files are those that were opened.
+        fs::remove_file(package_path(&path)).unwrap();
+        let package = fs::read(package_path(&both.open_path())).unwrap();
+        assert_eq!(package, b"a package");
+        let bytes = |path: &Path| fs::metadata(path).unwrap().len();
+        assert_eq!(bytes(&both.open_path()), bytes(&path));
+    }
+}

@@ -1,0 +1,111 @@
+//! Symbols from elsewhere: stripped programs with their debug info in other files.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hud::model::{Record, Tier};
+use tempfile::TempDir;
+
+use crate::compare::{Expect, compare};
+use crate::program::{Build, Run, Watched};
+
+/// Runs a tool of the binutils.
+fn tool(name: &str, arguments: &[&OsStr]) {
+    let status = Command::new(name).args(arguments).status();
+    assert!(status.is_ok_and(|status| status.success()), "{name}");
+}
+
+/// The scenarios with debug info, stripped of everything, and what was stripped.
+struct Stripped {
+    _folder: TempDir,
+    build: Build,
+    program: PathBuf,
+    debug: PathBuf,
+}
+
+impl Stripped {
+    fn new() -> Stripped {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("scenarios");
+        let debug = folder.path().join("debug").join("scenarios.debug");
+        fs::create_dir(debug.parent().unwrap()).unwrap();
+        fs::copy(Build::Dev.program(), &program).unwrap();
+        let keep = "--only-keep-debug".as_ref();
+        tool("objcopy", &[keep, program.as_ref(), debug.as_ref()]);
+        tool("strip", &[program.as_ref()]);
+        Stripped {
+            build: Build::Other(program.clone()),
+            program,
+            debug,
+            _folder: folder,
+        }
+    }
+}
+
+/// As with a program that has its debug info itself: the best tier, and everything named.
+fn named_and_placed(run: &Watched) {
+    compare(run, &Expect::blocking()).assert();
+    let tier = run.records.iter().find_map(|record| match record {
+        Record::Header(header) => Some(header.tier),
+        _ => None,
+    });
+    assert_eq!(tier, Some(Tier::DebugInfo));
+    for poll in run.polls() {
+        let location = poll.culprit.location.as_ref();
+        let file = location.map_or("", |location| &location.file);
+        assert!(file.ends_with("blocking.rs"), "{:?}", poll.culprit);
+        assert_eq!(poll.culprit.function, "scenarios::blocking::block_on_sleep");
+    }
+}
+
+#[test]
+fn a_stripped_program_with_its_debug_file() {
+    let stripped = Stripped::new();
+    let directory = stripped.debug.parent().unwrap().to_str().unwrap();
+    let run = Run::new(&stripped.build, "sleep")
+        .seconds(2)
+        .hud(&["--debug-dir", directory])
+        .watch();
+    named_and_placed(&run);
+    // The same by the program's own debug link, which names a file beside it.
+    let mut option = std::ffi::OsString::from("--add-gnu-debuglink=");
+    option.push(&stripped.debug);
+    tool("objcopy", &[&option, stripped.program.as_ref()]);
+    let beside = stripped.program.with_file_name("scenarios.debug");
+    fs::rename(&stripped.debug, beside).unwrap();
+    named_and_placed(&Run::new(&stripped.build, "sleep").seconds(2).watch());
+}
+
+#[test]
+fn a_twin_of_another_build_is_refused_with_both_ids() {
+    let stripped = Stripped::new();
+    let other = Build::Release.program();
+    let target = crate::program::Target::start(
+        &stripped.program,
+        &["--scenario", "idle", "--duration", "20"],
+    );
+    let output = crate::program::hud(&["--headless", "--duration", "1"])
+        .args(["--pid", &target.pid.to_string()])
+        .args([OsStr::new("--target"), other.as_ref()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for program in [&stripped.program, &other] {
+        assert!(errors.contains(&build_id(program)), "{errors}");
+    }
+}
+
+/// The build-id as another program reads it.
+fn build_id(program: &Path) -> String {
+    let output = Command::new("readelf")
+        .arg("-n")
+        .arg(program)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, id) = text.split_once("Build ID: ").unwrap();
+    id.split_whitespace().next().unwrap().to_owned()
+}
