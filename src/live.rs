@@ -35,6 +35,8 @@ const PAGE: u64 = 4096;
 const MAX_STACK: usize = 128 * 1024;
 /// How often threads are looked at while no runtime runs yet.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How often a layout found by its shape is tried again before it counts as wrong.
+const PATIENCE: u32 = 20;
 
 /// What to watch for.
 #[derive(Clone, Debug)]
@@ -260,11 +262,27 @@ fn select(
     say: &mut impl FnMut(Step),
 ) -> Result<Option<(TokioLayout, Tier)>> {
     let mut told = false;
+    // A place found by its shape is taken for wrong only if it stays so: other words than Tokio's
+    // may point into a stack while no runtime runs.
+    let mut patience = match discovery.context_symbol {
+        true => 0,
+        false => PATIENCE,
+    };
     loop {
         let tasks = reader.read()?;
-        let views: Vec<ThreadView> = tasks.iter().map(view).collect();
+        let mut views: Vec<ThreadView> = tasks.iter().map(view).collect();
+        if !discovery.context_symbol {
+            add_stacks(target.pid, &mut views);
+        }
         match layout::select(discovery, memory, &views) {
-            Selection::Chosen(layout, tier) => return Ok(Some((layout, tier))),
+            Selection::Chosen(layout, tier) => {
+                log::debug!("{tier:?}: {layout:?}");
+                return Ok(Some((layout, tier)));
+            }
+            Selection::Refuted(_) if patience > 0 => {
+                patience -= 1;
+                thread::sleep(RETRY_EVERY);
+            }
             Selection::Refuted(why) => {
                 return Err(Failure::new(
                     Kind::Failed,
@@ -304,6 +322,23 @@ fn view(task: &TaskState) -> ThreadView {
         thread_pointer: task.thread_pointer,
         stack_pointer: task.registers.sp,
         stack: None,
+    }
+}
+
+/// Adds the extent of each thread's stack, as far as the memory map tells.
+fn add_stacks(pid: u32, views: &mut [ThreadView]) {
+    let maps = i32::try_from(pid)
+        .ok()
+        .and_then(|pid| procfs::process::Process::new(pid).ok())
+        .and_then(|process| process.maps().ok());
+    // Ascending by address, as the kernel lists them.
+    let ranges: Vec<(u64, u64)> = maps.iter().flatten().map(|map| map.address).collect();
+    for view in views {
+        let after = ranges.partition_point(|(start, _)| *start <= view.stack_pointer);
+        let mapping = after.checked_sub(1).and_then(|index| ranges.get(index));
+        view.stack = mapping
+            .filter(|(_, end)| view.stack_pointer < *end)
+            .map(|(start, end)| *start..*end);
     }
 }
 

@@ -43,14 +43,15 @@ static __always_inline struct hud_park *find_park(struct hud_thread *thread, str
 }
 
 /* Remembers what this worker's park looks like from the kernel. */
-static __always_inline void learn_park(struct hud_thread *thread, struct user_regs *regs, u64 task)
+static __always_inline void learn_park(struct hud_thread *thread, struct user_regs *regs,
+				       struct tokio_state *state)
 {
 	struct hud_park *park = find_park(thread, regs);
 
 	/* Nobody but the driver waits in epoll: now the id in Context is the idle one. */
 	if (is_epoll(regs->syscall)) {
-		thread->idle_task = task;
-		thread->idle_task_known = 1;
+		thread->idle_task = state->task;
+		thread->idle_core = state->core;
 	}
 	if (park)
 		return;
@@ -151,8 +152,7 @@ int sched_switch(u64 *ctx)
 		return 0;
 	compare_clocks(at.now);
 	count(work.reads);
-	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
-		       thread ? thread->idle_task : 0, &state)) {
+	if (read_tokio(thread_pointer, thread, &state)) {
 		if (thread) {
 			state.phase = HUD_PHASE_UNKNOWN;
 			observe(thread, index, &at, &state);
@@ -169,14 +169,12 @@ int sched_switch(u64 *ctx)
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
 	if (state.phase == HUD_PHASE_IDLE && at.seen_as == HUD_SEEN_BLOCKED)
-		learn_park(thread, &regs, state.task);
+		learn_park(thread, &regs, &state);
 	else if (state.phase == HUD_PHASE_POLL && at.seen_as == HUD_SEEN_BLOCKED &&
 		 is_epoll(regs.syscall) && !state.constrained)
 		/* The core came to another thread: its idle id is a new one. */
 		state.phase = HUD_PHASE_IDLE;
-	observe(thread, index, &at, &state);
-
-	if (state.phase != HUD_PHASE_POLL)
+	if (!observe(thread, index, &at, &state))
 		return 0;
 	if (at.seen_as == HUD_SEEN_BLOCKED) {
 		enter_site(thread, prev, &regs);
@@ -233,8 +231,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
 	if (!thread_pointer)
 		return 0;
-	if (read_tokio(thread_pointer, thread && thread->idle_task_known,
-		       thread ? thread->idle_task : 0, &state))
+	if (read_tokio(thread_pointer, thread, &state))
 		return 0;
 	if (!thread) {
 		if (!state.scheduler)
@@ -247,8 +244,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		check_seed(thread, BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw), &at);
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
-	observe(thread, index, &at, &state);
-	if (state.phase == HUD_PHASE_POLL && wants_running_stack(thread, at.now)) {
+	if (observe(thread, index, &at, &state) && wants_running_stack(thread, at.now)) {
 		read_user_regs(task, &regs);
 		capture_running(ctx, thread, index, &regs, at.now);
 	}

@@ -168,9 +168,11 @@ struct hud_thread {
 	u64 seeded;
 	/* Full reads of a runnable thread are limited: see may_read. */
 	u64 read_credit_clock;
-	/* The id in Context while the worker polls nothing; valid once known. */
+	/* The id in Context while the worker polls nothing, and the core it had then (0: unknown).
+	 */
 	u64 idle_task;
-	u32 idle_task_known;
+	u64 idle_core;
+	u32 unused_idle;
 	u32 site; /* where it is blocked, while seen_as is BLOCKED inside a poll */
 	u64 seen_clock;
 	u64 delay_seen;

@@ -204,7 +204,8 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 
 /*
  * Takes in one observation: what the thread is doing (`state`) at a moment. The single place where
- * a worker's state changes.
+ * a worker's state changes. Returns whether it is inside a poll. (If no caller used what a
+ * function returns, clang would leave anything in the register, and the verifier refuse it.)
  */
 static __noinline int observe(struct hud_thread *thread, u32 index, struct moment *at,
 			      struct tokio_state *state)
@@ -232,6 +233,10 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		if (is_poll)
 			open_poll(thread, state, start, at->now);
 	}
+	/* Asleep without its core it may run another worker next, in a blocking task of another id.
+	 */
+	if (state->phase == HUD_PHASE_DETACHED && at->seen_as == HUD_SEEN_BLOCKED)
+		thread->idle_core = 0;
 	thread->phase = state->phase;
 	thread->seen_clock = at->now;
 	thread->delay_seen = at->delay;
@@ -245,7 +250,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		send_captures(thread, index);
 	}
 	thread->sequence++;
-	return 0;
+	return is_poll;
 }
 
 /* A running poll's stack is worth taking: always the first, then ever more rarely. */

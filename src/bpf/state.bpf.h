@@ -140,7 +140,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	*index = free;
 	__builtin_memset(&thread->parks, 0, sizeof(thread->parks));
 	thread->phase = HUD_PHASE_UNKNOWN;
-	thread->idle_task_known = 0;
+	thread->idle_core = 0;
 	thread->skipped = 0;
 	thread->seeded = 0;
 	thread->read_credit_clock = 0;

@@ -28,11 +28,11 @@ static __always_inline u64 u64_at(const u8 *bytes, u32 offset, u32 size)
 
 /*
  * Follows Context -> scheduler::Context -> Core in the memory of the *current* thread; at a switch
- * that is still `prev`. `idle_task` is the id that this thread's Context holds while it polls
- * nothing, if `idle_known`: without the budget it alone tells an unconstrained poll from a park.
+ * that is still `prev`. `thread` is what is known of it, or NULL: without the budget only the id
+ * that its Context holds while it polls nothing tells an unconstrained poll from a park.
  * Returns 0, or -1 for unreadable memory.
  */
-static __always_inline int read_tokio(u64 thread_pointer, bool idle_known, u64 idle_task,
+static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 				      struct tokio_state *state)
 {
 	u8 bytes[HUD_CONTEXT_BYTES] __attribute__((aligned(8)));
@@ -78,7 +78,8 @@ static __always_inline int read_tokio(u64 thread_pointer, bool idle_known, u64 i
 		state->phase = HUD_PHASE_DETACHED;
 	else if (state->constrained)
 		state->phase = HUD_PHASE_POLL;
-	else if (idle_known && state->task && state->task != idle_task)
+	else if (thread && thread->idle_core == state->core && state->task &&
+		 state->task != thread->idle_task)
 		state->phase = HUD_PHASE_POLL;
 	else
 		state->phase = HUD_PHASE_IDLE;

@@ -168,7 +168,7 @@ pub fn process(target: &Target) -> Result<(), Failure> {
 /// know although it is no obstacle, a line each.
 ///
 /// # Errors
-/// When there is no Tokio in it, when it is stripped, or when its Tokio is too old.
+/// When there is no Tokio in it, or when its Tokio is too old.
 pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Failure> {
     let name = &target.comm;
     let fail = |what: String, mend: &str| Err(Failure::new(Kind::Failed, what).mend(mend));
@@ -189,13 +189,7 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
                  --target FILE",
             );
         }
-        Some(version) if !discovery.context_symbol && !discovery.has_symbols => {
-            return fail(
-                format!("{name} uses Tokio {version}, but is stripped of its symbols"),
-                "name its unstripped file with --target FILE, or build with strip = \"debuginfo\"",
-            );
-        }
-        Some(version) if !discovery.context_symbol => {
+        Some(version) if !discovery.context_symbol && discovery.has_symbols => {
             return fail(
                 format!("{name} contains Tokio {version}, but not its scheduler's state"),
                 "hud looks at the executable itself, not at shared libraries, and needs Tokio 1.44 \
@@ -204,7 +198,7 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
         }
         _ => {}
     }
-    if discovery.exact.is_empty() && discovery.candidates.is_empty() {
+    if discovery.exact.is_empty() && discovery.shapes.is_empty() {
         let version = version.unwrap_or("of an unknown version");
         let what = match &discovery.debug_info_problem {
             Some(problem) => {
@@ -225,7 +219,13 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
             "the debug info cannot be used for poll tracking: {problem}"
         ));
     }
-    if !discovery.has_lines {
+    if !discovery.has_symbols {
+        warnings.push(
+            "stripped of its symbols: functions are shown as addresses; \
+             name its unstripped file with --target FILE to see them"
+                .to_owned(),
+        );
+    } else if !discovery.has_lines {
         warnings.push(
             "no debug info: functions are named, files and lines are not; \
              build with debug = \"line-tables-only\" to see them"
@@ -315,16 +315,18 @@ mod tests {
     }
 
     #[test]
-    fn stripped_and_old_programs_are_told_apart() {
+    fn stripped_programs_are_taken_and_old_ones_are_not() {
+        let own = discover("/proc/self/exe".as_ref(), None).unwrap();
         let stripped = Discovery {
             tokio_versions: vec!["1.54.1".into()],
+            shapes: own.shapes.clone(),
+            thread_local_block: own.thread_local_block,
             ..Discovery::default()
         };
-        let failure = program(&oneself(), &stripped).unwrap_err();
-        assert!(failure.what.contains("stripped"), "{failure}");
-        assert!(failure.mend.unwrap().contains("--target"));
+        let warnings = program(&oneself(), &stripped).unwrap();
+        assert!(warnings.iter().any(|line| line.contains("--target")));
         let old = Discovery {
-            tokio_versions: vec!["1.20.0".into()],
+            tokio_versions: vec!["1.10.0".into()],
             context_symbol: true,
             has_symbols: true,
             ..Discovery::default()
@@ -333,7 +335,7 @@ mod tests {
             program(&oneself(), &old)
                 .unwrap_err()
                 .what
-                .contains("1.20.0")
+                .contains("1.10.0")
         );
     }
 

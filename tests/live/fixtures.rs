@@ -65,3 +65,18 @@ pub fn build(fixture: &Fixture) -> Build {
             .join("release/scenarios"),
     )
 }
+
+/// The same program without its symbols.
+pub fn stripped(build: &Build) -> Build {
+    let folder = target_dir().join("fixtures/stripped");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("scenarios");
+    let output = Command::new("strip")
+        .args(["--strip-all", "-o"])
+        .args([&path, &build.program()])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "strip: {errors}");
+    Build::Other(path)
+}

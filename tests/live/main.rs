@@ -40,6 +40,9 @@ const CONTROLS: [&str; 7] = [
     "timers",
 ];
 
+/// A cause of each kind, for builds that differ in how polls are found and not in what is seen.
+const FEW_CAUSES: [(&str, &str); 3] = [("cpu", "50"), ("lock", "20"), ("sleep", "20")];
+
 fn check(build: &Build, scenario: &str, arguments: &[&str], expect: &Expect) {
     let run = Run::new(build, scenario).arguments(arguments).watch();
     let verdict = compare(&run, expect);
@@ -117,10 +120,27 @@ fn old_and_optimised_builds() {
             profile,
             ..Fixture::default()
         });
-        for (scenario, block_ms) in [("cpu", "50"), ("lock", "20"), ("sleep", "20")] {
+        for (scenario, block_ms) in FEW_CAUSES {
             let arguments = ["--block-ms", block_ms];
             check(&build, scenario, &arguments, &Expect::blocking());
         }
         check(&build, "healthy_busy", &[], &Expect::nothing());
     }
+}
+
+#[test]
+fn a_stripped_build() {
+    let build = fixtures::stripped(&Build::Release);
+    for (scenario, block_ms) in FEW_CAUSES {
+        let arguments = ["--block-ms", block_ms];
+        let expect = Expect::blocking_without_symbols();
+        check(&build, scenario, &arguments, &expect);
+    }
+    for scenario in ["healthy_busy", "block_in_place"] {
+        check(&build, scenario, &[], &Expect::nothing());
+    }
+    // Without block_on's tasks only the root future shows where the state is.
+    let flavor = ["--flavor", "current_thread", "--block-ms", "50"];
+    let expect = Expect::blocking_without_symbols();
+    check(&build, "root", &flavor, &expect);
 }

@@ -1,6 +1,7 @@
 //! All that an executable's file says of where Tokio keeps its state.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -20,8 +21,12 @@ pub struct Discovery {
     pub exact: Vec<TokioLayout>,
     /// Tier 2: from the version table, likeliest first.
     pub candidates: Vec<TokioLayout>,
-    /// Whether Tokio's `CONTEXT` is in the symbol table: without it there are no layouts.
+    /// Whether Tokio's `CONTEXT` is in the symbol table: without it there are only shapes.
     pub context_symbol: bool,
+    /// Tier 3: the layouts of the version table, `context` 0 in all of them.
+    pub shapes: Vec<TokioLayout>,
+    /// The executable's thread-locals, in bytes from the thread pointer.
+    pub thread_local_block: Option<Range<i64>>,
     /// Whether there is a symbol table at all.
     pub has_symbols: bool,
     /// Whether there is debug info with files and lines.
@@ -51,6 +56,7 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
     let mut discovery = Discovery {
         tokio_versions: found.iter().map(ToString::to_string).collect(),
         rustc: versions::rustc(&elf),
+        thread_local_block: elf.thread_local_block(),
         ..Discovery::default()
     };
     let Some(twin) = twin else {
@@ -109,6 +115,7 @@ fn layouts(
     discovery.context_symbol = !contexts.is_empty();
     discovery.has_symbols = symbols.has_symbols();
     discovery.has_lines = debug.has_section(".debug_line");
+    discovery.shapes = table::candidates(versions);
     if contexts.is_empty() {
         return;
     }
@@ -123,7 +130,7 @@ fn layouts(
             })
             .collect()
     };
-    discovery.candidates = place(&table::candidates(versions));
+    discovery.candidates = place(&discovery.shapes);
     match debug_info(debug) {
         Ok(exact) => discovery.exact = place(&exact),
         Err(error) => discovery.debug_info_problem = Some(format!("{error:#}")),

@@ -57,6 +57,14 @@ impl<'d> Elf<'d> {
         })
     }
 
+    /// Where the executable's thread-locals lie in every thread, in bytes from the thread pointer.
+    pub fn thread_local_block(&self) -> Option<Range<i64>> {
+        let segment = self.tls?;
+        let start = self.machine.thread_local(0, segment)?;
+        let end = self.machine.thread_local(segment.size, segment)?;
+        Some(start..end)
+    }
+
     /// Whether there is a symbol table beyond the one for dynamic linking.
     pub fn has_symbols(&self) -> bool {
         !self.file.elf_symbol_table().is_empty()

@@ -8,8 +8,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
-use super::{CoreFields, Discovery, TokioLayout};
-use crate::model::{Flavor, Tier};
+use super::{CoreFields, TokioLayout};
+use crate::model::Flavor;
 use crate::target::memory::Memory;
 
 /// What must be known of a thread to look at its state.
@@ -57,17 +57,6 @@ pub enum Verdict {
     Violated(String),
 }
 
-/// What [`select`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// This layout holds on every thread, at least one worker among them.
-    Chosen(TokioLayout, Tier),
-    /// No thread has a scheduler yet, or none that shows enough: try again later.
-    Undecided,
-    /// No layout holds; why the likeliest does not.
-    Refuted(String),
-}
-
 /// How often a state that changes while it is read, or breaks a rule, is read again.
 const ATTEMPTS: usize = 8;
 
@@ -78,15 +67,11 @@ const MAX_STACK: u64 = 1 << 30;
 /// from its last entry into the kernel.
 const STALE_STACK: u64 = 1 << 20;
 
-/// `current_thread`'s `global_queue_interval` unless its user sets another.
-const CURRENT_THREAD_INTERVAL: u32 = 31;
+/// What Tokio gives a task to spend in one poll.
+const MAX_BUDGET: u8 = 128;
 
 /// More workers than any runtime has: a worker's index is below.
 const MAX_WORKERS: u64 = 1 << 16;
-
-/// The largest `global_queue_interval` believed after a guessed tick: first what Tokio itself
-/// chooses, then what its users may reasonably set.
-const INTERVALS: [u32; 2] = [127, 4096];
 
 /// Why a state could not be taken.
 enum Obstacle {
@@ -139,11 +124,15 @@ fn observe(
     let scheduler = memory.read_u64(at(fields.scheduler))?;
     let runtime = byte(fields.runtime)?;
     let budget = byte(fields.budget)?;
+    let left = byte(fields.budget.saturating_add(1))?;
     if runtime > 2 {
         return broken(format_args!("the runtime state is {runtime}"));
     }
     if budget > 1 {
         return broken(format_args!("the coop budget's flag is {budget}"));
+    }
+    if budget == 1 && left > MAX_BUDGET {
+        return broken(format_args!("the coop budget is {left}"));
     }
     if scheduler == 0 {
         return Ok(None);
@@ -247,7 +236,11 @@ fn task_id(layout: &TokioLayout, memory: &dyn Memory, context: u64) -> Result<u6
 }
 
 /// The worker's index; None for `current_thread`, or where it cannot be told.
-fn worker_index(fields: &CoreFields, memory: &dyn Memory, scheduler: u64) -> Option<u32> {
+pub(super) fn worker_index(
+    fields: &CoreFields,
+    memory: &dyn Memory,
+    scheduler: u64,
+) -> Option<u32> {
     let arc = memory
         .read_u64(scheduler.wrapping_add(u64::from(fields.worker?)))
         .ok()?;
@@ -267,112 +260,3 @@ fn worker_index(fields: &CoreFields, memory: &dyn Memory, scheduler: u64) -> Opt
     };
     (index < MAX_WORKERS).then_some(index as u32)
 }
-
-/// The layout that holds on all these threads: the exact ones first, then the candidates.
-pub fn select(discovery: &Discovery, memory: &dyn Memory, threads: &[ThreadView]) -> Selection {
-    let mut undecided = false;
-    let mut refuted = None;
-    let exact = discovery.exact.iter().map(|layout| (layout, None));
-    let table = INTERVALS.into_iter().flat_map(|interval| {
-        let candidates = discovery.candidates.iter();
-        candidates.map(move |layout| (layout, Some(interval)))
-    });
-    for (layout, interval) in exact.chain(table) {
-        match workers(layout, interval, memory, threads) {
-            Ok(0) => undecided = true,
-            Ok(_) if interval.is_none() => return Selection::Chosen(*layout, Tier::DebugInfo),
-            Ok(_) => return Selection::Chosen(*layout, Tier::VersionTable),
-            Err(why) => {
-                refuted.get_or_insert(why);
-            }
-        }
-    }
-    match refuted {
-        Some(why) if !undecided => Selection::Refuted(why),
-        _ => Selection::Undecided,
-    }
-}
-
-/// The number of workers that a layout in use holds on: the check to repeat when threads or
-/// runtimes appear. A guessed tick of a flavor is proven only once a worker of that flavor runs.
-///
-/// # Errors
-/// The first rule that a thread breaks: the layout must not be used any longer.
-pub fn holds(
-    layout: &TokioLayout,
-    tier: Tier,
-    memory: &dyn Memory,
-    threads: &[ThreadView],
-) -> Result<usize, String> {
-    let believed = (tier != Tier::DebugInfo).then_some(INTERVALS[1]);
-    workers(layout, believed, memory, threads)
-}
-
-/// See [`holds`]. A guess comes with the largest `global_queue_interval` that is believed.
-fn workers(
-    layout: &TokioLayout,
-    interval: Option<u32>,
-    memory: &dyn Memory,
-    threads: &[ThreadView],
-) -> Result<usize, String> {
-    let mut workers = 0;
-    for thread in threads {
-        match check(layout, memory, thread) {
-            Verdict::NotAWorker => {}
-            Verdict::Violated(why) => return Err(format!("thread {}: {why}", thread.tid)),
-            Verdict::Worker(state) => {
-                let shown = match interval {
-                    None => state.core.is_some(),
-                    Some(interval) => shape(layout, interval, memory, &state)
-                        .map_err(|why| format!("thread {}: {why}", thread.tid))?,
-                };
-                workers += usize::from(shown);
-            }
-        }
-    }
-    Ok(workers)
-}
-
-/// For layouts that are only guesses: what a worker's memory must look like beyond [`check`].
-/// False when the worker shows nothing at the moment (its core is elsewhere, or has not run).
-///
-/// # Errors
-/// The rule that does not hold.
-fn shape(
-    layout: &TokioLayout,
-    max_interval: u32,
-    memory: &dyn Memory,
-    state: &WorkerState,
-) -> Result<bool, String> {
-    let fields = match state.flavor {
-        Flavor::CurrentThread => layout.current_thread,
-        Flavor::MultiThread => layout.multi_thread,
-    };
-    let (Some(fields), Some(core)) = (fields, state.core) else {
-        return Ok(false);
-    };
-    // `core` is a RefCell's value, right after its borrow flag.
-    let flag = state
-        .scheduler
-        .wrapping_add(u64::from(fields.core))
-        .wrapping_sub(8);
-    let unreadable = |error: io::Error| format!("unreadable: {error}");
-    let flag = memory.read_u64(flag).map_err(unreadable)? as i64;
-    if !(-1..=1).contains(&flag) {
-        return Err(format!("the core's borrow flag is {flag}"));
-    }
-    let tick = core.wrapping_add(u64::from(fields.tick));
-    let interval = memory.read_u32(tick.wrapping_add(4)).map_err(unreadable)?;
-    if !(1..=max_interval).contains(&interval) {
-        return Err(format!("the global queue interval is {interval}"));
-    }
-    if fields.worker.is_some() && state.worker_index.is_none() {
-        return Err("the worker has no index".into());
-    }
-    // The first poll of a `current_thread` root comes before the first round, and may take forever.
-    let first_poll = state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
-    Ok(first_poll || state.tick.is_some_and(|tick| tick != 0))
-}
-
-#[cfg(test)]
-mod tests;

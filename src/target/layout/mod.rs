@@ -7,13 +7,16 @@ mod discovery;
 mod dwarf;
 mod elf;
 mod live;
+mod scan;
+mod select;
 mod symbols;
 mod table;
 mod types;
 mod versions;
 
 pub use discovery::{Discovery, discover};
-pub use live::{Selection, ThreadView, Verdict, WorkerState, check, holds, select};
+pub use live::{ThreadView, Verdict, WorkerState, check};
+pub use select::{Selection, holds, select};
 
 /// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
 ///

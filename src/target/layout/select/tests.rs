@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::target::layout::discover;
+use crate::target::layout::live::worker_index;
+use crate::target::layout::{CoreFields, WorkerState};
 use crate::target::memory::ProcessMemory;
 
 /// The calling thread as hud sees it from outside.
@@ -128,6 +130,30 @@ fn the_table_agrees_with_the_debug_info() {
     assert_eq!(guess.context, exact.context);
     assert_eq!(guess.fields, exact.fields);
     assert_eq!(guess.multi_thread, exact.multi_thread);
+}
+
+#[test]
+fn without_symbols_the_layout_is_found_by_its_shape() {
+    let discovery = own();
+    let stripped = Discovery {
+        exact: Vec::new(),
+        candidates: Vec::new(),
+        context_symbol: false,
+        ..discovery.clone()
+    };
+    let (_runtime, mut threads) = multi_thread();
+    threads.push(this_thread());
+    let (exact, _) = chosen(&discovery, &threads);
+    let (found, tier) = chosen(&stripped, &threads);
+    assert_eq!(tier, Tier::Scan);
+    assert_eq!(found.context, exact.context);
+    assert_eq!(found.fields, exact.fields);
+    assert_eq!(found.multi_thread, exact.multi_thread);
+    // A thread whose stack is not known shows nothing.
+    for thread in &mut threads {
+        thread.stack = None;
+    }
+    assert_eq!(select(&stripped, &memory(), &threads), Selection::Undecided);
 }
 
 #[test]

@@ -1,0 +1,234 @@
+//! Which layout is the target's: those that its file suggests are tried on its live threads.
+
+use std::io;
+
+use super::live::{ThreadView, Verdict, WorkerState, check};
+use super::{Discovery, TokioLayout, scan};
+use crate::model::{Flavor, Tier};
+use crate::target::memory::Memory;
+
+/// What [`select`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// This layout holds on every thread, at least one worker among them.
+    Chosen(TokioLayout, Tier),
+    /// No thread has a scheduler yet, or none that shows enough: try again later.
+    Undecided,
+    /// No layout holds; why the likeliest does not.
+    Refuted(String),
+}
+
+/// `current_thread`'s `global_queue_interval` unless its user sets another.
+const CURRENT_THREAD_INTERVAL: u32 = 31;
+
+/// The largest `global_queue_interval` believed after a guessed tick: first what Tokio itself
+/// chooses, then what its users may reasonably set.
+const INTERVALS: [u32; 2] = [127, 4096];
+
+/// How much of the scheduler's context is searched for the way to the runtime's handle, bytes.
+const SCHEDULER_CONTEXT: u64 = 64;
+
+/// The layout that holds on all these threads: the exact ones first, then the candidates, then the
+/// known layouts wherever they fit into the thread-local block.
+pub fn select(discovery: &Discovery, memory: &dyn Memory, threads: &[ThreadView]) -> Selection {
+    let mut undecided = false;
+    let mut refuted = None;
+    let exact = discovery.exact.iter().map(|layout| (layout, None));
+    let table = INTERVALS.into_iter().flat_map(|interval| {
+        let candidates = discovery.candidates.iter();
+        candidates.map(move |layout| (layout, Some(interval)))
+    });
+    for (layout, interval) in exact.chain(table) {
+        match workers(layout, interval, memory, threads) {
+            Ok(Shown { total: 0, .. }) => undecided = true,
+            Ok(_) if interval.is_none() => return Selection::Chosen(*layout, Tier::DebugInfo),
+            Ok(_) => return Selection::Chosen(*layout, Tier::VersionTable),
+            Err(why) => {
+                refuted.get_or_insert(why);
+            }
+        }
+    }
+    if let Some(block) = &discovery.thread_local_block
+        && !discovery.context_symbol
+    {
+        return by_shape(&discovery.shapes, block, memory, threads);
+    }
+    match refuted {
+        Some(why) if !undecided => Selection::Refuted(why),
+        _ => Selection::Undecided,
+    }
+}
+
+/// The one place and layout in the thread-local block that fits every thread.
+fn by_shape(
+    shapes: &[TokioLayout],
+    block: &std::ops::Range<i64>,
+    memory: &dyn Memory,
+    threads: &[ThreadView],
+) -> Selection {
+    let mut undecided = true;
+    let mut refuted = None;
+    let candidates = scan::candidates(shapes, block, memory, threads);
+    for interval in INTERVALS {
+        let mut fits: Vec<(TokioLayout, TokioLayout)> = Vec::new();
+        for layout in &candidates {
+            match workers(layout, Some(interval), memory, threads) {
+                Ok(Shown { total: 0, .. }) => {}
+                Ok(shown) => {
+                    // What no worker shows cannot tell two layouts apart: the likelier one comes
+                    // first.
+                    let seen = shown.part_of(layout);
+                    if fits.iter().all(|(_, other)| *other != seen) {
+                        fits.push((*layout, seen));
+                    }
+                }
+                Err(why) => {
+                    undecided = false;
+                    refuted.get_or_insert(why);
+                }
+            }
+        }
+        match fits.as_slice() {
+            [] => {}
+            [(layout, _)] => return Selection::Chosen(*layout, Tier::Scan),
+            _ => return Selection::Undecided,
+        }
+    }
+    match refuted {
+        Some(why) if !undecided => Selection::Refuted(why),
+        _ => Selection::Undecided,
+    }
+}
+
+/// The number of workers that a layout in use holds on: the check to repeat when threads or
+/// runtimes appear. A guessed tick of a flavor is proven only once a worker of that flavor runs.
+///
+/// # Errors
+/// The first rule that a thread breaks: the layout must not be used any longer.
+pub fn holds(
+    layout: &TokioLayout,
+    tier: Tier,
+    memory: &dyn Memory,
+    threads: &[ThreadView],
+) -> Result<usize, String> {
+    let believed = (tier != Tier::DebugInfo).then_some(INTERVALS[1]);
+    workers(layout, believed, memory, threads).map(|shown| shown.total)
+}
+
+/// The workers that a layout was seen to hold on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    total: usize,
+    current_thread: bool,
+    multi_thread: bool,
+}
+
+impl Shown {
+    /// The layout without the flavors that no worker showed.
+    fn part_of(self, layout: &TokioLayout) -> TokioLayout {
+        TokioLayout {
+            current_thread: layout.current_thread.filter(|_| self.current_thread),
+            multi_thread: layout.multi_thread.filter(|_| self.multi_thread),
+            ..*layout
+        }
+    }
+}
+
+/// See [`holds`]. A guess comes with the largest `global_queue_interval` that is believed.
+fn workers(
+    layout: &TokioLayout,
+    interval: Option<u32>,
+    memory: &dyn Memory,
+    threads: &[ThreadView],
+) -> Result<Shown, String> {
+    let mut all = Shown::default();
+    for thread in threads {
+        match check(layout, memory, thread) {
+            Verdict::NotAWorker => {}
+            Verdict::Violated(why) => return Err(format!("thread {}: {why}", thread.tid)),
+            Verdict::Worker(state) => {
+                let shown = match interval {
+                    None => state.core.is_some(),
+                    Some(interval) => shape(layout, interval, memory, &state)
+                        .map_err(|why| format!("thread {}: {why}", thread.tid))?,
+                };
+                all.total += usize::from(shown);
+                match state.flavor {
+                    Flavor::CurrentThread => all.current_thread |= shown,
+                    Flavor::MultiThread => all.multi_thread |= shown,
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// For layouts that are only guesses: what a worker's memory must look like beyond [`check`].
+/// False when the worker shows nothing at the moment (its core is elsewhere, or has not run).
+///
+/// # Errors
+/// The rule that does not hold.
+fn shape(
+    layout: &TokioLayout,
+    max_interval: u32,
+    memory: &dyn Memory,
+    state: &WorkerState,
+) -> Result<bool, String> {
+    let fields = match state.flavor {
+        Flavor::CurrentThread => layout.current_thread,
+        Flavor::MultiThread => layout.multi_thread,
+    };
+    let (Some(fields), Some(core)) = (fields, state.core) else {
+        return Ok(false);
+    };
+    // `core` is a RefCell's value, right after its borrow flag.
+    let flag = state
+        .scheduler
+        .wrapping_add(u64::from(fields.core))
+        .wrapping_sub(8);
+    let unreadable = |error: io::Error| format!("unreadable: {error}");
+    let flag = memory.read_u64(flag).map_err(unreadable)? as i64;
+    if !(-1..=1).contains(&flag) {
+        return Err(format!("the core's borrow flag is {flag}"));
+    }
+    let tick = core.wrapping_add(u64::from(fields.tick));
+    let interval = memory.read_u32(tick.wrapping_add(4)).map_err(unreadable)?;
+    if !(1..=max_interval).contains(&interval) {
+        return Err(format!("the global queue interval is {interval}"));
+    }
+    if fields.worker.is_some() && state.worker_index.is_none() {
+        return Err("the worker has no index".into());
+    }
+    if state
+        .handle
+        .is_some_and(|handle| !leads_to(memory, state, handle))
+    {
+        // Unless this thread has entered another runtime on top of its own.
+        return Ok(false);
+    }
+    // The first poll of a `current_thread` root comes before the first round, and may take forever.
+    let first_poll = state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
+    Ok(first_poll || state.tick.is_some_and(|tick| tick != 0))
+}
+
+/// Whether the scheduler's context knows the runtime's handle: `current_thread`'s by a pointer of
+/// its own, `multi_thread`'s through the shared `Worker`, after that one's two counts. This ties
+/// the two structs together, in whatever order rustc laid out their fields.
+fn leads_to(memory: &dyn Memory, state: &WorkerState, handle: u64) -> bool {
+    let words = |start: u64, bytes: u64| {
+        (0..bytes)
+            .step_by(8)
+            .filter_map(move |at| memory.read_u64(start.wrapping_add(at)).ok())
+    };
+    words(state.scheduler, SCHEDULER_CONTEXT).any(|word| match state.flavor {
+        Flavor::CurrentThread => word == handle,
+        Flavor::MultiThread => {
+            word.is_multiple_of(8)
+                && Some(word) != state.core
+                && words(word.wrapping_add(16), 24).any(|inner| inner == handle)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
