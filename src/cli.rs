@@ -13,6 +13,8 @@ Examples:
   hud my-app --headless --duration 30     print findings for 30 seconds, then a summary
   hud my-app --export trace.json          record a trace while watching
   hud --replay trace.json                 look at a recorded trace
+  hud --replay trace.json --target ./my-app
+                                          name what was recorded of a stripped binary
   hud --replay trace.json --headless      print the report of a recorded trace
 
 Thresholds:
@@ -145,9 +147,6 @@ impl Args {
         if matches!(source, Source::Trace(_)) {
             if self.export.is_some() {
                 return conflict("--replay already reads a trace: --export would only copy it");
-            }
-            if self.target.is_some() {
-                return conflict("--target goes with a live process: a trace has its names");
             }
             if self.duration.is_some() {
                 return conflict("--duration goes with a live process");

@@ -239,15 +239,21 @@ fn gone_or(target: &Target, what: &str) -> String {
     }
 }
 
+/// Opens the file that the user gave for the executable's symbols.
+///
+/// # Errors
+/// When it cannot be opened, or is no ordinary file.
+pub fn open_twin(path: &Path) -> Result<DebugFile> {
+    DebugFile::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
 fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) -> Result<ModuleMap> {
     let debug_files = options.debug_files.clone();
     let mut say = |what: &str| say(Step::Debuginfod(what.to_owned()));
     let mut modules = ModuleMap::with_debug_files(target.pid, debug_files, &mut say)
         .with_context(|| gone_or(target, "cannot read its memory map"))?;
     if let Some(path) = &options.symbols {
-        let twin =
-            DebugFile::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        modules.set_twin(twin);
+        modules.set_twin(open_twin(path)?);
     }
     Ok(modules)
 }

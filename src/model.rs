@@ -128,6 +128,18 @@ pub struct Frame {
     pub origin: Origin,
     /// Inlined into the next frame towards the thread's start.
     pub inlined: bool,
+    /// Where the code is, if `function` is no name because no symbol covers it: enough to name it
+    /// later.
+    pub address: Option<CodeAddress>,
+}
+
+/// A place in the code of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CodeAddress {
+    /// As the module's file states it (`p_vaddr`, symbols), wherever the module was mapped.
+    pub address: u64,
+    /// Of the module, in hexadecimal, where it has one.
+    pub build_id: Option<Arc<str>>,
 }
 
 /// A position in the source.

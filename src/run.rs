@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::analysis::late_names::LateNames;
 use crate::cli::{Config, Source};
 use crate::clock;
 use crate::export::{Completeness, TraceWriter, read_trace};
 use crate::headless::Headless;
 use crate::interactive::{Interactive, Turn};
-use crate::live::{Live, Options, Step};
+use crate::live::{Live, Options, Step, open_twin};
 use crate::model::{EndReason, Record};
 use crate::recorder::Recorder;
 use crate::report;
@@ -68,41 +69,49 @@ fn interactive(config: &Config) -> bool {
 fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
     if !interactive(config) {
         let mut view = Headless::new(config);
-        let mut result = Ok(());
-        let cut_short = read(path, |record| {
-            if result.is_ok() {
-                result = view.take(&record);
-            }
-        })?;
-        result?;
-        if let Some(cut_short) = cut_short {
-            note(config, &cut_short);
+        for what in read(config, path, |record| view.take(&record))? {
+            note(config, &what);
         }
         return view.finish();
     }
     // Read first: a file that is no trace is an error in the shell, not a flash of a screen.
     let mut records = Vec::new();
-    let cut_short = read(path, |record| records.push(record))?;
+    let notes = read(config, path, |record| {
+        records.push(record);
+        Ok(())
+    })?;
     let mut view = Interactive::new(config)?;
     records.iter().for_each(|record| view.take(record));
     drop(records);
-    if let Some(cut_short) = cut_short {
-        view.say(&cut_short);
-    }
+    notes.iter().for_each(|what| view.say(what));
     while !stop.load(Ordering::Relaxed) && view.turn() == Turn::GoOn {}
     Ok(())
 }
 
-/// Reads a trace; gives a message if it was cut short.
-fn read(path: &Path, take: impl FnMut(Record)) -> Result<Option<String>> {
-    let completeness =
-        read_trace(path, take).with_context(|| format!("cannot replay {}", path.display()))?;
-    Ok(match completeness {
-        Completeness::Truncated { recovered } => Some(format!(
+/// Reads a trace, with names for what was recorded without; gives what the user should know.
+fn read(
+    config: &Config,
+    path: &Path,
+    mut take: impl FnMut(Record) -> Result<()>,
+) -> Result<Vec<String>> {
+    let twin = config.symbols.as_deref().map(open_twin).transpose()?;
+    let mut names = LateNames::new(twin, debug_files(config)?);
+    let mut result = Ok(());
+    let completeness = read_trace(path, |record| {
+        if result.is_ok() {
+            let named = names.name(record).map_err(anyhow::Error::from);
+            result = named.and_then(&mut take);
+        }
+    });
+    result?;
+    let completeness = completeness.with_context(|| format!("cannot replay {}", path.display()))?;
+    let mut notes = names.notes();
+    if let Completeness::Truncated { recovered } = completeness {
+        notes.push(format!(
             "the recording was cut short: {recovered} records recovered"
-        )),
-        _ => None,
-    })
+        ));
+    }
+    Ok(notes)
 }
 
 fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()> {

@@ -244,6 +244,7 @@ mod tests {
                         _ => Origin::Unknown,
                     },
                     inlined,
+                    address: None,
                 })
             })
             .collect()

@@ -3,6 +3,7 @@
 pub mod aliases;
 pub mod cause;
 pub mod culprit;
+pub mod late_names;
 pub mod names;
 pub mod naming;
 pub mod origin;

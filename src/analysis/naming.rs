@@ -45,6 +45,7 @@ pub fn name_poll(
     if poll.times.unconstrained && stacks.first().is_none_or(parks) {
         return None;
     }
+    let culprit = culprit_of(&stacks, poll.cause);
     Some(SlowPoll {
         tid: poll.tid,
         worker: worker.and_then(|worker| worker.index),
@@ -58,14 +59,14 @@ pub fn name_poll(
         cause: poll.cause,
         causes: poll.causes,
         throttled: poll.times.throttled,
-        culprit: heaviest_culprit(&stacks, poll.cause).unwrap_or_else(|| nameless(poll.cause)),
+        culprit,
         stacks,
     })
 }
 
 /// Stacks through the same functions become one: a loop is sampled at many addresses. Heaviest
 /// first.
-fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<WeightedStack> {
+pub(super) fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<WeightedStack> {
     let mut merged: Vec<WeightedStack> = Vec::new();
     let same = |a: &WeightedStack, b: &WeightedStack| {
         (a.activity, a.cause) == (b.activity, b.cause)
@@ -83,6 +84,11 @@ fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<WeightedStack> {
     }
     merged.sort_by_key(|stack| std::cmp::Reverse(stack.weight_ns));
     merged
+}
+
+/// The code to look at first in a poll of that cause with these stacks.
+pub(super) fn culprit_of(stacks: &[WeightedStack], cause: Cause) -> Culprit {
+    heaviest_culprit(stacks, cause).unwrap_or_else(|| nameless(cause))
 }
 
 /// The function that most of the time of the poll's cause is charged to. Its heaviest stack says
@@ -174,6 +180,7 @@ mod tests {
             module: None,
             origin: Origin::User,
             inlined: false,
+            address: None,
         })
     }
 

@@ -16,7 +16,7 @@ use blazesym::symbolize::{self, CodeInfo, Input, Sym, Symbolized};
 
 use super::names;
 use super::origin::{Origins, module_path};
-use crate::model::{Frame, Location, Origin};
+use crate::model::{CodeAddress, Frame, Location, Origin};
 use crate::target::debug_files::{DebugFile, SYSTEM_DIR};
 use crate::target::elf;
 use crate::target::mapped_file::reopen_path;
@@ -29,7 +29,7 @@ const MAX_REMEMBERED: usize = 1 << 17;
 /// Name of kernel frames whose symbols may not be read (they need CAP_SYSLOG).
 pub(super) const NAMELESS_KERNEL: &str = "[kernel]";
 
-type Frames = Arc<[Arc<Frame>]>;
+pub(super) type Frames = Arc<[Arc<Frame>]>;
 
 /// Names the addresses of one process and of the kernel under it.
 pub struct Symbolizer {
@@ -127,6 +127,7 @@ impl Symbolizer {
                     module: Some(NAMELESS_KERNEL.into()),
                     origin: Origin::Kernel,
                     inlined: false,
+                    address: None,
                 };
                 self.known_kernel.insert(*address, [Arc::new(frame)].into());
             }
@@ -160,29 +161,68 @@ impl Symbolizer {
     /// One list of frames for each address, all in this module.
     fn of_module(&mut self, modules: &ModuleMap, module: &Module, list: &[u64]) -> Vec<Frames> {
         let svmas: Vec<u64> = list.iter().map(|&address| module.svma(address)).collect();
-        let symbols = symbols(
-            &self.blazesym,
-            modules.debug_file(module),
-            module.file.as_deref(),
-            &svmas,
-        );
-        let mut frames = Vec::with_capacity(list.len());
-        for (symbol, &svma) in symbols.iter().zip(&svmas) {
-            let expanded = match symbol {
-                Some(symbol) => expand(symbol, &self.origins, &mut self.strings, &module.name),
-                None => [Arc::new(Frame {
-                    function: format!("{}+{svma:#x}", module.name),
-                    raw: None,
-                    location: None,
-                    module: Some(module.name.clone()),
-                    origin: self.origins.of("", None, &module.name),
-                    inlined: false,
-                })]
-                .into(),
-            };
-            frames.push(expanded);
+        let (debug, own) = (modules.debug_file(module), module.file.as_deref());
+        let named = self.of_files(debug, own, &module.name, &svmas);
+        let build_id = module
+            .build_id
+            .as_ref()
+            .map(|id| self.intern(&id.to_string()));
+        named
+            .into_iter()
+            .zip(svmas)
+            .map(|(frames, address)| {
+                let unnamed = || {
+                    [Arc::new(Frame {
+                        function: format!("{}+{address:#x}", module.name),
+                        raw: None,
+                        location: None,
+                        module: Some(module.name.clone()),
+                        origin: self.origins.of("", None, &module.name),
+                        inlined: false,
+                        address: Some(CodeAddress {
+                            address,
+                            build_id: build_id.clone(),
+                        }),
+                    })]
+                    .into()
+                };
+                frames.unwrap_or_else(unnamed)
+            })
+            .collect()
+    }
+
+    /// The frames of addresses as the module's file states them; none where no symbol covers one.
+    pub(super) fn of_files(
+        &mut self,
+        debug: Option<&DebugFile>,
+        own: Option<&File>,
+        module: &Arc<str>,
+        svmas: &[u64],
+    ) -> Vec<Option<Frames>> {
+        let symbols = symbols(&self.blazesym, debug, own, svmas);
+        let (origins, strings) = (&self.origins, &mut self.strings);
+        let expand = |symbol: Option<Sym<'_>>| Some(expand(&symbol?, origins, strings, module));
+        symbols.into_iter().map(expand).collect()
+    }
+
+    /// Learns from the executable's file which code is its owner's.
+    pub(super) fn learn_origins(&mut self, file: &File, name: &str) {
+        self.origins = Origins::scan(file, name);
+    }
+
+    fn intern(&mut self, text: &str) -> Arc<str> {
+        intern(&mut self.strings, text)
+    }
+}
+
+fn intern(strings: &mut HashSet<Arc<str>>, text: &str) -> Arc<str> {
+    match strings.get(text) {
+        Some(known) => known.clone(),
+        None => {
+            let new: Arc<str> = text.into();
+            strings.insert(new.clone());
+            new
         }
-        frames
     }
 }
 
@@ -292,6 +332,7 @@ fn expand(
                 location,
                 module: Some(module.clone()),
                 inlined,
+                address: None,
             })
         })
         .collect()
@@ -299,15 +340,7 @@ fn expand(
 
 fn location(code: &CodeInfo<'_>, strings: &mut HashSet<Arc<str>>) -> Location {
     let path = code.to_path();
-    let text = path.to_string_lossy();
-    let file = match strings.get(text.as_ref()) {
-        Some(known) => known.clone(),
-        None => {
-            let file: Arc<str> = text.into();
-            strings.insert(file.clone());
-            file
-        }
-    };
+    let file = intern(strings, &path.to_string_lossy());
     Location {
         file,
         line: code.line.unwrap_or(0),
@@ -323,6 +356,7 @@ fn nowhere(address: u64) -> Frames {
         module: None,
         origin: Origin::Unknown,
         inlined: false,
+        address: None,
     })]
     .into()
 }
@@ -369,6 +403,7 @@ mod tests {
             "{location}"
         );
         assert!(location.line > 0);
+        assert_eq!(own.address, None);
         let again = symbolizer.frames(&modules, &[address]);
         assert!(Arc::ptr_eq(&again[0], own), "not remembered");
     }
@@ -384,6 +419,12 @@ mod tests {
         // The vDSO's ELF header is no function.
         let frames = Symbolizer::new().frames(&modules, &[vdso.ranges[0].start]);
         assert_eq!(frames[0].function, "[vdso]+0x0");
+        let address = frames[0].address.as_ref().unwrap();
+        assert_eq!(address.address, 0);
+        assert_eq!(
+            address.build_id.as_deref().map(str::to_owned),
+            vdso.build_id.as_ref().map(ToString::to_string)
+        );
         assert_eq!(frames[0].origin, Origin::Std);
     }
 

@@ -181,6 +181,12 @@ pub struct FrameDef<'a> {
     pub origin: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
+    /// Of a frame without a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
+    /// Of its module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<Cow<'a, str>>,
 }
 
 /// `[id, parent, frame]`: the frame called by the stack `parent`; 0 is the empty stack.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::events::{FrameDef, NewFrames, NodeDef, Place, origin_from_name, origin_name};
-use crate::model::{Frame, Location};
+use crate::model::{CodeAddress, Frame, Location};
 
 /// Frames and nodes of one dictionary.
 const MAX_FRAMES: usize = 30_000;
@@ -105,6 +105,12 @@ fn define(id: u32, frame: &Frame) -> FrameDef<'_> {
         module: frame.module.as_deref().map(Cow::from),
         origin: origin_name(frame.origin).into(),
         inlined: frame.inlined,
+        address: frame.address.as_ref().map(|at| at.address),
+        build_id: frame
+            .address
+            .as_ref()
+            .and_then(|at| at.build_id.as_deref())
+            .map(Cow::from),
     }
 }
 
@@ -147,6 +153,10 @@ impl Table {
                 module: def.module.map(Arc::from),
                 origin,
                 inlined: def.inlined,
+                address: def.address.map(|address| CodeAddress {
+                    address,
+                    build_id: def.build_id.map(Arc::from),
+                }),
             };
             self.frames.insert(def.id, Arc::new(frame));
         }

@@ -278,8 +278,9 @@ fn frame() -> impl Strategy<Value = Arc<Frame>> {
         of(text()),
         origin,
         any::<bool>(),
+        of((any::<u64>(), of(text()))),
     )
-        .prop_map(|(function, raw, location, module, origin, inlined)| {
+        .prop_map(|(function, raw, location, module, origin, inlined, at)| {
             Arc::new(Frame {
                 function,
                 raw,
@@ -287,6 +288,10 @@ fn frame() -> impl Strategy<Value = Arc<Frame>> {
                 module: module.map(Arc::from),
                 origin,
                 inlined,
+                address: at.map(|(address, build_id)| CodeAddress {
+                    address,
+                    build_id: build_id.map(Arc::from),
+                }),
             })
         })
 }

@@ -242,6 +242,7 @@ mod tests {
                 module: None,
                 origin: Origin::User,
                 inlined: false,
+                address: None,
             })
         };
         WeightedStack {

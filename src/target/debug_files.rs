@@ -4,6 +4,7 @@
 //! A file is taken only if it belongs to the very build that is mapped: by build-id, or by the
 //! checksum of the debug link where the module has no build-id.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::symlink;
@@ -135,7 +136,11 @@ impl DebugFiles {
             return Some(DebugFile::with_package(file, path, Some(package)));
         }
         let link = elf::debug_link(wanted.file);
-        let by_id = wanted.build_id.map(|id| self.by_build_id(id, wanted));
+        let name = wanted.path.file_name();
+        let by_id = wanted.build_id.map(|id| {
+            let usual = [under(&root_of(wanted.pid), Path::new(SYSTEM_DIR))];
+            self.by_build_id(id, name, &usual)
+        });
         let by_link = link.as_ref().map(|link| self.by_link(wanted, &link.name));
         by_id.into_iter().chain(by_link).flatten().find_map(|path| {
             let file = open_regular(&path).ok()?;
@@ -160,17 +165,38 @@ impl DebugFiles {
         Some(DebugFile::new(Arc::new(file), path))
     }
 
-    /// Paths in every directory of debug files, those of the target's own file system included. The
-    /// user's directories may hold it under the module's own name as well.
-    fn by_build_id(&self, id: &BuildId, wanted: &Wanted<'_>) -> Vec<PathBuf> {
+    /// The debug file of a build that need not be on this machine in any other form. `name` is the
+    /// module's.
+    pub fn of_build(
+        &self,
+        id: &BuildId,
+        name: &str,
+        say: &mut dyn FnMut(&str),
+    ) -> Option<DebugFile> {
+        let found = self
+            .by_build_id(id, Some(name.as_ref()), &[])
+            .into_iter()
+            .find_map(|path| {
+                let file = open_regular(&path).ok()?;
+                let useful = elf::build_id(&file).as_ref() == Some(id) && tells_something(&file);
+                useful.then(|| DebugFile::new(Arc::new(file), path))
+            });
+        found.or_else(|| {
+            let (file, path) = self.server.as_ref()?.fetch(id, name, say)?;
+            Some(DebugFile::new(Arc::new(file), path))
+        })
+    }
+
+    /// Paths in every directory of debug files: the user's, `more`, and this machine's. The user's
+    /// may hold it under the module's own name as well.
+    fn by_build_id(&self, id: &BuildId, name: Option<&OsStr>, more: &[PathBuf]) -> Vec<PathBuf> {
         let id = id.to_string();
         let (first, rest) = id.split_at(2);
         let file = format!(".build-id/{first}/{rest}.debug");
-        let mut paths: Vec<PathBuf> = self
-            .directories(wanted.pid)
-            .map(|dir| dir.join(&file))
-            .collect();
-        if let Some(name) = wanted.path.file_name() {
+        let system = [PathBuf::from(SYSTEM_DIR)];
+        let directories = self.dirs.iter().chain(more).chain(&system);
+        let mut paths: Vec<PathBuf> = directories.map(|dir| dir.join(&file)).collect();
+        if let Some(name) = name.and_then(|name| Path::new(name).file_name()) {
             let mut debug = name.to_owned();
             debug.push(".debug");
             let both = |dir: &PathBuf| [dir.join(&debug), dir.join(name)];
@@ -181,7 +207,7 @@ impl DebugFiles {
 
     /// The places of a debug link: beside the module, and in every directory of debug files with
     /// and without the module's directory.
-    fn by_link(&self, wanted: &Wanted<'_>, name: &std::ffi::OsStr) -> Vec<PathBuf> {
+    fn by_link(&self, wanted: &Wanted<'_>, name: &OsStr) -> Vec<PathBuf> {
         // A name, never a path: the file is not trusted to lead elsewhere.
         let Some(name) = Path::new(name).file_name() else {
             return Vec::new();
@@ -189,8 +215,10 @@ impl DebugFiles {
         let parent = wanted.path.parent().unwrap_or(Path::new("/"));
         let beside = under(&root_of(wanted.pid), parent);
         let mut paths = vec![beside.join(name), beside.join(".debug").join(name)];
-        for dir in self.directories(wanted.pid) {
-            paths.push(under(&dir, parent).join(name));
+        let system = Path::new(SYSTEM_DIR);
+        let usual = [under(&root_of(wanted.pid), system), system.to_owned()];
+        for dir in self.dirs.iter().chain(&usual) {
+            paths.push(under(dir, parent).join(name));
             paths.push(dir.join(name));
         }
         paths
@@ -204,12 +232,6 @@ impl DebugFiles {
         let beside = under(&root_of(wanted.pid), &path);
         dirs.chain([beside])
             .find_map(|path| open_regular(&path).ok())
-    }
-
-    fn directories(&self, pid: u32) -> impl Iterator<Item = PathBuf> {
-        let system = Path::new(SYSTEM_DIR);
-        let usual = [under(&root_of(pid), system), system.to_owned()];
-        self.dirs.iter().cloned().chain(usual)
     }
 }
 

@@ -141,6 +141,7 @@ mod tests {
                     module: None,
                     origin,
                     inlined: false,
+                    address: None,
                 })
             };
             let stack = WeightedStack {

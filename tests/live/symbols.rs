@@ -9,7 +9,7 @@ use hud::model::{Record, Tier};
 use tempfile::TempDir;
 
 use crate::compare::{Expect, compare};
-use crate::program::{Build, Run, Watched};
+use crate::program::{Build, Run, Target, Watched, hud};
 
 /// Runs a tool of the binutils.
 fn tool(name: &str, arguments: &[&OsStr]) {
@@ -82,11 +82,11 @@ fn a_stripped_program_with_its_debug_file() {
 fn a_twin_of_another_build_is_refused_with_both_ids() {
     let stripped = Stripped::new();
     let other = Build::Release.program();
-    let target = crate::program::Target::start(
+    let target = Target::start(
         &stripped.program,
         &["--scenario", "idle", "--duration", "20"],
     );
-    let output = crate::program::hud(&["--headless", "--duration", "1"])
+    let output = hud(&["--headless", "--duration", "1"])
         .args(["--pid", &target.pid.to_string()])
         .args([OsStr::new("--target"), other.as_ref()])
         .output()
@@ -94,6 +94,48 @@ fn a_twin_of_another_build_is_refused_with_both_ids() {
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
     for program in [&stripped.program, &other] {
+        assert!(errors.contains(&build_id(program)), "{errors}");
+    }
+}
+
+#[test]
+fn a_recording_without_names_is_named_when_it_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("scenarios");
+    fs::copy(Build::Release.program(), &program).unwrap();
+    tool("strip", &[program.as_ref()]);
+    let run = Run::new(&Build::Other(program), "sleep").seconds(2).watch();
+    let polls = run.polls();
+    assert!(polls.len() > 10, "{} polls", polls.len());
+    for poll in &polls {
+        let culprit = &poll.culprit.function;
+        assert!(culprit.starts_with("scenarios+0x"), "{culprit}");
+    }
+    let replay = |target: &Path| {
+        hud(&["--headless", "--replay", run.trace.to_str().unwrap()])
+            .args([OsStr::new("--target"), target.as_ref()])
+            .output()
+            .unwrap()
+    };
+    // Every poll gets the culprit that a live session with symbols names.
+    let output = replay(&Build::Release.program());
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    let culprit = "scenarios::blocking::block_on_sleep -> std::thread::sleep";
+    assert_eq!(
+        report.matches(&format!("{culprit}\n")).count(),
+        polls.len(),
+        "{report}"
+    );
+    let row = report.lines().find(|line| line.contains("100.0 %"));
+    assert!(row.is_some_and(|row| row.contains(culprit)), "{report}");
+    assert!(!report.contains("scenarios+0x"), "{report}");
+    // Another build names nothing.
+    let other = Build::Dev.program();
+    let output = replay(&other);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for program in [&Build::Release.program(), &other] {
         assert!(errors.contains(&build_id(program)), "{errors}");
     }
 }
