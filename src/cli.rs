@@ -10,6 +10,7 @@ Examples:
   hud my-app                              watch the process of that name
   hud --pid 1234 --target ./my-app        take the symbols from an unstripped twin
   hud my-app --debug-dir ./symbols        or from a directory of debug files
+  hud my-app --container-pid 1            the one that is PID 1 in its container
   hud my-app --headless --duration 30     print findings for 30 seconds, then a summary
   hud my-app --export trace.json          record a trace while watching
   hud --replay trace.json                 look at a recorded trace
@@ -37,9 +38,14 @@ pub struct Args {
     #[arg(value_name = "PROCESS")]
     process: Option<String>,
 
-    /// The process to watch, by number
+    /// The process to watch, by number, as hud itself sees it: for containers, the host's PID
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
+
+    /// The process to watch, by its number inside its container; where several containers have
+    /// that number, PROCESS may name it as well
+    #[arg(long, value_name = "PID")]
+    container_pid: Option<u32>,
 
     /// The binary whose symbols to use: an unstripped twin of the process's own executable
     #[arg(short, long, value_name = "BINARY")]
@@ -94,6 +100,8 @@ pub enum Source {
     Name(String),
     /// A live process, by number.
     Pid(u32),
+    /// A live process, by its number in a PID namespace other than hud's, and perhaps its name.
+    ContainerPid(u32, Option<String>),
     /// A recorded trace.
     Trace(PathBuf),
 }
@@ -127,22 +135,27 @@ impl Args {
     pub fn into_config(self, threshold_given: bool) -> Result<Config, clap::Error> {
         let conflict =
             |message: &str| Err(Args::command().error(ErrorKind::ArgumentConflict, message));
-        let source = match (self.process, self.pid, self.replay) {
-            (Some(_), Some(_), _) => {
+        if self.pid.is_some() && self.container_pid.is_some() {
+            return conflict("give the PID on the host or the PID in the container, not both");
+        }
+        let is_live = self.process.is_some() || self.pid.is_some() || self.container_pid.is_some();
+        if is_live && self.replay.is_some() {
+            return conflict("--replay reads a trace: it takes no process");
+        }
+        let source = match (self.process, self.pid, self.container_pid, self.replay) {
+            (Some(_), Some(_), ..) => {
                 return conflict("name the process either by its name or by --pid, not both");
             }
-            (None, None, None) => {
+            (name, None, Some(pid), _) => Source::ContainerPid(pid, name),
+            (Some(name), ..) => Source::Name(name),
+            (None, Some(pid), ..) => Source::Pid(pid),
+            (.., Some(trace)) => Source::Trace(trace),
+            _ => {
                 return Err(Args::command().error(
                     ErrorKind::MissingRequiredArgument,
                     "name a process (hud my-app, or --pid PID) or a trace (--replay FILE)",
                 ));
             }
-            (Some(_), None, Some(_)) | (None, Some(_), Some(_)) => {
-                return conflict("--replay reads a trace: it takes no process");
-            }
-            (Some(name), None, None) => Source::Name(name),
-            (None, Some(pid), None) => Source::Pid(pid),
-            (None, None, Some(trace)) => Source::Trace(trace),
         };
         if matches!(source, Source::Trace(_)) {
             if self.export.is_some() {
@@ -215,9 +228,13 @@ mod tests {
     fn one_source_is_needed_and_only_one() {
         assert_eq!(config(&["app"]).unwrap().source, Source::Name("app".into()));
         assert_eq!(config(&["-p", "7"]).unwrap().source, Source::Pid(7));
+        let inside = config(&["app", "--container-pid", "1"]).unwrap().source;
+        assert_eq!(inside, Source::ContainerPid(1, Some("app".into())));
         for wrong in [
             &[][..],
             &["app", "--pid", "7"],
+            &["--container-pid", "1", "--pid", "7"],
+            &["--container-pid", "1", "--replay", "t.json"],
             &["app", "--replay", "t.json"],
             &["--replay", "t.json", "--export", "u.json"],
             &["--replay", "t.json", "--duration", "3"],

@@ -14,6 +14,7 @@ use crate::analysis::late_names::LateNames;
 use crate::cli::{Config, Source};
 use crate::clock;
 use crate::export::{Completeness, TraceWriter, read_trace};
+use crate::failure::Failure;
 use crate::headless::Headless;
 use crate::interactive::{Interactive, Turn};
 use crate::live::{Live, Options, Step, open_twin};
@@ -23,8 +24,9 @@ use crate::report;
 use crate::starting::Starting;
 use crate::target::debug_files::DebugFiles;
 use crate::target::debuginfod::Debuginfod;
+use crate::target::lookup;
 use crate::target::preflight;
-use crate::target::process::{self, Target};
+use crate::target::process::Target;
 
 /// How often it is looked whether the target still runs, and for the other ends while no records
 /// come.
@@ -54,11 +56,29 @@ pub fn run(config: &Config) -> Result<()> {
         // First of all: without privileges, every look at a process only fails less clearly.
         preflight::system()?;
     }
+    let own = std::process::id();
     match &config.source {
         Source::Trace(path) => replay(config, path, &stop),
-        Source::Name(name) => watch(config, &process::find(name, std::process::id())?, &stop),
-        Source::Pid(pid) => watch(config, &Target::open(*pid)?, &stop),
+        Source::Name(name) => watch(config, &lookup::by_name(name, own)?, &stop),
+        Source::Pid(pid) => watch(config, &by_pid(*pid, own)?, &stop),
+        Source::ContainerPid(pid, name) => {
+            let target = lookup::by_container_pid(*pid, name.as_deref(), own)?;
+            watch(config, &target, &stop)
+        }
     }
+}
+
+/// The process of that number; where there is none, perhaps a container has one.
+fn by_pid(pid: u32, own: u32) -> Result<Target> {
+    Target::open(pid).map_err(|error| {
+        let here = Path::new("/proc").join(pid.to_string()).exists();
+        let hint = lookup::container_hint(pid, own).filter(|_| !here);
+        match (hint, error.downcast::<Failure>()) {
+            (Some(hint), Ok(failure)) => failure.mend(hint).into(),
+            (None, Ok(failure)) => failure.into(),
+            (_, Err(error)) => error,
+        }
+    })
 }
 
 /// Whether there is a terminal to show the interactive view on.

@@ -269,7 +269,7 @@ mod tests {
         let (records, live) = recorded(Some(&own_build_id()));
         let (poll, notes) = name(records, "/proc/self/exe").unwrap();
         assert_eq!(poll.stacks.len(), 1, "one stack, now that names are known");
-        assert_eq!(poll.stacks[0].frames, [live.clone()]);
+        assert_eq!(poll.stacks[0].frames, std::slice::from_ref(&live));
         assert_eq!(poll.culprit.function, live.function);
         assert_eq!(poll.culprit.location, live.location);
         assert_eq!(notes, Vec::<String>::new());

@@ -4,6 +4,7 @@ pub mod debug_files;
 pub mod debuginfod;
 pub mod elf;
 pub mod layout;
+pub mod lookup;
 pub mod mapped_file;
 pub mod mappings;
 pub mod memory;

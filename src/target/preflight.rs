@@ -17,6 +17,9 @@ const MIN_KERNEL: (u16, u8) = (5, 8);
 /// Type information of the running kernel, which BPF programs are fitted to.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// The PID namespace that a machine starts with (`PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
@@ -41,6 +44,8 @@ struct System {
     capabilities: u64,
     /// Capabilities in a user namespace of one's own do not reach the kernel's.
     in_user_namespace: bool,
+    /// The kernel's numbers of processes are not those that hud sees.
+    in_pid_namespace: bool,
 }
 
 impl System {
@@ -57,6 +62,8 @@ impl System {
             locked_down: text("/sys/kernel/security/lockdown").contains("[confidentiality]"),
             capabilities: status.map_or(0, |status| status.capeff),
             in_user_namespace: uid_map.nth(2).is_some_and(|size| size != "4294967295"),
+            in_pid_namespace: std::fs::read_link("/proc/self/ns/pid")
+                .is_ok_and(|link| link.as_os_str() != FIRST_PID_NAMESPACE),
         }
     }
 
@@ -72,6 +79,14 @@ impl System {
             return Err(Failure::new(Kind::Failed, what).mend(
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distributions' are); \
                  in a container, mount the host's /sys",
+            ));
+        }
+        if self.in_pid_namespace {
+            let what = "hud runs in a PID namespace of its own, where processes have other numbers \
+                        than the kernel's";
+            return Err(Failure::new(Kind::Failed, what).mend(
+                "run hud on the host, or give its container the host's: docker run --pid=host, \
+                 hostPID: true",
             ));
         }
         if self.locked_down {
@@ -247,6 +262,7 @@ mod tests {
             locked_down: false,
             capabilities: 1 << CAP_BPF | 1 << CAP_PERFMON | 1 << CAP_SYS_PTRACE,
             in_user_namespace: false,
+            in_pid_namespace: false,
         }
     }
 
@@ -295,6 +311,12 @@ mod tests {
             ..good()
         };
         assert_eq!(namespaced.judge().unwrap_err().kind, Kind::Permission);
+        let renumbered = System {
+            in_pid_namespace: true,
+            ..good()
+        };
+        let failure = renumbered.judge().unwrap_err();
+        assert!(failure.mend.unwrap().contains("--pid=host"));
     }
 
     #[test]

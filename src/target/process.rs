@@ -1,6 +1,5 @@
-//! The process to look at: found by its number or its name.
+//! The process to look at, by its number.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -13,14 +12,8 @@ use crate::failure::{Failure, Kind};
 pub const PRIVILEGES: &str = "run it with sudo, or once: \
     sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep \"$(command -v hud)\"";
 
-/// At most this many processes are listed when a name fits several, or nearly fits some.
-const MAX_LISTED: usize = 20;
-
-/// The kernel cuts process names to this many bytes.
-const MAX_COMM: usize = 15;
-
 /// `PF_KTHREAD` of the kernel's task flags.
-const PF_KTHREAD: u32 = 0x0020_0000;
+pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// A live user process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,82 +91,8 @@ impl Target {
     }
 }
 
-/// The one process that `name` fits: the whole name of the process or of its executable's file
-/// first, part of either otherwise. The process `own_pid` never fits.
-///
-/// # Errors
-/// A [`Failure`] when none or several fit, and those of [`Target::open`].
-pub fn find(name: &str, own_pid: u32) -> Result<Target> {
-    let all = candidates(own_pid)?;
-    let exact: Vec<&Candidate> = all
-        .iter()
-        .filter(|c| c.names().any(|n| n == name))
-        .collect();
-    let fitting = if exact.is_empty() {
-        all.iter()
-            .filter(|c| !name.is_empty() && c.names().any(|n| n.contains(name)))
-            .collect()
-    } else {
-        exact
-    };
-    match fitting.as_slice() {
-        [] => Err(none(name, &all).into()),
-        [one] => Target::open(one.pid),
-        several => Err(ambiguous(name, several).into()),
-    }
-}
-
-/// A process that a name can fit.
-#[derive(Clone, Debug)]
-struct Candidate {
-    pid: u32,
-    comm: String,
-    /// File name of the executable, where it may be read.
-    file: Option<String>,
-    command: String,
-}
-
-impl Candidate {
-    /// The process's name and its executable's; the former is left out where it is only the
-    /// beginning of the latter, cut by the kernel.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let comm = Some(self.comm.as_str());
-        let file = self.file.as_deref();
-        let is_cut = |comm: &&str| {
-            comm.len() >= MAX_COMM && file.is_some_and(|file| file.starts_with(*comm))
-        };
-        comm.filter(|comm| !is_cut(comm)).into_iter().chain(file)
-    }
-}
-
-fn candidates(own_pid: u32) -> Result<Vec<Candidate>> {
-    let mut found = Vec::new();
-    // Processes that end while the list is read are left out.
-    for process in procfs::process::all_processes()?.flatten() {
-        let Ok(stat) = process.stat() else { continue };
-        let Ok(pid) = u32::try_from(stat.pid) else {
-            continue;
-        };
-        if pid == own_pid || stat.flags & PF_KTHREAD != 0 || matches!(stat.state, 'Z' | 'X') {
-            continue;
-        }
-        let file = process.exe().ok().and_then(|path| {
-            let name = path.file_name()?.to_string_lossy();
-            let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-            Some(name.to_owned())
-        });
-        found.push(Candidate {
-            pid,
-            command: command(&process, &stat),
-            comm: stat.comm,
-            file,
-        });
-    }
-    found.sort_by_key(|candidate| candidate.pid);
-    Ok(found)
-}
-
-fn command(process: &Process, stat: &Stat) -> String {
+/// The command line, arguments separated by spaces; the name where there is none.
+pub(super) fn command(process: &Process, stat: &Stat) -> String {
     match process.cmdline() {
         Ok(arguments) if !arguments.is_empty() => arguments.join(" "),
         _ => stat.comm.clone(),
@@ -201,61 +120,6 @@ fn explain(pid: u32, error: &ProcError) -> Failure {
     }
 }
 
-fn none(name: &str, all: &[Candidate]) -> Failure {
-    let lower = name.to_lowercase();
-    let mut near: Vec<&str> = all
-        .iter()
-        .flat_map(Candidate::names)
-        .filter(|other| is_near(&lower, &other.to_lowercase()))
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    near.truncate(5);
-    let failure = Failure::new(Kind::Failed, format!("no process is called {name:?}"));
-    if near.is_empty() {
-        failure
-            .mend("is it running? Process names are cut to 15 characters; hud --pid PID takes any")
-    } else {
-        failure.mend(format!("did you mean: {}?", near.join(", ")))
-    }
-}
-
-/// Whether two lower-case names differ only in case or separators, by containment or in little.
-fn is_near(a: &str, b: &str) -> bool {
-    let plain = |s: &str| -> Vec<char> { s.chars().filter(|c| c.is_alphanumeric()).collect() };
-    let (a, b) = (plain(a), plain(b));
-    let (short, long) = if a.len() <= b.len() {
-        (&a, &b)
-    } else {
-        (&b, &a)
-    };
-    if short.len() < 3 || long.len() - short.len() > 3 {
-        return false;
-    }
-    let start = short.iter().zip(long).take_while(|(a, b)| a == b).count();
-    let rest = &short[start..];
-    let end = rest
-        .iter()
-        .rev()
-        .zip(long[start..].iter().rev())
-        .take_while(|(a, b)| a == b)
-        .count();
-    rest.len() - end <= 2
-}
-
-fn ambiguous(name: &str, several: &[&Candidate]) -> Failure {
-    let mut what = format!("{} processes fit {name:?}:", several.len());
-    for candidate in several.iter().take(MAX_LISTED) {
-        let line: String = candidate.command.chars().take(100).collect();
-        // Writing to a string cannot fail.
-        let _ = write!(what, "\n  {:>8}  {line}", candidate.pid);
-    }
-    if several.len() > MAX_LISTED {
-        let _ = write!(what, "\n  and {} more", several.len() - MAX_LISTED);
-    }
-    Failure::new(Kind::Usage, what).mend("choose one with: hud --pid PID")
-}
-
 /// The result of a procfs call, or the failure that explains it.
 pub fn readable<T>(pid: u32, result: ProcResult<T>) -> std::result::Result<T, Failure> {
     result.map_err(|error| explain(pid, &error))
@@ -263,32 +127,12 @@ pub fn readable<T>(pid: u32, result: ProcResult<T>) -> std::result::Result<T, Fa
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::process::Command;
 
     use super::*;
 
-    /// A child that is stopped whatever becomes of the test.
-    struct Guard(Child);
-
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
     fn failure(result: Result<Target>) -> Failure {
         result.unwrap_err().downcast::<Failure>().unwrap()
-    }
-
-    /// A copy of `sleep` under a name of its own, started `count` times.
-    fn sleepers(name: &str, count: usize) -> (tempfile::TempDir, Vec<Guard>) {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join(name);
-        std::fs::copy("/bin/sleep", &file).unwrap();
-        let start = || Guard(Command::new(&file).arg("60").spawn().unwrap());
-        let children: Vec<Guard> = (0..count).map(|_| start()).collect();
-        (directory, children)
     }
 
     #[test]
@@ -335,37 +179,5 @@ mod tests {
         }
         assert!(failure(Target::open(child.id())).what.contains("exited"));
         child.wait().unwrap();
-    }
-
-    #[test]
-    fn names_fit_whole_first_then_in_part() {
-        let (_one, long) = sleepers("hud-test-needle-long", 1);
-        let (_two, short) = sleepers("hud-test-needle", 1);
-        let own = std::process::id();
-        assert_eq!(find("hud-test-needle", own).unwrap().pid, short[0].0.id());
-        assert_eq!(find("needle-long", own).unwrap().pid, long[0].0.id());
-        let error = failure(find("hud-test-needl", own));
-        assert_eq!(error.kind, Kind::Usage);
-        assert!(error.what.contains(&short[0].0.id().to_string()));
-        assert!(error.what.contains(&long[0].0.id().to_string()));
-        assert!(error.mend.unwrap().contains("--pid"));
-    }
-
-    #[test]
-    fn near_names_are_offered() {
-        let (_directory, _child) = sleepers("hudnearby", 1);
-        let error = failure(find("hud-neraby", std::process::id()));
-        assert!(error.mend.unwrap().contains("hudnearby"));
-        let error = failure(find("zzqqxxyyvv", std::process::id()));
-        assert_eq!(error.kind, Kind::Failed);
-        assert!(error.mend.is_some());
-    }
-
-    #[test]
-    fn one_process_never_fits_its_own_observer() {
-        let name = Target::open(std::process::id()).unwrap().comm;
-        if let Ok(other) = find(&name, std::process::id()) {
-            assert_ne!(other.pid, std::process::id());
-        }
     }
 }

@@ -18,7 +18,7 @@ fn target(scenario: &str, seconds: &str) -> Target {
 }
 
 /// hud must fail with this exit code and one of these words; never panic.
-fn fails(output: &Output, code: i32, word: &str) {
+pub fn fails(output: &Output, code: i32, word: &str) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{errors}");
     assert!(errors.contains(word), "{errors}");
@@ -67,31 +67,6 @@ fn a_name_that_fits_several_processes_lists_them() {
     let output = hud(&["scenarios", "--headless"]).output().unwrap();
     fails(&output, 2, &one.pid.to_string());
     fails(&output, 2, &two.pid.to_string());
-}
-
-#[test]
-fn without_privileges_hud_says_which() {
-    let idle = target("idle", "20");
-    let pid = idle.pid.to_string();
-    // A copy, since the nobody of this test may not reach the build directory.
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("hud");
-    fs::copy(env!("CARGO_BIN_EXE_hud"), &copy).unwrap();
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new("setpriv")
-        .args([
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--inh-caps=-all",
-        ])
-        .arg(&copy)
-        .args(["--pid", &pid, "--headless", "--duration", "1"])
-        .output()
-        .unwrap();
-    fails(&output, 77, "CAP_");
 }
 
 #[test]

@@ -4,11 +4,14 @@
 //! after the other (`RUST_TEST_THREADS=1`).
 
 mod compare;
+mod containers;
 mod endings;
 mod fixtures;
+mod privileges;
 mod program;
 mod symbols;
 mod terminal;
+mod throttled;
 mod tmux;
 
 use compare::{Expect, compare};

@@ -1,0 +1,307 @@
+//! Finds the process to look at: by its name, or by its number inside a container.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use super::process::{PF_KTHREAD, Target, command};
+use crate::failure::{Failure, Kind};
+
+/// At most this many processes are listed when several fit, or nearly fit.
+const MAX_LISTED: usize = 20;
+
+/// The kernel cuts process names to this many bytes.
+const MAX_COMM: usize = 15;
+
+/// The one process that `name` fits: the whole name of the process or of its executable's file
+/// first, part of either otherwise. The process `own_pid` never fits.
+///
+/// # Errors
+/// A [`Failure`] when none or several fit, and those of [`Target::open`].
+pub fn by_name(name: &str, own_pid: u32) -> Result<Target> {
+    let all = candidates(own_pid)?;
+    let all: Vec<&Candidate> = all.iter().collect();
+    match named(&all, name).as_slice() {
+        [] => Err(none(name, &all).into()),
+        [one] => Target::open(one.pid),
+        several => Err(ambiguous(&format!("fit {name:?}"), several).into()),
+    }
+}
+
+/// The one process that has this number in a PID namespace other than hud's, as in a container;
+/// of several the one that `name` fits as well. The process `own_pid` never fits.
+///
+/// # Errors
+/// As [`by_name`].
+pub fn by_container_pid(pid: u32, name: Option<&str>, own_pid: u32) -> Result<Target> {
+    let all = candidates(own_pid)?;
+    let inside: Vec<&Candidate> = all.iter().filter(|c| c.inner_pid == Some(pid)).collect();
+    let fitting = match name {
+        Some(name) => named(&inside, name),
+        None => inside,
+    };
+    match fitting.as_slice() {
+        [] => {
+            let called = name.map_or(String::new(), |name| format!(" called {name:?}"));
+            let what = format!("no process{called} has PID {pid} inside a container");
+            Err(Failure::new(Kind::Failed, what)
+                .mend(
+                    "a PID as hud itself sees it goes with --pid; as a container sees it: \
+                       grep NSpid /proc/PID/status",
+                )
+                .into())
+        }
+        [one] => Target::open(one.pid),
+        several => {
+            let fit = format!("have PID {pid} inside a container");
+            Err(ambiguous(&fit, several).into())
+        }
+    }
+}
+
+/// A hint for a number that no process has here: it may be one inside a container.
+pub fn container_hint(pid: u32, own_pid: u32) -> Option<String> {
+    let all = candidates(own_pid).ok()?;
+    let inside = all.iter().any(|c| c.inner_pid == Some(pid));
+    inside.then(|| format!("inside a container there is one: hud --container-pid {pid}"))
+}
+
+/// Those that the name fits: whole if it fits any whole, in part otherwise.
+fn named<'a>(all: &[&'a Candidate], name: &str) -> Vec<&'a Candidate> {
+    let fitting = |fits: &dyn Fn(&str) -> bool| -> Vec<&'a Candidate> {
+        let fitting = all.iter().filter(|candidate| candidate.names().any(fits));
+        fitting.copied().collect()
+    };
+    let exact = fitting(&|other| other == name);
+    match exact.is_empty() && !name.is_empty() {
+        true => fitting(&|other| other.contains(name)),
+        false => exact,
+    }
+}
+
+/// A process that a name can fit.
+#[derive(Clone, Debug)]
+struct Candidate {
+    pid: u32,
+    /// Its number in its own PID namespace, if that is not hud's.
+    inner_pid: Option<u32>,
+    comm: String,
+    /// File name of the executable, where it may be read.
+    file: Option<String>,
+    command: String,
+}
+
+impl Candidate {
+    /// The process's name and its executable's; the former is left out where it is only the
+    /// beginning of the latter, cut by the kernel.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let comm = Some(self.comm.as_str());
+        let file = self.file.as_deref();
+        let is_cut = |comm: &&str| {
+            comm.len() >= MAX_COMM && file.is_some_and(|file| file.starts_with(*comm))
+        };
+        comm.filter(|comm| !is_cut(comm)).into_iter().chain(file)
+    }
+}
+
+fn candidates(own_pid: u32) -> Result<Vec<Candidate>> {
+    let mut found = Vec::new();
+    // Processes that end while the list is read are left out.
+    for process in procfs::process::all_processes()?.flatten() {
+        let Ok(stat) = process.stat() else { continue };
+        let Ok(pid) = u32::try_from(stat.pid) else {
+            continue;
+        };
+        if pid == own_pid || stat.flags & PF_KTHREAD != 0 || matches!(stat.state, 'Z' | 'X') {
+            continue;
+        }
+        let file = process.exe().ok().and_then(|path| {
+            let name = path.file_name()?.to_string_lossy();
+            let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+            Some(name.to_owned())
+        });
+        // The numbers from hud's PID namespace to the process's own.
+        let numbers = process.status().ok().and_then(|status| status.nspid);
+        let inner_pid = numbers
+            .filter(|numbers| numbers.len() > 1)
+            .and_then(|numbers| u32::try_from(*numbers.last()?).ok());
+        found.push(Candidate {
+            pid,
+            inner_pid,
+            command: command(&process, &stat),
+            comm: stat.comm,
+            file,
+        });
+    }
+    found.sort_by_key(|candidate| candidate.pid);
+    Ok(found)
+}
+
+fn none(name: &str, all: &[&Candidate]) -> Failure {
+    let lower = name.to_lowercase();
+    let mut near: Vec<&str> = all
+        .iter()
+        .flat_map(|candidate| candidate.names())
+        .filter(|other| is_near(&lower, &other.to_lowercase()))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.truncate(5);
+    let failure = Failure::new(Kind::Failed, format!("no process is called {name:?}"));
+    if near.is_empty() {
+        failure
+            .mend("is it running? Process names are cut to 15 characters; hud --pid PID takes any")
+    } else {
+        failure.mend(format!("did you mean: {}?", near.join(", ")))
+    }
+}
+
+/// Whether two lower-case names differ only in case or separators, by containment or in little.
+fn is_near(a: &str, b: &str) -> bool {
+    let plain = |s: &str| -> Vec<char> { s.chars().filter(|c| c.is_alphanumeric()).collect() };
+    let (a, b) = (plain(a), plain(b));
+    let (short, long) = if a.len() <= b.len() {
+        (&a, &b)
+    } else {
+        (&b, &a)
+    };
+    if short.len() < 3 || long.len() - short.len() > 3 {
+        return false;
+    }
+    let start = short.iter().zip(long).take_while(|(a, b)| a == b).count();
+    let rest = &short[start..];
+    let end = rest
+        .iter()
+        .rev()
+        .zip(long[start..].iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    rest.len() - end <= 2
+}
+
+/// Several processes "fit ..." or "have ...".
+fn ambiguous(fit: &str, several: &[&Candidate]) -> Failure {
+    let mut what = format!("{} processes {fit}:", several.len());
+    for candidate in several.iter().take(MAX_LISTED) {
+        let line: String = candidate.command.chars().take(100).collect();
+        // Writing to a string cannot fail.
+        let _ = write!(what, "\n  {:>8}  {line}", candidate.pid);
+    }
+    if several.len() > MAX_LISTED {
+        let _ = write!(what, "\n  and {} more", several.len() - MAX_LISTED);
+    }
+    Failure::new(Kind::Usage, what).mend("choose one with: hud --pid PID")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A child that is stopped whatever becomes of the test.
+    struct Guard(Child);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn failure(result: Result<Target>) -> Failure {
+        result.unwrap_err().downcast::<Failure>().unwrap()
+    }
+
+    /// A copy of `sleep` under a name of its own, started `count` times.
+    fn sleepers(name: &str, count: usize) -> (tempfile::TempDir, Vec<Guard>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(name);
+        std::fs::copy("/bin/sleep", &file).unwrap();
+        let start = || Guard(Command::new(&file).arg("60").spawn().unwrap());
+        let children: Vec<Guard> = (0..count).map(|_| start()).collect();
+        (directory, children)
+    }
+
+    #[test]
+    fn names_fit_whole_first_then_in_part() {
+        let (_one, long) = sleepers("hud-test-needle-long", 1);
+        let (_two, short) = sleepers("hud-test-needle", 1);
+        let own = std::process::id();
+        assert_eq!(
+            by_name("hud-test-needle", own).unwrap().pid,
+            short[0].0.id()
+        );
+        assert_eq!(by_name("needle-long", own).unwrap().pid, long[0].0.id());
+        let error = failure(by_name("hud-test-needl", own));
+        assert_eq!(error.kind, Kind::Usage);
+        assert!(error.what.contains(&short[0].0.id().to_string()));
+        assert!(error.what.contains(&long[0].0.id().to_string()));
+        assert!(error.mend.unwrap().contains("--pid"));
+    }
+
+    #[test]
+    fn near_names_are_offered() {
+        let (_directory, _child) = sleepers("hudnearby", 1);
+        let error = failure(by_name("hud-neraby", std::process::id()));
+        assert!(error.mend.unwrap().contains("hudnearby"));
+        let error = failure(by_name("zzqqxxyyvv", std::process::id()));
+        assert_eq!(error.kind, Kind::Failed);
+        assert!(error.mend.is_some());
+    }
+
+    #[test]
+    fn one_process_never_fits_its_own_observer() {
+        let name = Target::open(std::process::id()).unwrap().comm;
+        if let Ok(other) = by_name(&name, std::process::id()) {
+            assert_ne!(other.pid, std::process::id());
+        }
+    }
+
+    #[test]
+    fn numbers_inside_of_a_container_are_not_those_outside() {
+        // A PID namespace whose first process is a sleeper.
+        let (directory, _none) = sleepers("hud-inside", 0);
+        let file = directory.path().join("hud-inside");
+        let start = || {
+            let unshare = Command::new("unshare")
+                .args(["--pid", "--fork", "--kill-child"])
+                .args([file.as_os_str(), "60".as_ref()])
+                .spawn()
+                .unwrap();
+            Guard(unshare)
+        };
+        let own = std::process::id();
+        let find = |name| by_container_pid(1, Some(name), own);
+        let _one = start();
+        let waited = std::time::Instant::now();
+        let target = loop {
+            match find("hud-inside") {
+                Ok(target) => break target,
+                Err(error) if waited.elapsed().as_secs() < 10 => drop(error),
+                // Without privileges there is no namespace to look into.
+                Err(error) => {
+                    // SAFETY: no preconditions.
+                    assert_ne!(unsafe { libc::geteuid() }, 0, "{error}");
+                    eprintln!("skipped: unshare needs root");
+                    return;
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        assert_eq!(target.comm, "hud-inside");
+        assert_ne!(target.pid, 1);
+        let hint = container_hint(1, own).unwrap();
+        assert!(hint.contains("--container-pid 1"), "{hint}");
+        assert_eq!(failure(find("no-such-name")).kind, Kind::Failed);
+        // A second container has a PID 1 as well.
+        let _two = start();
+        let waited = std::time::Instant::now();
+        while find("hud-inside").is_ok() && waited.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let error = failure(find("hud-inside"));
+        assert_eq!(error.kind, Kind::Usage);
+        assert!(error.what.contains(&target.pid.to_string()), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! hud as an ordinary user, with some capabilities and without.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::endings::fails;
+use crate::program::{Build, Target};
+
+/// All that hud is documented to need.
+const NEEDED: &str = "-all,+bpf,+perfmon,+sys_ptrace";
+
+/// A copy that anybody may run: nobody may not reach the build directory.
+fn copy_for_all(program: &Path, folder: &TempDir, name: &str) -> std::path::PathBuf {
+    let copy = folder.path().join(name);
+    fs::copy(program, &copy).unwrap();
+    for path in [folder.path(), copy.as_path()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    copy
+}
+
+/// hud as nobody with these capabilities, as `setcap` on its file would give them.
+fn as_nobody(hud: &Path, capabilities: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(format!("--inh-caps={capabilities}"))
+        .arg(format!("--ambient-caps={capabilities}"))
+        .arg(format!("--bounding-set={capabilities}"))
+        .arg(hud)
+        .args(["--headless", "--duration", "1"]);
+    command
+}
+
+#[test]
+fn three_capabilities_do_everything_but_kernel_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");
+    let program = copy_for_all(&Build::Release.program(), &folder, "scenarios");
+    let sleeps = Target::start(&program, &["--scenario", "sleep", "--duration", "20"]);
+    let pid = sleeps.pid.to_string();
+    let output = as_nobody(&hud, NEEDED)
+        .args(["--pid", &pid])
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{notes}");
+    // Culprit, cause, whole stack and the workers' utilisation, of a process that is root's.
+    for part in [
+        "scenarios::blocking::block_on_sleep -> std::thread::sleep",
+        "clock_nanosleep",
+        "called by scenarios::",
+        "Runtime 0: multi_thread, 2 workers",
+    ] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(!report.contains("stack_unreadable"), "{report}");
+    // Kernel frames: a note, where root sees their addresses at all.
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let hidden_from_root = symbols.starts_with("0000000000000000");
+    assert!(notes.contains("CAP_SYSLOG"), "{notes}");
+    if !hidden_from_root {
+        let named = as_nobody(&hud, &format!("{NEEDED},+syslog"))
+            .args(["--pid", &pid])
+            .output()
+            .unwrap();
+        let notes = String::from_utf8_lossy(&named.stderr);
+        assert!(named.status.success(), "{notes}");
+        assert!(!notes.contains("CAP_SYSLOG"), "{notes}");
+        let report = String::from_utf8_lossy(&named.stdout);
+        assert!(report.contains("hrtimer_nanosleep"), "{report}");
+    }
+}
+
+#[test]
+fn without_privileges_hud_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");
+    let idle = Target::start(
+        &Build::Release.program(),
+        &["--scenario", "idle", "--duration", "20"],
+    );
+    let pid = idle.pid.to_string();
+    let output = as_nobody(&hud, "-all")
+        .args(["--pid", &pid])
+        .output()
+        .unwrap();
+    fails(&output, 77, "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE");
+    // One of them missing is one that is named.
+    let output = as_nobody(&hud, "-all,+bpf,+perfmon")
+        .args(["--pid", &pid])
+        .output()
+        .unwrap();
+    fails(&output, 77, "hud lacks CAP_SYS_PTRACE");
+}
