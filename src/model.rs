@@ -226,6 +226,52 @@ pub struct Culprit {
     pub chain: Vec<String>,
 }
 
+/// How a thread ended another's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Release {
+    /// It woke the waiters of the futex: unlocked, sent, notified, unparked.
+    Futex,
+    /// It ended, and was being joined.
+    Exit,
+    /// It used the other end of the pipe, socket or eventfd.
+    File,
+}
+
+impl Release {
+    const ALL: [Release; 3] = [Release::Futex, Release::Exit, Release::File];
+
+    /// The name used in the trace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Release::Futex => "futex",
+            Release::Exit => "exit",
+            Release::File => "file",
+        }
+    }
+
+    /// The way of that name.
+    pub fn from_name(name: &str) -> Option<Release> {
+        Release::ALL.into_iter().find(|how| how.as_str() == name)
+    }
+}
+
+/// The other side of a poll's longest wait: the thread of the process that ended it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleasedBy {
+    /// Kernel thread id.
+    pub tid: u32,
+    /// The thread's name (`comm`, at most 15 bytes).
+    pub thread: String,
+    pub how: Release,
+    /// How long the wait was that it ended.
+    pub wait_ns: u64,
+    /// What that thread was doing: where it let go or, if that has left the stack by then, what it
+    /// did while it was waited for.
+    pub culprit: Culprit,
+    /// The stack that shows it, leaf first: the innermost frames of it.
+    pub frames: Vec<Arc<Frame>>,
+}
+
 /// One poll that held its worker for at least the threshold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlowPoll {
@@ -254,6 +300,8 @@ pub struct SlowPoll {
     pub culprit: Culprit,
     /// Heaviest first. Empty when every capture was lost (which is counted).
     pub stacks: Vec<WeightedStack>,
+    /// Who ended its longest wait, where another thread of the process did and that is certain.
+    pub released_by: Option<Arc<ReleasedBy>>,
 }
 
 impl SlowPoll {

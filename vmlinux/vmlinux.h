@@ -83,6 +83,33 @@ struct inode {
 
 struct file {
 	struct inode *f_inode;
+	void *private_data;
+};
+
+struct in6_addr {
+	__u8 bytes[16];
+};
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct unix_sock {
+	struct sock *peer;
 };
 
 struct fdtable {
@@ -108,6 +135,7 @@ struct task_struct {
 	unsigned long nivcsw;
 	char comm[16];
 	struct files_struct *files;
+	int *clear_child_tid;
 	struct thread_struct thread;
 };
 

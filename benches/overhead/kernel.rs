@@ -168,6 +168,7 @@ impl HudPrograms {
                 reads: read(std::mem::offset_of!(hud_work, reads))?,
                 captures: read(std::mem::offset_of!(hud_work, captures))?,
                 samples: read(std::mem::offset_of!(hud_work, samples))?,
+                releases: read(std::mem::offset_of!(hud_work, releases))?,
             })
         };
         work().context("hud's globals are too short")

@@ -108,5 +108,6 @@ fn poll(i: u64) -> Record {
             chain: Vec::new(),
         },
         stacks: Vec::new(),
+        released_by: None,
     }))
 }

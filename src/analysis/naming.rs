@@ -61,6 +61,7 @@ pub fn name_poll(
         throttled: poll.times.throttled,
         culprit,
         stacks,
+        released_by: poll.released_by,
     })
 }
 

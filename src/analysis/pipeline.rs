@@ -14,13 +14,17 @@ use anyhow::{Context, Result};
 
 use super::naming;
 use super::polls::{Polls, Taken};
+use super::release::Releases;
 use super::symbolize::Symbolizer;
-use super::unwind::{CapturedStack, Registers, Unwinder};
+use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::workers::Workers;
-use crate::capture::{Capture, CaptureLosses, Drained, Event, StackKind, ThreadState};
+use crate::capture::{
+    Capture, CaptureLosses, Drained, Event, OtherStack, Released, SavedRegisters, StackKind,
+    ThreadState,
+};
 use crate::clock::monotonic_ns;
 use crate::cost;
-use crate::model::{Losses, Record, Tier};
+use crate::model::{Frame, Losses, Record, Tier};
 use crate::target::layout::{self, ThreadView, TokioLayout};
 use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
@@ -101,6 +105,7 @@ struct Pipeline {
     polls: Polls,
     unwinder: Unwinder,
     symbolizer: Symbolizer,
+    releases: Releases,
     workers: Workers,
     losses: Losses,
     reported_losses: Losses,
@@ -117,6 +122,7 @@ impl Pipeline {
             polls: Polls::new(subject.threshold.as_nanos() as u64),
             unwinder: Unwinder::new(),
             symbolizer: Symbolizer::new(),
+            releases: Releases::default(),
             workers: Workers::default(),
             losses: Losses::default(),
             reported_losses: Losses::default(),
@@ -187,6 +193,10 @@ impl Pipeline {
                     None => Ok(()),
                 }
             }
+            Drained::Event(Event::Release(released)) => {
+                self.take_release(&released);
+                Ok(())
+            }
             Drained::Event(Event::Exec) => self.lose_tier(
                 monotonic_ns(),
                 "the process replaced itself by another program (exec)".into(),
@@ -203,23 +213,7 @@ impl Pipeline {
         if !self.polls.wants(capture) {
             return;
         }
-        let registers = Registers {
-            ip: capture.registers.ip,
-            sp: capture.registers.sp,
-            fp: capture.registers.fp,
-            lr: capture.registers.lr,
-        };
-        let stack = CapturedStack {
-            registers,
-            base: capture.stack_base,
-            bytes: &capture.stack,
-        };
-        let mut user = self.unwinder.unwind(&stack);
-        // Code of a library loaded since: learn of it and try again.
-        if self.subject.modules.refresh_for(&user.addresses) {
-            self.unwinder.set_modules(&self.subject.modules);
-            user = self.unwinder.unwind(&stack);
-        }
+        let user = self.unwind(&capture.registers, capture.stack_base, &capture.stack);
         if !user.complete {
             self.losses.stack_incomplete += 1;
         }
@@ -233,6 +227,43 @@ impl Pipeline {
             capture.poll.sequence,
             Taken::new(capture, user, page_fault),
         );
+    }
+
+    fn unwind(&mut self, registers: &SavedRegisters, base: u64, bytes: &[u8]) -> Unwound {
+        let stack = CapturedStack {
+            registers: Registers {
+                ip: registers.ip,
+                sp: registers.sp,
+                fp: registers.fp,
+                lr: registers.lr,
+            },
+            base,
+            bytes,
+        };
+        let mut user = self.unwinder.unwind(&stack);
+        // Code of a library loaded since: learn of it and try again.
+        if self.subject.modules.refresh_for(&user.addresses) {
+            self.unwinder.set_modules(&self.subject.modules);
+            user = self.unwinder.unwind(&stack);
+        }
+        user
+    }
+
+    /// Names at once who ended a wait: there are few, and each in a poll that is slow already.
+    fn take_release(&mut self, released: &Released) {
+        let at_wake = self.frames_of(&released.at_wake);
+        let meanwhile = released
+            .meanwhile
+            .as_ref()
+            .map(|stack| self.frames_of(stack));
+        let by = self.releases.name(released, at_wake, meanwhile);
+        self.polls.add_release(released.tid, released.sequence, by);
+    }
+
+    fn frames_of(&mut self, stack: &OtherStack) -> Vec<Arc<Frame>> {
+        let user = self.unwind(&stack.registers, stack.base, &stack.bytes);
+        self.symbolizer
+            .frames(&self.subject.modules, &user.addresses)
     }
 
     fn name(&mut self, assembled: super::polls::Assembled) -> Option<crate::model::SlowPoll> {

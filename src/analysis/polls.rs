@@ -4,11 +4,12 @@
 //! Pure bookkeeping over decoded events; stacks arrive unwound and leave unnamed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::cause::{self, KernelFacts};
 use super::unwind::Unwound;
 use crate::capture::{Capture, OpenPoll, PollEnd, PollTimes, Site, StackKind};
-use crate::model::{Activity, Cause, TimeSplit};
+use crate::model::{Activity, Cause, ReleasedBy, TimeSplit};
 
 /// A stack of a poll that has not been weighed yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +77,8 @@ pub struct Assembled {
     pub stacks: Vec<Weighed>,
     /// Places with a notable share of the time whose stack is missing.
     pub missing_stacks: u64,
+    /// Who ended its longest wait.
+    pub released_by: Option<Arc<ReleasedBy>>,
 }
 
 /// The stacks of the polls that are under way, by thread.
@@ -94,7 +97,11 @@ struct Open {
     /// As it was first told: each conversion between the clocks differs by some nanoseconds.
     start_ns: Option<u64>,
     taken: Vec<Taken>,
+    released_by: Option<Arc<ReleasedBy>>,
 }
+
+/// A wait that is a smaller part of its poll than one in so many explains little of it.
+const TELLING_WAIT: u64 = 4;
 
 /// Stacks kept of one poll: a poll that runs for hours is sampled ever more rarely, so this many
 /// are never reached by honest events.
@@ -130,6 +137,15 @@ impl Polls {
         open.taken.push(taken);
     }
 
+    /// Takes in who ended a wait in the poll `sequence` of a thread.
+    pub fn add_release(&mut self, tid: u32, sequence: u64, by: Arc<ReleasedBy>) {
+        let open = self.open.entry((tid, sequence)).or_default();
+        let longest = open.released_by.as_ref().map_or(0, |by| by.wait_ns);
+        if by.wait_ns > longest {
+            open.released_by = Some(by);
+        }
+    }
+
     /// The poll's start, the same each time it is asked for.
     fn start_ns(&mut self, tid: u32, times: &PollTimes) -> u64 {
         let earliest = self.ended_ns.get(&tid).copied().unwrap_or(0);
@@ -160,7 +176,7 @@ impl Polls {
             poll: times,
             sites,
         };
-        self.assemble(&end, true, self.stacks_of(tid, times.sequence))
+        self.assemble(&end, true)
     }
 
     /// The poll that has ended, with all that was kept of it.
@@ -168,7 +184,7 @@ impl Polls {
         let mut end = end.clone();
         end.poll.start_ns = self.start_ns(end.tid, &end.poll);
         end.end_ns = end.end_ns.max(end.poll.start_ns);
-        let assembled = self.assemble(&end, false, self.stacks_of(end.tid, end.poll.sequence));
+        let assembled = self.assemble(&end, false);
         // Earlier ones can only be left over from ends that were lost.
         self.open
             .retain(|&(tid, sequence), _| tid != end.tid || sequence > end.poll.sequence);
@@ -182,14 +198,10 @@ impl Polls {
         self.ended_ns.remove(&tid);
     }
 
-    fn stacks_of(&self, tid: u32, sequence: u64) -> &[Taken] {
-        self.open
-            .get(&(tid, sequence))
-            .map_or(&[], |open| &open.taken)
-    }
-
-    fn assemble(&self, end: &PollEnd, running: bool, taken: &[Taken]) -> Assembled {
+    fn assemble(&self, end: &PollEnd, running: bool) -> Assembled {
         let times = end.poll;
+        let open = self.open.get(&(end.tid, times.sequence));
+        let taken = open.map_or(&[][..], |open| &open.taken);
         let held_ns = end.end_ns.saturating_sub(times.start_ns);
         let mut shares = Shares::default();
         shares.add_running(taken, times.on_cpu_ns);
@@ -214,6 +226,9 @@ impl Polls {
             causes,
             stacks,
             missing_stacks,
+            released_by: open
+                .and_then(|open| open.released_by.clone())
+                .filter(|by| by.wait_ns >= held_ns / TELLING_WAIT),
         }
     }
 
@@ -454,17 +469,13 @@ mod tests {
             ..PollTimes::default()
         };
         assert_eq!(
-            polls
-                .assemble(&end(times, 22 * MS, vec![]), false, &[])
-                .cause,
+            polls.assemble(&end(times, 22 * MS, vec![]), false).cause,
             Cause::RunQueue
         );
         // It would have been slow without the wait, too.
         times.on_cpu_ns = 6 * MS;
         assert_eq!(
-            polls
-                .assemble(&end(times, 26 * MS, vec![]), false, &[])
-                .cause,
+            polls.assemble(&end(times, 26 * MS, vec![]), false).cause,
             Cause::Cpu
         );
     }
@@ -478,7 +489,7 @@ mod tests {
             blocked_ns: 4 * MS,
             ..PollTimes::default()
         };
-        let assembled = polls.assemble(&end(times, 8 * MS, vec![futex(1, 4 * MS)]), false, &[]);
+        let assembled = polls.assemble(&end(times, 8 * MS, vec![futex(1, 4 * MS)]), false);
         assert_eq!(assembled.causes, [(Cause::Lock, 8 * MS)]);
         assert_eq!(assembled.missing_stacks, 1);
     }

@@ -23,6 +23,15 @@
 #define SYSCALL_EPOLL_PWAIT 281
 #define SYSCALL_EPOLL_PWAIT2 441
 #define SYSCALL_RESTART 219
+#define SYSCALL_EXIT 60
+#define SYSCALL_FUTEX 202
+
+/* read, write, readv, writev, sendto, recvfrom, sendmsg, recvmsg, shutdown, recvmmsg, sendmmsg */
+static __always_inline bool is_transfer(s32 syscall)
+{
+	return syscall == 0 || syscall == 1 || syscall == 19 || syscall == 20 ||
+	       (syscall >= 44 && syscall <= 48) || syscall == 299 || syscall == 307;
+}
 
 #define regs_lr(regs) 0
 
@@ -43,6 +52,15 @@
 #define SYSCALL_EPOLL_PWAIT 22
 #define SYSCALL_EPOLL_PWAIT2 441
 #define SYSCALL_RESTART 128
+#define SYSCALL_EXIT 93
+#define SYSCALL_FUTEX 98
+
+/* read, write, readv, writev, sendto, recvfrom, shutdown, sendmsg, recvmsg, recvmmsg, sendmmsg */
+static __always_inline bool is_transfer(s32 syscall)
+{
+	return (syscall >= 63 && syscall <= 66) || syscall == 206 || syscall == 207 ||
+	       (syscall >= 210 && syscall <= 212) || syscall == 243 || syscall == 269;
+}
 
 #define regs_lr(regs) ((regs)->regs[30])
 

@@ -6,19 +6,27 @@
 #include "arch.bpf.h"
 #include "hud.h"
 
-/* i_mode of the file behind a descriptor; 0 for none. */
-static __always_inline u16 file_mode(struct files_struct *files, s32 fd)
+/* The file behind a descriptor, or NULL. */
+static __always_inline struct file *file_of(struct files_struct *files, s32 fd)
 {
 	struct fdtable *table;
 	struct file **slot, *file = NULL;
 
 	if (fd < 0 || !files)
-		return 0;
+		return NULL;
 	table = BPF_CORE_READ(files, fdt);
 	if ((u32)fd >= BPF_CORE_READ(table, max_fds))
-		return 0;
+		return NULL;
 	slot = BPF_CORE_READ(table, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), slot + fd);
+	return file;
+}
+
+/* i_mode of the file behind a descriptor; 0 for none. */
+static __always_inline u16 file_mode(struct files_struct *files, s32 fd)
+{
+	struct file *file = file_of(files, fd);
+
 	return file ? BPF_CORE_READ(file, f_inode, i_mode) : 0;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * What hud runs in the kernel: at every switch away from a thread of the target, at every tick of
- * the CPU clock, and when threads end. See docs/ARCHITECTURE.md for the flow.
+ * What hud runs in the kernel: at every switch away from a thread of the target and every wake-up
+ * of one, at every tick of the CPU clock, and when threads end. See docs/ARCHITECTURE.md for the
+ * flow.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -15,6 +16,7 @@
 #include "stack.bpf.h"
 #include "poll.bpf.h"
 #include "site.bpf.h"
+#include "waker.bpf.h"
 
 /* A thread that could go on is read in full at most this often on average, and a burst of these. */
 #define RUNNABLE_EVERY_NS (500 * 1000ull)
@@ -160,8 +162,11 @@ int sched_switch(u64 *ctx)
 		return 0;
 	}
 	if (!thread) {
-		if (!state.scheduler)
+		if (!state.scheduler) {
+			if (at.seen_as == HUD_SEEN_BLOCKED)
+				remember_stack(&regs, prev->pid, prev->nvcsw, at.seen_as, at.now);
 			return 0;
+		}
 		thread = meet_thread(prev, &index, &at, thread_pointer);
 		if (!thread)
 			return 0;
@@ -177,6 +182,7 @@ int sched_switch(u64 *ctx)
 	if (!observe(thread, index, &at, &state))
 		return 0;
 	if (at.seen_as == HUD_SEEN_BLOCKED) {
+		remember_stack(&regs, prev->pid, prev->nvcsw, at.seen_as, at.now);
 		enter_site(thread, prev, &regs);
 		if (thread->site < HUD_SITES && !thread->poll.sites[thread->site].captured &&
 		    may_capture(thread, at.now))
@@ -233,6 +239,10 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		return 0;
 	if (read_tokio(thread_pointer, thread, &state))
 		return 0;
+	read_user_regs(task, &regs);
+	if (state.phase == HUD_PHASE_POLL || !state.scheduler)
+		remember_stack(&regs, (u32)bpf_get_current_pid_tgid(), BPF_CORE_READ(task, nvcsw),
+			       HUD_SEEN_SAMPLED, at.now);
 	if (!thread) {
 		if (!state.scheduler)
 			return 0;
@@ -244,10 +254,32 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		check_seed(thread, BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw), &at);
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
-	if (observe(thread, index, &at, &state) && wants_running_stack(thread, at.now)) {
-		read_user_regs(task, &regs);
+	if (observe(thread, index, &at, &state) && wants_running_stack(thread, at.now))
 		capture_running(ctx, thread, index, &regs, at.now);
-	}
+	return 0;
+}
+
+/*
+ * A thread is being woken by the current one. In the path of every wake-up of the machine: threads
+ * of others, and those that are not asleep inside a poll, are left at once.
+ */
+SEC("tp_btf/sched_waking")
+int sched_waking(u64 *ctx)
+{
+	struct task_struct *waiter = (void *)ctx[0];
+	struct hud_thread *thread;
+	u32 index = 0;
+
+	if (waiter->tgid != config.tgid || bpf_get_current_pid_tgid() >> 32 != config.tgid)
+		return 0;
+	thread = find_thread(waiter->pid, &index);
+	if (!thread || thread->phase != HUD_PHASE_POLL || thread->seen_as != HUD_SEEN_BLOCKED)
+		return 0;
+	/* It must not have run since it fell asleep. */
+	if (waiter->sched_info.last_arrival > thread->seen_clock ||
+	    (thread->seeded && waiter->nvcsw + waiter->nivcsw != thread->seeded - 1))
+		return 0;
+	tell_release(waiter, thread);
 	return 0;
 }
 

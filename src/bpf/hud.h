@@ -27,6 +27,9 @@ typedef long long s64;
 #define HUD_COMM 16
 /* How much of Tokio's Context is read at once. */
 #define HUD_CONTEXT_BYTES 128
+/* User stack bytes taken of threads other than the one that was held: their innermost frames. */
+#define HUD_OTHER_PAGES 4
+#define HUD_OTHER_BYTES (HUD_OTHER_PAGES * HUD_PAGE)
 
 /* Offsets of Tokio's state: see TokioLayout in src/target/layout. */
 struct hud_tokio {
@@ -187,6 +190,8 @@ struct hud_thread {
 	u32 unused_tick;
 	u64 capture_credit_clock;
 	u64 preempted_credit_clock;
+	/* The longest wait of this poll whose waker was told. */
+	u64 told_wait_ns;
 	u64 last_sample_clock;
 	s32 last_syscall;
 	/* Which of the two buffers holds the stack worth keeping / the newest one. */
@@ -214,6 +219,7 @@ enum hud_event_kind {
 	HUD_EVENT_POLL_END = 2,
 	HUD_EVENT_THREAD_EXIT = 3,
 	HUD_EVENT_EXEC = 4,
+	HUD_EVENT_RELEASE = 5,
 };
 
 struct hud_event_header {
@@ -291,6 +297,51 @@ struct hud_thread_exit_event {
 	u64 longest_poll_ns;
 };
 
+/* How one thread ended another's wait. */
+enum hud_release_kind {
+	/* It woke the waiters of the futex that was waited for. */
+	HUD_RELEASE_FUTEX = 1,
+	/* It ended, and was waited for. */
+	HUD_RELEASE_EXIT = 2,
+	/* It used the other end of the pipe, socket or eventfd. */
+	HUD_RELEASE_FILE = 3,
+};
+
+/* The innermost part of a thread's user stack, at some moment. */
+struct hud_other_stack {
+	u32 tid;
+	u32 seen_as;
+	u64 clock;
+	/* Voluntary context switches of its life. */
+	u64 switches;
+	u64 ip;
+	u64 sp;
+	u64 fp;
+	u64 lr;
+	u64 arg0;
+	s32 syscall;
+	u32 stack_bytes;
+	/* Address of the first byte. */
+	u64 stack_base;
+	u64 credit_clock;
+	u8 stack[HUD_OTHER_BYTES];
+};
+
+/* A long wait inside a poll (of header.tid) was ended by another thread of the process. */
+struct hud_release_event {
+	struct hud_event_header header;
+	u64 poll_sequence;
+	/* How long this one wait was. */
+	u64 wait_ns;
+	u64 waited_for; /* the futex's address, or the descriptor */
+	u32 release_kind;
+	/* `meanwhile` holds the waker's last stack of the time that was waited. */
+	u32 has_meanwhile;
+	char comm[HUD_COMM];
+	struct hud_other_stack at_wake;
+	struct hud_other_stack meanwhile;
+};
+
 /* What the kernel side knows it lost. */
 struct hud_losses {
 	u64 ring_full;
@@ -299,11 +350,23 @@ struct hud_losses {
 	u64 worker_untracked;
 };
 
+/* Every enum of this file, for the generated Rust: its constants are taken from there. */
+struct hud_enums {
+	enum hud_phase phase;
+	enum hud_seen seen;
+	enum hud_flavor flavor;
+	enum hud_poll_flags poll_flags;
+	enum hud_event_kind event_kind;
+	enum hud_stack_kind stack_kind;
+	enum hud_release_kind release_kind;
+};
+
 /* How often the dearer paths were taken: for the benches and for hud's own view. */
 struct hud_work {
 	u64 reads;
 	u64 captures;
 	u64 samples;
+	u64 releases;
 };
 
 /* One thread as the task iterator sees it. */

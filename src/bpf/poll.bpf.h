@@ -163,6 +163,7 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	poll->site_count = 0;
 	thread->site = HUD_SITES;
 	thread->last_sample_clock = 0;
+	thread->told_wait_ns = 0;
 }
 
 /* More rounds than fit between two observations: the core was elsewhere meanwhile. */

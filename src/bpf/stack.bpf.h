@@ -21,13 +21,28 @@ static __always_inline bool may_capture(struct hud_thread *thread, u64 now)
 	return take_credit(&thread->capture_credit_clock, now, CAPTURE_EVERY_NS, CAPTURE_BURST);
 }
 
+/*
+ * Copies the current thread's user stack from `base` up into as many pages as there is room for, as
+ * far as it can be read. Returns the bytes copied. `max_pages` must be a constant.
+ */
+static __always_inline u32 copy_user_stack(u8 *to, u64 base, u32 max_pages)
+{
+	u32 pages = 0;
+
+	for (u32 i = 0; i < max_pages; i++) {
+		if (bpf_probe_read_user(to + i * HUD_PAGE, HUD_PAGE, (void *)(base + i * HUD_PAGE)))
+			break;
+		pages = i + 1;
+	}
+	return pages * HUD_PAGE;
+}
+
 /* Fills `event` from the current thread: registers, kernel frames, and user stack up to its top. */
 static __noinline int capture_stack(void *ctx, struct hud_stack_event *event,
 				    struct hud_thread *thread, struct user_regs *regs, u64 now)
 {
 	struct hud_poll *poll = &thread->poll;
 	u64 base = regs->sp & ~(u64)(HUD_PAGE - 1);
-	u32 pages = 0;
 	long kernel;
 
 	fill_header(&event->head.header, HUD_EVENT_STACK, thread->tid, now);
@@ -53,14 +68,8 @@ static __noinline int capture_stack(void *ctx, struct hud_stack_event *event,
 	event->head.kernel_count = kernel > 0 ? kernel / sizeof(u64) : 0;
 	event->head.interrupt_entry = tick_seen.user_entry;
 
-	for (u32 i = 0; i < HUD_STACK_PAGES; i++) {
-		if (bpf_probe_read_user(event->stack + i * HUD_PAGE, HUD_PAGE,
-					(void *)(base + i * HUD_PAGE)))
-			break;
-		pages = i + 1;
-	}
-	event->head.stack_bytes = pages * HUD_PAGE;
-	if (!pages)
+	event->head.stack_bytes = copy_user_stack(event->stack, base, HUD_STACK_PAGES);
+	if (!event->head.stack_bytes)
 		count(losses.stack_unreadable);
 	count(work.captures);
 	return 0;

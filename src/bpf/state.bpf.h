@@ -27,6 +27,8 @@ struct hud_tick tick_seen;
 struct hud_stack_head stack_type;
 struct hud_poll_end_event poll_end_type;
 struct hud_thread_exit_event thread_exit_type;
+struct hud_release_event release_type;
+struct hud_enums enums_type;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -56,6 +58,18 @@ struct {
 	__type(key, u32);
 	__type(value, struct hud_captures);
 } captures SEC(".maps");
+
+/*
+ * The last stack of each thread of the target, worker or not, by thread id modulo the array's size:
+ * what it was doing while another waited for it.
+ */
+#define LAST_STACKS 256
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LAST_STACKS);
+	__type(key, u32);
+	__type(value, struct hud_other_stack);
+} last_stacks SEC(".maps");
 
 /* The indices of `threads` that are free. */
 struct {

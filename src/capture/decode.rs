@@ -8,10 +8,13 @@ use std::mem::{offset_of, size_of};
 
 use plain::Plain;
 
+use super::threads::comm;
 use crate::bpf::types::{
-    hud_event_header, hud_poll, hud_poll_end_event, hud_site, hud_stack_event, hud_stack_head,
-    hud_thread_exit_event,
+    hud_event_header, hud_event_kind, hud_other_stack, hud_poll, hud_poll_end_event,
+    hud_poll_flags, hud_release_event, hud_release_kind, hud_site, hud_stack_event, hud_stack_head,
+    hud_stack_kind, hud_thread_exit_event,
 };
+use crate::model::Release;
 
 // SAFETY: the generated interface types are `repr(C)`, made of integers only, and valid for every
 // bit pattern.
@@ -19,20 +22,13 @@ unsafe impl Plain for hud_event_header {}
 unsafe impl Plain for hud_stack_head {}
 unsafe impl Plain for hud_poll_end_event {}
 unsafe impl Plain for hud_thread_exit_event {}
+unsafe impl Plain for hud_release_event {}
 
-// The values of `enum hud_event_kind` and `enum hud_stack_kind` in hud.h.
-const EVENT_STACK: u32 = 1;
-const EVENT_POLL_END: u32 = 2;
-const EVENT_THREAD_EXIT: u32 = 3;
-const EVENT_EXEC: u32 = 4;
-const STACK_SAMPLE: u32 = 0;
-const STACK_BLOCKED: u32 = 1;
-const STACK_PREEMPTED: u32 = 2;
-// `enum hud_poll_flags`.
-const POLL_BEGAN_BEFORE: u32 = 1;
-const POLL_THROTTLED: u32 = 2;
-const POLL_SLOW: u32 = 4;
-const POLL_UNCONSTRAINED: u32 = 8;
+const EVENT_STACK: u32 = hud_event_kind::HUD_EVENT_STACK.0;
+const EVENT_POLL_END: u32 = hud_event_kind::HUD_EVENT_POLL_END.0;
+const EVENT_THREAD_EXIT: u32 = hud_event_kind::HUD_EVENT_THREAD_EXIT.0;
+const EVENT_EXEC: u32 = hud_event_kind::HUD_EVENT_EXEC.0;
+const EVENT_RELEASE: u32 = hud_event_kind::HUD_EVENT_RELEASE.0;
 
 /// One thing the kernel side reports. Times are nanoseconds on `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +41,8 @@ pub enum Event {
     ThreadExit(ThreadExit),
     /// The process replaced itself by another program.
     Exec,
+    /// Another thread ended a long wait inside a poll.
+    Release(Box<Released>),
 }
 
 /// User registers at the moment of a capture.
@@ -142,6 +140,40 @@ pub struct PollEnd {
     pub sites: Vec<Site>,
 }
 
+/// A long wait inside a slow poll, and the thread of the process that ended it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Released {
+    /// The thread that waited.
+    pub tid: u32,
+    /// The poll it waited in: its number among the thread's polls.
+    pub sequence: u64,
+    pub at_ns: u64,
+    /// How long this one wait was.
+    pub wait_ns: u64,
+    /// Address of the futex, or the descriptor.
+    pub waited_for: u64,
+    pub how: Release,
+    /// The thread that ended the wait.
+    pub waker: u32,
+    pub waker_name: String,
+    /// Its stack as it did so.
+    pub at_wake: OtherStack,
+    /// Its last stack of the time that was waited.
+    pub meanwhile: Option<OtherStack>,
+}
+
+/// The innermost part of another thread's stack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtherStack {
+    pub registers: SavedRegisters,
+    /// Syscall number, -1 outside a syscall, and its first argument.
+    pub syscall: i32,
+    pub arg0: u64,
+    /// Address of the first byte.
+    pub base: u64,
+    pub bytes: Vec<u8>,
+}
+
 /// The end of a worker's thread, with its last usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadExit {
@@ -218,6 +250,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             }))
         }
         EVENT_EXEC => Ok(Event::Exec),
+        EVENT_RELEASE => released(bytes).map(|released| Event::Release(Box::new(released))),
         kind => Err(DecodeError::Kind(kind)),
     }
 }
@@ -225,11 +258,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 /// Decodes a stack event from the front of `bytes`, which may be longer than it.
 pub fn stack(bytes: &[u8]) -> Result<Capture, DecodeError> {
     let head: hud_stack_head = front(EVENT_STACK, bytes)?;
-    let kind = match head.stack_kind {
-        STACK_SAMPLE => StackKind::Sample,
-        STACK_BLOCKED => StackKind::Blocked,
-        STACK_PREEMPTED => StackKind::Preempted,
-        other => return Err(DecodeError::Kind(other)),
+    let kind = match hud_stack_kind(head.stack_kind) {
+        hud_stack_kind::HUD_STACK_SAMPLE => StackKind::Sample,
+        hud_stack_kind::HUD_STACK_BLOCKED => StackKind::Blocked,
+        hud_stack_kind::HUD_STACK_PREEMPTED => StackKind::Preempted,
+        other => return Err(DecodeError::Kind(other.0)),
     };
     let length = head.stack_bytes as usize;
     let start = offset_of!(hud_stack_event, stack);
@@ -268,16 +301,55 @@ pub fn stack(bytes: &[u8]) -> Result<Capture, DecodeError> {
     })
 }
 
+fn released(bytes: &[u8]) -> Result<Released, DecodeError> {
+    let event: hud_release_event = front(EVENT_RELEASE, bytes)?;
+    let how = match hud_release_kind(event.release_kind) {
+        hud_release_kind::HUD_RELEASE_FUTEX => Release::Futex,
+        hud_release_kind::HUD_RELEASE_EXIT => Release::Exit,
+        hud_release_kind::HUD_RELEASE_FILE => Release::File,
+        other => return Err(DecodeError::Kind(other.0)),
+    };
+    Ok(Released {
+        tid: event.header.tid,
+        sequence: event.poll_sequence,
+        at_ns: event.header.mono,
+        wait_ns: event.wait_ns,
+        waited_for: event.waited_for,
+        how,
+        waker: event.at_wake.tid,
+        waker_name: comm(&event.comm),
+        at_wake: other_stack(&event.at_wake),
+        meanwhile: (event.has_meanwhile != 0).then(|| other_stack(&event.meanwhile)),
+    })
+}
+
+fn other_stack(raw: &hud_other_stack) -> OtherStack {
+    let length = (raw.stack_bytes as usize).min(raw.stack.len());
+    OtherStack {
+        registers: SavedRegisters {
+            ip: raw.ip,
+            sp: raw.sp,
+            fp: raw.fp,
+            lr: raw.lr,
+        },
+        syscall: raw.syscall,
+        arg0: raw.arg0,
+        base: raw.stack_base,
+        bytes: raw.stack[..length].to_vec(),
+    }
+}
+
 fn clock_offset(header: &hud_event_header) -> i64 {
     header.mono.wrapping_sub(header.clock) as i64
 }
 
 fn with_flags(flags: u32) -> PollTimes {
+    let has = |flag: hud_poll_flags| flags & flag.0 != 0;
     PollTimes {
-        began_before_attach: flags & POLL_BEGAN_BEFORE != 0,
-        throttled: flags & POLL_THROTTLED != 0,
-        slow: flags & POLL_SLOW != 0,
-        unconstrained: flags & POLL_UNCONSTRAINED != 0,
+        began_before_attach: has(hud_poll_flags::HUD_POLL_BEGAN_BEFORE),
+        throttled: has(hud_poll_flags::HUD_POLL_THROTTLED),
+        slow: has(hud_poll_flags::HUD_POLL_SLOW),
+        unconstrained: has(hud_poll_flags::HUD_POLL_UNCONSTRAINED),
         ..PollTimes::default()
     }
 }
@@ -348,8 +420,8 @@ mod tests {
                 mono: 5_000,
             },
             start_clock: 400,
-            poll_flags: POLL_SLOW | POLL_THROTTLED,
-            stack_kind: STACK_BLOCKED,
+            poll_flags: hud_poll_flags::HUD_POLL_SLOW.0 | hud_poll_flags::HUD_POLL_THROTTLED.0,
+            stack_kind: hud_stack_kind::HUD_STACK_BLOCKED.0,
             kernel_count: 2,
             stack_bytes: claimed,
             stack_base: 0x7000,
@@ -432,9 +504,36 @@ mod tests {
         assert_eq!(decode(&bytes_of(&header)), Err(DecodeError::Kind(99)));
     }
 
+    #[test]
+    fn a_release_names_the_waker_and_trusts_no_length() {
+        let mut event = hud_release_event {
+            header: hud_event_header {
+                kind: EVENT_RELEASE,
+                tid: 9,
+                clock: 0,
+                mono: 100,
+            },
+            wait_ns: 30,
+            release_kind: hud_release_kind::HUD_RELEASE_FUTEX.0,
+            ..hud_release_event::default()
+        };
+        event.at_wake.tid = 12;
+        event.at_wake.stack_bytes = u32::MAX;
+        event.comm[0] = b'x' as i8;
+        let Ok(Event::Release(released)) = decode(&bytes_of(&event)) else {
+            panic!("not a release");
+        };
+        assert_eq!((released.tid, released.waker), (9, 12));
+        assert_eq!(released.waker_name, "x");
+        assert_eq!(released.at_wake.bytes.len(), event.at_wake.stack.len());
+        assert_eq!(released.meanwhile, None);
+        event.release_kind = 0;
+        assert_eq!(decode(&bytes_of(&event)), Err(DecodeError::Kind(0)));
+    }
+
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), kind in 0u32..6) {
+        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), kind in 0u32..7) {
             if bytes.len() >= 4 {
                 bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             }

@@ -179,6 +179,7 @@ impl<'obj> Loaded<'obj> {
             ("sched_process_exit", &programs.sched_process_exit),
             ("sched_process_exec", &programs.sched_process_exec),
             ("sched_switch", &programs.sched_switch),
+            ("sched_waking", &programs.sched_waking),
         ] {
             let link = program
                 .attach()

@@ -13,7 +13,8 @@ mod tasks;
 mod threads;
 
 pub use decode::{
-    Capture, DecodeError, Event, PollEnd, PollTimes, SavedRegisters, Site, StackKind, ThreadExit,
+    Capture, DecodeError, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site,
+    StackKind, ThreadExit,
 };
 pub use loader::{CaptureConfig, KernelLosses};
 pub use ring::{CaptureLosses, Drained, RingThread};

@@ -6,15 +6,8 @@
 
 use super::decode::{Capture, PollTimes, Site, StackKind};
 use super::tasks::TaskState;
-use crate::bpf::types::hud_thread;
+use crate::bpf::types::{hud_phase, hud_poll_flags, hud_seen, hud_thread};
 
-// `enum hud_phase`, `enum hud_seen`, `enum hud_poll_flags`.
-const PHASE_UNKNOWN: u32 = 0;
-const PHASE_IDLE: u32 = 2;
-const PHASE_POLL: u32 = 3;
-const SEEN_SAMPLED: u32 = 0;
-const SEEN_BLOCKED: u32 = 2;
-const POLL_BEGAN_BEFORE: u32 = 1;
 /// The number of a seeded poll among its thread's polls.
 const SEED_SEQUENCE: u64 = 1;
 
@@ -46,8 +39,8 @@ impl FoundWorker {
         let task = &self.task;
         let mut state = hud_thread {
             tid: task.tid,
-            phase: PHASE_IDLE,
-            seen_as: SEEN_BLOCKED,
+            phase: hud_phase::HUD_PHASE_IDLE.0,
+            seen_as: hud_seen::HUD_SEEN_BLOCKED.0,
             flavor: self.multi_thread.into(),
             scheduler: self.scheduler,
             thread_pointer: task.thread_pointer,
@@ -64,11 +57,11 @@ impl FoundWorker {
         }
         if !task.is_asleep() {
             // It runs: the next observation tells.
-            state.phase = PHASE_UNKNOWN;
-            state.seen_as = SEEN_SAMPLED;
+            state.phase = hud_phase::HUD_PHASE_UNKNOWN.0;
+            state.seen_as = hud_seen::HUD_SEEN_SAMPLED.0;
         } else if let Some(poll) = &self.poll {
             let site = self.site();
-            state.phase = PHASE_POLL;
+            state.phase = hud_phase::HUD_PHASE_POLL.0;
             state.site = 0;
             // Asleep ever since it last was on a CPU.
             state.seen_clock = self.asleep_since(clock);
@@ -78,7 +71,7 @@ impl FoundWorker {
             state.poll.task = poll.task;
             state.poll.start_clock = state.seen_clock;
             state.poll.first_seen_clock = state.seen_clock;
-            state.poll.flags = POLL_BEGAN_BEFORE;
+            state.poll.flags = hud_poll_flags::HUD_POLL_BEGAN_BEFORE.0;
             state.poll.site_count = 1;
             let raw = &mut state.poll.sites[0];
             raw.syscall = site.syscall;

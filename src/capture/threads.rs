@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
 use super::decode::{self, PollTimes, Site};
-use crate::bpf::types::hud_thread;
+use crate::bpf::types::{hud_flavor, hud_phase, hud_seen, hud_thread};
 
 /// What a worker was last seen doing (`enum hud_phase`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,16 +166,16 @@ pub(super) fn comm(bytes: &[i8]) -> String {
 }
 
 fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
-    let phase = match raw.phase {
-        1 => Phase::Detached,
-        2 => Phase::Idle,
-        3 => Phase::Poll,
+    let phase = match hud_phase(raw.phase) {
+        hud_phase::HUD_PHASE_DETACHED => Phase::Detached,
+        hud_phase::HUD_PHASE_IDLE => Phase::Idle,
+        hud_phase::HUD_PHASE_POLL => Phase::Poll,
         _ => Phase::Unknown,
     };
-    let seen_as = match raw.seen_as {
-        1 => SeenAs::Runnable,
-        2 => SeenAs::Blocked,
-        3 => SeenAs::Stopped,
+    let seen_as = match hud_seen(raw.seen_as) {
+        hud_seen::HUD_SEEN_RUNNABLE => SeenAs::Runnable,
+        hud_seen::HUD_SEEN_BLOCKED => SeenAs::Blocked,
+        hud_seen::HUD_SEEN_STOPPED => SeenAs::Stopped,
         _ => SeenAs::Sampled,
     };
     let poll = (phase == Phase::Poll).then(|| {
@@ -196,7 +196,7 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
         phase,
         seen_as,
         seen_ns: raw.seen_clock.wrapping_add_signed(offset),
-        multi_thread: raw.flavor == 1,
+        multi_thread: raw.flavor == hud_flavor::HUD_FLAVOR_MULTI_THREAD.0,
         scheduler: raw.scheduler,
         thread_pointer: raw.thread_pointer,
         comm: comm(&raw.comm),

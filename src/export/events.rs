@@ -228,6 +228,25 @@ pub struct SlowArgs<'a> {
     #[serde(default)]
     pub stack: Vec<Cow<'a, str>>,
     pub stacks: Vec<StackRef<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<Released<'a>>,
+}
+
+/// Who ended the longest wait of a slow poll.
+#[derive(Serialize, Deserialize)]
+pub struct Released<'a> {
+    pub tid: u32,
+    pub thread: Cow<'a, str>,
+    pub how: Cow<'a, str>,
+    pub wait_us: Micros,
+    pub function: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Place<'a>>,
+    #[serde(default)]
+    pub chain: Vec<Cow<'a, str>>,
+    pub sf: u32,
 }
 
 #[derive(Serialize, Deserialize)]

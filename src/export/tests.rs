@@ -321,6 +321,37 @@ fn stack() -> impl Strategy<Value = WeightedStack> {
         )
 }
 
+fn culprit() -> impl Strategy<Value = Culprit> {
+    (text(), of(text()), place(), vec(text(), 0..3)).prop_map(
+        |(function, calls, location, chain)| Culprit {
+            function,
+            calls,
+            location,
+            chain,
+        },
+    )
+}
+
+fn released_by() -> impl Strategy<Value = ReleasedBy> {
+    let how = proptest::sample::select(&[Release::Futex, Release::Exit, Release::File][..]);
+    (
+        any::<u32>(),
+        text(),
+        how,
+        any::<u64>(),
+        culprit(),
+        vec(frame(), 0..4),
+    )
+        .prop_map(|(tid, thread, how, wait_ns, culprit, frames)| ReleasedBy {
+            tid,
+            thread,
+            how,
+            wait_ns,
+            culprit,
+            frames,
+        })
+}
+
 fn poll() -> impl Strategy<Value = SlowPoll> {
     let who = (
         any::<u32>(),
@@ -331,7 +362,6 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
     let when = (any::<u64>(), any::<u64>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
     let flags = (any::<bool>(), any::<bool>());
     let split = (any::<u64>(), any::<u64>(), any::<u64>());
-    let culprit = (text(), of(text()), place(), vec(text(), 0..3));
     let causes = vec((cause(), any::<u64>()), 0..4);
     (
         who,
@@ -340,11 +370,12 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
         split,
         cause(),
         causes,
-        culprit,
+        culprit(),
         vec(stack(), 0..4),
+        of(released_by()),
     )
         .prop_map(
-            |(who, when, flags, split, cause, causes, culprit, stacks)| SlowPoll {
+            |(who, when, flags, split, cause, causes, culprit, stacks, by)| SlowPoll {
                 tid: who.0,
                 worker: who.1,
                 runtime: who.2,
@@ -361,13 +392,9 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
                 cause,
                 causes,
                 throttled: flags.1,
-                culprit: Culprit {
-                    function: culprit.0,
-                    calls: culprit.1,
-                    location: culprit.2,
-                    chain: culprit.3,
-                },
+                culprit,
                 stacks,
+                released_by: by.map(Arc::new),
             },
         )
 }

@@ -17,12 +17,14 @@ use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::events::{Event, Extra, FORMAT, FORMAT_VERSION, Head, SLOW_POLL, SlowArgs, StackRef};
+use super::events::{
+    Event, Extra, FORMAT, FORMAT_VERSION, Head, Released, SLOW_POLL, SlowArgs, StackRef,
+};
 use super::micros::Micros;
 use super::stacks::{Table, location};
 use crate::model::{
-    Activity, Cause, Culprit, EndReason, Flavor, Header, Losses, Record, SlowPoll, Tier, TimeSplit,
-    WeightedStack, Worker,
+    Activity, Cause, Culprit, EndReason, Flavor, Header, Losses, Record, Release, ReleasedBy,
+    SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
 };
 
 /// Whether a trace holds its recording up to the end.
@@ -335,6 +337,10 @@ impl Replay<'_> {
         };
         let causes = args.causes.iter();
         let stacks = args.stacks.into_iter();
+        let released_by = args
+            .released_by
+            .map(|by| self.released_by(by))
+            .transpose()?;
         Ok(SlowPoll {
             tid,
             worker: args.worker,
@@ -363,6 +369,25 @@ impl Replay<'_> {
             stacks: stacks
                 .map(|stack| self.stack(&stack))
                 .collect::<Result<_, String>>()?,
+            released_by: released_by.map(Arc::new),
+        })
+    }
+
+    fn released_by(&self, by: Released<'_>) -> Result<ReleasedBy, String> {
+        let frames = self.table.stack(by.sf);
+        Ok(ReleasedBy {
+            tid: by.tid,
+            thread: by.thread.into_owned(),
+            how: Release::from_name(&by.how)
+                .ok_or_else(|| format!("unknown way of release {:?}", by.how))?,
+            wait_ns: by.wait_us.0,
+            culprit: Culprit {
+                function: by.function.into_owned(),
+                calls: by.calls.map(String::from),
+                location: by.location.map(location),
+                chain: by.chain.into_iter().map(String::from).collect(),
+            },
+            frames: frames.ok_or_else(|| format!("stack {} is not defined", by.sf))?,
         })
     }
 

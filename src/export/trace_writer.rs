@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::events::{
-    CauseTime, Cost, Event, Extra, OtherData, SLOW_POLL, SlowArgs, StackRef, Usage, origin_name,
+    CauseTime, Cost, Event, Extra, OtherData, Released, SLOW_POLL, SlowArgs, StackRef, Usage,
+    origin_name,
 };
 use super::micros::Micros;
 use super::stacks::{Dictionary, place};
@@ -258,8 +259,10 @@ impl TraceWriter {
     }
 
     fn encode_poll(&mut self, poll: &SlowPoll) -> serde_json::Result<()> {
+        let released_by = poll.released_by.as_deref();
+        let frames: usize = poll.stacks.iter().map(|s| s.frames.len()).sum();
         self.dictionary
-            .make_room(poll.stacks.iter().map(|s| s.frames.len()).sum());
+            .make_room(frames + released_by.map_or(0, |by| by.frames.len()));
         let mut stacks = Vec::with_capacity(poll.stacks.len());
         for stack in &poll.stacks {
             stacks.push(StackRef {
@@ -270,6 +273,17 @@ impl TraceWriter {
                 complete: stack.complete,
             });
         }
+        let released_by = released_by.map(|by| Released {
+            tid: by.tid,
+            thread: by.thread.as_str().into(),
+            how: by.how.as_str().into(),
+            wait_us: Micros(by.wait_ns),
+            function: by.culprit.function.as_str().into(),
+            calls: by.culprit.calls.as_deref().map(Cow::from),
+            location: by.culprit.location.as_ref().map(place),
+            chain: by.culprit.chain.iter().map(Cow::from).collect(),
+            sf: self.dictionary.stack(&by.frames),
+        });
         if let Some(new) = self.dictionary.take_new() {
             let mut event: Event<'_, ()> = Event::new("M", "hud_frames");
             event.pid = Some(self.pid);
@@ -313,6 +327,7 @@ impl TraceWriter {
                 .map(|frame| frame_text(frame).into())
                 .collect(),
             stacks,
+            released_by,
         });
         push(&mut self.buffer, &event)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::format::{BOLD, DIM, cause_color, duration, paint, shorten_location, shorten_name};
-use crate::model::{Record, SlowPoll, Worker};
+use crate::model::{Record, ReleasedBy, SlowPoll, Worker};
 use crate::session::display_name;
 
 /// A poll that runs is told after this long, and again each time it has doubled.
@@ -112,12 +112,25 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
             let waited = duration(poll.split.run_queue_ns);
             line += &paint(DIM, format!("  [{waited} of it {THROTTLED}]"));
         }
+        if let Some(by) = &poll.released_by {
+            line += &format!(", released by {}", releaser(by));
+        }
     }
     line
 }
 
 /// Said of a poll that the CPU bandwidth limit held back.
 const THROTTLED: &str = "throttled by the cgroup's CPU limit";
+
+/// Who ended a wait, and in which code.
+pub fn releaser(by: &ReleasedBy) -> String {
+    let code = shorten_name(&by.culprit.function, NAME);
+    let calls = by.culprit.calls.as_ref();
+    let calls = calls.map_or_else(String::new, |calls| {
+        format!(" -> {}", shorten_name(calls, NAME))
+    });
+    format!("{} ({}) in {}{calls}", by.thread, by.tid, paint(BOLD, code))
+}
 
 /// What held a poll up from outside.
 fn outside(poll: &SlowPoll) -> &'static str {
@@ -193,6 +206,24 @@ mod tests {
              std::sync::Mutex::lock  shop/src/main.rs:42"
         );
         assert!(told[3].contains("     5.20 s  lock"), "{}", told[3]);
+    }
+
+    #[test]
+    fn a_wait_names_who_ended_it() {
+        let poll = t::poll(
+            0,
+            0,
+            30,
+            Cause::Lock,
+            "shop::wait",
+            "std::sync::Mutex::lock",
+        );
+        let poll = t::released(poll, 4090, "shop::hold");
+        let line = plain(&finding_line(&poll, poll.start_ns, "worker 0"));
+        assert!(
+            line.ends_with(", released by keeper (4090) in shop::hold -> std::thread::sleep"),
+            "{line}"
+        );
     }
 
     #[test]

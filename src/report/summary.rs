@@ -6,10 +6,12 @@ use std::fmt::{self, Write as _};
 use super::format::{ALARM, BOLD, DIM, bytes, count, duration, paint, setting, shorten_name};
 use super::{Layout, findings, stacks, table};
 use crate::model::{Cause, Losses, Tier};
-use crate::session::{Basis, Detail, Scope, Snapshot, WorkerView};
+use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
 
 /// Culprits whose stacks are shown.
 pub const STACKS: usize = 5;
+/// Those who ended a culprit's waits that are named.
+const RELEASERS: usize = 3;
 /// A second stack of a culprit is shown if it stands for this much of its time.
 const SECOND_STACK: f64 = 0.25;
 
@@ -185,6 +187,18 @@ fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Resu
             .collect();
         let text = format!("   called by {}", chain.join(" <- "));
         writeln!(out, "{}", paint(DIM, text))?;
+    }
+    for releaser in detail.released_by.iter().take(RELEASERS) {
+        let Tally {
+            polls, total_ns, ..
+        } = releaser.tally;
+        writeln!(
+            out,
+            "   released by {}: {} after {}",
+            findings::releaser(&releaser.longest),
+            count(polls, "wait"),
+            duration(total_ns)
+        )?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bins::{Bins, Overflow};
 use super::durations::Durations;
 use super::key::RowKey;
+use super::releasers::Releasers;
 use super::snapshot::{Detail, Row, Tally};
 use super::tree::CallTree;
 use crate::model::{Cause, Location, SlowPoll, TimeSplit};
@@ -38,6 +39,7 @@ pub struct Aggregate {
     workers: Tallies<u32>,
     tasks: Tallies<Option<u64>>,
     tree: CallTree,
+    releasers: Releasers,
     /// Of the longest poll.
     calls: Option<String>,
     location: Option<Location>,
@@ -105,6 +107,7 @@ impl Aggregate {
             workers: Tallies::default(),
             tasks: Tallies::default(),
             tree: CallTree::default(),
+            releasers: Releasers::default(),
             calls: None,
             location: None,
             chain: Vec::new(),
@@ -144,6 +147,7 @@ impl Aggregate {
         };
         self.workers.add(poll.tid, &tally);
         self.tasks.add(poll.task, &tally);
+        self.releasers.add(poll);
         self.in_room(room, |tree, room| {
             poll.stacks.iter().for_each(|stack| tree.add(stack, room));
         });
@@ -177,6 +181,7 @@ impl Aggregate {
         }
         self.workers.merge(&other.workers);
         self.tasks.merge(&other.tasks);
+        self.releasers.merge(&other.releasers);
         self.in_room(room, |tree, room| tree.merge(&other.tree, room));
         self.row = None;
         self.detail = None;
@@ -273,6 +278,7 @@ impl Aggregate {
             other_workers: self.workers.others,
             tasks: self.tasks.sorted(),
             other_tasks: self.tasks.others,
+            released_by: self.releasers.sorted(),
             last: last(&self.key),
         });
         self.detail = Some(detail.clone());

@@ -16,6 +16,7 @@ mod bins;
 mod durations;
 mod key;
 mod query;
+mod releasers;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -39,7 +40,7 @@ pub use self::durations::Bar;
 pub use self::key::{CulpritKey, Group, RowKey};
 pub use self::query::{Filter, Query, Scope, SessionOptions, Sort};
 pub use self::snapshot::{
-    Basis, Detail, Kept, Row, Snapshot, Sum, Tally, TierChange, WorkerView, display_name,
+    Basis, Detail, Kept, Releaser, Row, Snapshot, Sum, Tally, TierChange, WorkerView, display_name,
 };
 pub use self::tree::{CallTree, Leaf, Node, ROOT};
 

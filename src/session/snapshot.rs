@@ -10,8 +10,8 @@ use super::key::{Group, RowKey};
 use super::query::Scope;
 use super::tree::CallTree;
 use crate::model::{
-    Cause, EndReason, Header, Location, Losses, SelfCost, SlowPoll, Tier, TimeSplit, WeightedStack,
-    Worker, WorkerUsage,
+    Cause, EndReason, Header, Location, Losses, ReleasedBy, SelfCost, SlowPoll, Tier, TimeSplit,
+    WeightedStack, Worker, WorkerUsage,
 };
 
 /// A session at one moment.
@@ -149,6 +149,15 @@ impl Tally {
     }
 }
 
+/// Code that ended waits of a row's polls.
+#[derive(Clone, Debug)]
+pub struct Releaser {
+    /// Times are those that were waited.
+    pub tally: Tally,
+    /// Of the longest wait.
+    pub longest: Arc<ReleasedBy>,
+}
+
 /// Everything about one row.
 #[derive(Clone, Debug)]
 pub struct Detail {
@@ -165,6 +174,8 @@ pub struct Detail {
     /// By task id, most time first.
     pub tasks: Vec<(Option<u64>, Tally)>,
     pub other_tasks: Tally,
+    /// Who ended the polls' longest waits, most waiting time first.
+    pub released_by: Vec<Releaser>,
     /// The last polls, newest first.
     pub last: Vec<Arc<SlowPoll>>,
 }

@@ -135,7 +135,27 @@ pub fn poll(
             weight_ns: held,
             complete: true,
         }],
+        released_by: None,
     }
+}
+
+/// The poll, whose whole time was a wait that thread `tid` ended in `function`.
+pub fn released(mut poll: SlowPoll, tid: u32, function: &str) -> SlowPoll {
+    let user = frame(function, 77, false);
+    poll.released_by = Some(Arc::new(ReleasedBy {
+        tid,
+        thread: "keeper".into(),
+        how: Release::Futex,
+        wait_ns: poll.held_ns(),
+        culprit: Culprit {
+            function: function.to_owned(),
+            calls: Some("std::thread::sleep".into()),
+            location: user.location.clone(),
+            chain: Vec::new(),
+        },
+        frames: vec![frame("std::thread::sleep", 1, false), user],
+    }));
+    poll
 }
 
 /// Usage of worker `index`, `at_ms` after the start: `busy_ms` on the CPU, the rest parked.

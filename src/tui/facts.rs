@@ -7,11 +7,13 @@ use ratatui::text::{Line, Span};
 
 use super::canvas::Canvas;
 use super::text::{self, RowText};
-use crate::session::{Bar, Detail, Row, Tally};
+use crate::session::{Bar, Detail, Releaser, Row, Tally};
 
 /// How many workers, tasks and polls are listed.
 const LISTED: usize = 6;
 const POLLS: usize = 12;
+
+const RELEASERS: usize = 3;
 
 /// The culprit's whole name, in two rows.
 pub fn title(c: &mut Canvas, area: Rect, row: &Row) {
@@ -121,6 +123,12 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
             theme.cause(*cause),
         ));
     }
+    if !detail.released_by.is_empty() {
+        heading(&mut lines, "Waits ended by");
+    }
+    for releaser in detail.released_by.iter().take(RELEASERS) {
+        lines.extend(releaser_lines(c, releaser, width));
+    }
     heading(&mut lines, "Durations");
     let most = detail.durations.iter().map(|bar| bar.polls).max();
     for bar in &detail.durations {
@@ -176,6 +184,26 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+/// Who ended waits: the code, then the thread and how much waiting.
+fn releaser_lines(c: &Canvas, releaser: &Releaser, width: usize) -> [Line<'static>; 2] {
+    let by = &releaser.longest;
+    let (function, calls) = text::call(&by.culprit.function, by.culprit.calls.as_deref(), width);
+    let who = format!(
+        "  thread {} ({}), {} waits, {}",
+        by.thread,
+        by.tid,
+        text::count(releaser.tally.polls),
+        text::duration(releaser.tally.total_ns)
+    );
+    [
+        Line::from(vec![
+            Span::styled(function, c.theme.strong()),
+            Span::raw(calls),
+        ]),
+        Line::from(Span::styled(text::cut(&who, width), c.theme.dim())),
+    ]
 }
 
 fn bar_line(name: &str, ns: u64, all: u64, width: usize, style: Style) -> Line<'static> {

@@ -7,7 +7,7 @@ use super::canvas::Canvas;
 use super::text::{self, RowText};
 use super::theme::Lane;
 use super::timeline_draw::moment_text;
-use crate::model::{Origin, SlowPoll, WeightedStack};
+use crate::model::{Origin, ReleasedBy, SlowPoll, WeightedStack};
 
 /// Rows it wants.
 pub const HEIGHT: u16 = 14;
@@ -53,7 +53,30 @@ pub fn draw(c: &mut Canvas, area: Rect, poll: &SlowPoll, start_ns: u64) {
         );
         return;
     };
-    stack_rows(c, area, 3, stack);
+    let from = match &poll.released_by {
+        None => 3,
+        Some(by) => {
+            c.row(area, 3, released_by(c, by, width));
+            4
+        }
+    };
+    stack_rows(c, area, from, stack);
+}
+
+fn released_by(c: &Canvas, by: &ReleasedBy, width: usize) -> ratatui::text::Line<'static> {
+    let mut line = RowText::default();
+    let who = format!(
+        " after {} released by {} ({}) in ",
+        text::duration(by.wait_ns),
+        by.thread,
+        by.tid
+    );
+    line.push(text::cut(&who, width), c.theme.dim());
+    let room = width.saturating_sub(line.used());
+    let (function, calls) = text::call(&by.culprit.function, by.culprit.calls.as_deref(), room);
+    line.push(function, c.theme.strong());
+    line.push(calls, Style::new());
+    line.line()
 }
 
 /// A stack, leaf first, from a row of an area down. The runtime's frames are left out, and the

@@ -9,6 +9,7 @@ mod endings;
 mod fixtures;
 mod privileges;
 mod program;
+mod release;
 mod symbols;
 mod terminal;
 mod throttled;

@@ -1,0 +1,279 @@
+//! The other side of a wait: from the thread that ended it to the code that made others wait.
+//!
+//! The kernel side proves that a thread ended the wait. Which of its functions is to blame takes two
+//! stacks. The one taken as it let go is certain, but a lock is often released by a tail call, and
+//! then the function that held it is no longer on the stack. The thread's last stack before that
+//! still shows it: it counts where it was taken inside the function that let go, and nowhere else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::culprit::culprit;
+use crate::capture::Released;
+use crate::model::{Culprit, Frame, Origin, Release, ReleasedBy};
+
+/// Waits whose end is remembered, to tell a holder from others that waited in the same queue.
+const MAX_REMEMBERED: usize = 4096;
+
+/// How the last wait of a thread ended.
+struct Ended {
+    at_ns: u64,
+    waited_for: u64,
+    by: Arc<ReleasedBy>,
+}
+
+/// Names who ended waits.
+#[derive(Default)]
+pub struct Releases {
+    /// By the thread that waited.
+    ended: HashMap<u32, Ended>,
+}
+
+impl Releases {
+    /// Who is to be named for a wait. The stacks are those of the event, with names.
+    pub fn name(
+        &mut self,
+        event: &Released,
+        at_wake: Vec<Arc<Frame>>,
+        meanwhile: Option<Vec<Arc<Frame>>>,
+    ) -> Arc<ReleasedBy> {
+        let by = match self.first_in_queue(event) {
+            Some(holder) => Arc::new(ReleasedBy {
+                wait_ns: event.wait_ns,
+                ..(*holder).clone()
+            }),
+            None => {
+                let meanwhile = meanwhile.filter(|_| !waited_too(event));
+                let (culprit, frames) = blame(event.how, at_wake, meanwhile);
+                Arc::new(ReleasedBy {
+                    tid: event.waker,
+                    thread: event.waker_name.clone(),
+                    how: event.how,
+                    wait_ns: event.wait_ns,
+                    culprit,
+                    frames,
+                })
+            }
+        };
+        if self.ended.len() >= MAX_REMEMBERED {
+            self.ended.clear();
+        }
+        self.ended.insert(
+            event.tid,
+            Ended {
+                at_ns: event.at_ns,
+                waited_for: event.waited_for,
+                by: Arc::clone(&by),
+            },
+        );
+        by
+    }
+
+    /// Where the waker itself had waited for the same lock most of that time: who had held it
+    /// before.
+    fn first_in_queue(&self, event: &Released) -> Option<Arc<ReleasedBy>> {
+        let ended = self.ended.get(&event.waker)?;
+        let since = event.at_ns.checked_sub(ended.at_ns)?;
+        let queued = event.how == Release::Futex
+            && ended.waited_for == event.waited_for
+            && since < event.wait_ns / 2
+            && ended.by.tid != event.tid;
+        queued.then(|| Arc::clone(&ended.by))
+    }
+}
+
+/// Whether the waker spent the time in a wait for the very same lock.
+fn waited_too(event: &Released) -> bool {
+    event.how == Release::Futex
+        && event.meanwhile.as_ref().is_some_and(|stack| {
+            i64::from(stack.syscall) == libc::SYS_futex && stack.arg0 == event.waited_for
+        })
+}
+
+/// The culprit, and the stack that shows it.
+fn blame(
+    how: Release,
+    at_wake: Vec<Arc<Frame>>,
+    meanwhile: Option<Vec<Arc<Frame>>>,
+) -> (Culprit, Vec<Arc<Frame>>) {
+    let frames = match meanwhile {
+        Some(meanwhile) if tells_more(how, &at_wake, &meanwhile) => meanwhile,
+        _ => at_wake,
+    };
+    let from = match frames.iter().any(|frame| names_code(frame)) {
+        true => 0,
+        // Only libraries: the first function of theirs says more than the system call.
+        false => frames
+            .iter()
+            .position(|frame| frame.function.contains("::"))
+            .unwrap_or(0),
+    };
+    (culprit(frames.get(from..).unwrap_or_default()), frames)
+}
+
+/// Whether the earlier stack was taken inside the function that let go.
+fn tells_more(how: Release, at_wake: &[Arc<Frame>], meanwhile: &[Arc<Frame>]) -> bool {
+    let is_own = |frame: &&Arc<Frame>| frame.origin == Origin::User;
+    let inside = |frame: &Arc<Frame>| {
+        let same = |other: &Arc<Frame>| other.function == frame.function;
+        let at = meanwhile.iter().position(same)?;
+        meanwhile.get(..at)
+    };
+    let own_inside = |frame| inside(frame).is_some_and(|frames| frames.iter().any(|f| is_own(&f)));
+    match at_wake.iter().find(is_own) {
+        Some(function) => inside(function).is_some(),
+        // A thread that ends has left its code behind.
+        None if how == Release::Exit => meanwhile.iter().any(|frame| is_own(&frame)),
+        // The holder was called by the start of its thread, or by a library.
+        None => at_wake.iter().any(own_inside),
+    }
+}
+
+fn names_code(frame: &Frame) -> bool {
+    matches!(
+        frame.origin,
+        Origin::User | Origin::ThirdParty | Origin::Runtime | Origin::Unknown
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{OtherStack, SavedRegisters};
+
+    const MS: u64 = 1_000_000;
+
+    fn frames(functions: &[&str]) -> Vec<Arc<Frame>> {
+        let frame = |function: &&str| {
+            Arc::new(Frame {
+                function: (*function).to_owned(),
+                raw: None,
+                location: None,
+                module: None,
+                origin: match function.split("::").next() {
+                    Some("app") => Origin::User,
+                    _ => Origin::Std,
+                },
+                inlined: false,
+                address: None,
+            })
+        };
+        functions.iter().map(frame).collect()
+    }
+
+    fn event(tid: u32, waker: u32, at_ms: u64, wait_ms: u64) -> Released {
+        Released {
+            tid,
+            sequence: 1,
+            at_ns: at_ms * MS,
+            wait_ns: wait_ms * MS,
+            waited_for: 0x1000,
+            how: Release::Futex,
+            waker,
+            waker_name: format!("thread-{waker}"),
+            at_wake: stack(libc::SYS_futex as i32, 0x1000),
+            meanwhile: Some(stack(libc::SYS_nanosleep as i32, 0x7000)),
+        }
+    }
+
+    fn stack(syscall: i32, arg0: u64) -> OtherStack {
+        OtherStack {
+            registers: SavedRegisters::default(),
+            syscall,
+            arg0,
+            base: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn named(event: &Released, at_wake: &[&str], meanwhile: &[&str]) -> String {
+        let by = Releases::default().name(event, frames(at_wake), Some(frames(meanwhile)));
+        by.culprit.function.clone()
+    }
+
+    #[test]
+    fn a_holder_behind_a_tail_call_is_found_in_its_last_stack() {
+        let function = named(
+            &event(1, 2, 100, 30),
+            &["syscall", "app::serve", "std::thread::start"],
+            &[
+                "syscall",
+                "std::condvar",
+                "app::hold",
+                "app::serve",
+                "std::thread::start",
+            ],
+        );
+        assert_eq!(function, "app::hold");
+    }
+
+    #[test]
+    fn what_the_waker_did_elsewhere_is_not_blamed() {
+        let function = named(
+            &event(1, 2, 100, 30),
+            &["syscall", "app::send", "app::serve"],
+            &["nanosleep", "app::idle", "app::main"],
+        );
+        assert_eq!(function, "app::send");
+        // It waited for the same lock: that is no holding.
+        let mut fellow = event(1, 2, 100, 30);
+        fellow.meanwhile = Some(stack(libc::SYS_futex as i32, 0x1000));
+        let function = named(
+            &fellow,
+            &["syscall", "app::run"],
+            &["syscall", "app::wait", "app::run"],
+        );
+        assert_eq!(function, "app::run");
+    }
+
+    #[test]
+    fn a_holder_inlined_into_the_start_of_its_thread_is_found_too() {
+        let function = named(
+            &event(1, 2, 100, 30),
+            &["syscall", "std::thread::start", "clone3"],
+            &["syscall", "app::hold", "std::thread::start", "clone3"],
+        );
+        assert_eq!(function, "app::hold");
+        // Nobody's own code is on either stack.
+        let function = named(
+            &event(1, 2, 100, 30),
+            &["syscall", "std::mpsc::send", "std::thread::start"],
+            &["syscall", "std::mpsc::recv", "std::thread::start"],
+        );
+        assert_eq!(function, "std::mpsc::send");
+    }
+
+    #[test]
+    fn a_thread_that_ended_is_named_by_what_it_did_before() {
+        let mut exit = event(1, 2, 100, 30);
+        exit.how = Release::Exit;
+        let function = named(
+            &exit,
+            &["start_thread", "clone3"],
+            &["nanosleep", "app::work", "std::thread::start"],
+        );
+        assert_eq!(function, "app::work");
+    }
+
+    #[test]
+    fn those_who_queued_for_a_lock_name_who_held_it_first() {
+        let mut releases = Releases::default();
+        let holds = frames(&["syscall", "app::hold"]);
+        let first = releases.name(&event(2, 9, 100, 40), holds, None);
+        assert_eq!(
+            (first.tid, first.culprit.function.as_str()),
+            (9, "app::hold")
+        );
+        // Thread 2 had it for 1 ms of the 41 that thread 3 waited.
+        let queued = frames(&["syscall", "app::brief"]);
+        let second = releases.name(&event(3, 2, 101, 41), queued.clone(), None);
+        assert_eq!(second.tid, 9);
+        assert_eq!(second.wait_ns, 41 * MS);
+        // Thread 2 had it for most of the time that thread 4 waited.
+        let third = releases.name(&event(4, 2, 150, 60), queued, None);
+        assert_eq!(
+            (third.tid, third.culprit.function.as_str()),
+            (2, "app::brief")
+        );
+    }
+}
