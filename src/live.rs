@@ -20,6 +20,7 @@ use crate::failure::{Failure, Kind};
 use crate::model::{Flavor, Header, Record, Tier};
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::layout::{self, Discovery, Selection, ThreadView, TokioLayout, Verdict};
+use crate::target::mapped_file::root_of;
 use crate::target::memory::{Memory, ProcessMemory};
 use crate::target::modules::ModuleMap;
 use crate::target::preflight;
@@ -131,7 +132,12 @@ impl Live {
         let mut notes = preflight::program(target, &discovery)?;
         notes.extend(preflight::kernel_names());
         if let Some(found) = modules.main().and_then(|main| main.debug.as_ref()) {
-            let path = found.path.display();
+            // In the target's own file system it has the path that the target knows.
+            let inside = found.path.strip_prefix(root_of(target.pid));
+            let path = inside.map_or_else(
+                |_| found.path.display().to_string(),
+                |path| format!("/{}", path.display()),
+            );
             notes.push(format!("debug info of {}: {path}", target.comm));
         }
         let reader = TaskReader::new(target.pid)?;

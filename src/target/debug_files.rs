@@ -116,7 +116,7 @@ impl Links {
 }
 
 /// `FILE.dwp`, as linkers name it.
-fn package_path(file: &Path) -> PathBuf {
+pub fn package_path(file: &Path) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(".dwp");
     PathBuf::from(path)
@@ -131,8 +131,8 @@ impl DebugFiles {
     /// What this machine has for the module. None where the module itself is all there is.
     pub fn find(&self, wanted: &Wanted<'_>) -> Option<DebugFile> {
         if elf::has_section(wanted.file, ".debug_info") {
-            let package = self.package(wanted)?;
-            let (file, path) = (Arc::clone(wanted.file), wanted.path.to_owned());
+            let (package, path) = self.package(wanted)?;
+            let file = Arc::clone(wanted.file);
             return Some(DebugFile::with_package(file, path, Some(package)));
         }
         let link = elf::debug_link(wanted.file);
@@ -225,13 +225,13 @@ impl DebugFiles {
     }
 
     /// The package of a module whose debug info is split.
-    fn package(&self, wanted: &Wanted<'_>) -> Option<File> {
+    fn package(&self, wanted: &Wanted<'_>) -> Option<(File, PathBuf)> {
         let path = package_path(wanted.path);
         let name = path.file_name()?;
         let dirs = self.dirs.iter().map(|dir| dir.join(name));
         let beside = under(&root_of(wanted.pid), &path);
         dirs.chain([beside])
-            .find_map(|path| open_regular(&path).ok())
+            .find_map(|path| Some((open_regular(&path).ok()?, path)))
     }
 }
 

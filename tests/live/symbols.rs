@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use hud::model::{Record, Tier};
+use hud::model::{Frame, Record, Tier};
 use tempfile::TempDir;
 
 use crate::compare::{Expect, compare};
+use crate::fixtures::{self, Fixture};
 use crate::program::{Build, Run, Target, Watched, hud};
 
 /// Runs a tool of the binutils.
@@ -76,6 +78,54 @@ fn a_stripped_program_with_its_debug_file() {
     let beside = stripped.program.with_file_name("scenarios.debug");
     fs::rename(&stripped.debug, beside).unwrap();
     named_and_placed(&Run::new(&stripped.build, "sleep").seconds(2).watch());
+}
+
+#[test]
+fn split_debug_info_in_a_package() {
+    // Unoptimised, since that is built faster.
+    let build = fixtures::build(&Fixture {
+        name: "split-debug-info",
+        tokio: "1",
+        profile: "opt-level = 0\ndebug = 2\nsplit-debuginfo = \"packed\"",
+        ..Fixture::default()
+    });
+    let run = Run::new(&build, "sleep").seconds(2).watch();
+    named_and_placed(&run);
+    let inlined = |frame: &Arc<Frame>| frame.inlined;
+    let polls = run.polls();
+    let mut stacks = polls.iter().flat_map(|poll| &poll.stacks);
+    assert!(stacks.any(|stack| stack.frames.iter().any(inlined)));
+    // The package of another build is left alone, and says so.
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("scenarios");
+    fs::copy(build.program(), &program).unwrap();
+    let package = build.program().with_extension("dwp");
+    let mut bytes = fs::read(&package).unwrap();
+    let ids = section(&package, ".debug_cu_index");
+    // The ids follow a header of 16 bytes, the last four of which are the room for ids.
+    let (header, ids) = bytes[ids].split_at_mut(16);
+    let room = u32::from_le_bytes(header[12..].try_into().unwrap());
+    ids.chunks_mut(8)
+        .take(room as usize)
+        .for_each(|id| id[0] ^= 0x55);
+    fs::write(program.with_extension("dwp"), bytes).unwrap();
+    let target = Target::start(&program, &["--scenario", "idle", "--duration", "20"]);
+    let output = hud(&["--headless", "--duration", "1"])
+        .args(["--pid", &target.pid.to_string()])
+        .output()
+        .unwrap();
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{notes}");
+    assert!(notes.contains(".dwp file"), "{notes}");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("tier 2"), "{report}");
+}
+
+/// Where the bytes of a section lie in the file.
+fn section(file: &Path, name: &str) -> std::ops::Range<usize> {
+    let file = fs::File::open(file).unwrap();
+    let bytes = hud::target::elf::section(&file, name).unwrap().bytes;
+    bytes.start as usize..bytes.end as usize
 }
 
 #[test]

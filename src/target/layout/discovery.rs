@@ -7,8 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::elf::{Data, Elf};
-use super::{TokioLayout, dwarf, symbols, table, types, versions};
+use super::{TokioLayout, dwarf, package, symbols, table, types, versions};
 use crate::failure::{Failure, Kind};
+use crate::target::debug_files::package_path;
+use crate::target::mapped_file::open_regular;
 
 /// What a file gave. Nothing in it has been tried on a live thread yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Discovery {
 }
 
 /// Looks into the file of the running executable (`/proc/PID/exe`), or for symbols and debug info
-/// into its unstripped `twin` or debug file.
+/// into its unstripped `twin` or debug file, and the package of split debug info beside that.
 ///
 /// # Errors
 /// When a file cannot be read or is no ELF executable of a known processor; a [`Failure`] when the
@@ -60,7 +62,7 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
         ..Discovery::default()
     };
     let Some(twin) = twin else {
-        layouts(&elf, &elf, &found, &mut discovery);
+        layouts(&elf, &elf, None, &found, &mut discovery);
         return Ok(discovery);
     };
     let twin_file = open(twin)?;
@@ -74,7 +76,17 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
         true => &elf,
         false => &twin_elf,
     };
-    layouts(symbols, &twin_elf, &found, &mut discovery);
+    let package = open_regular(&package_path(twin)).ok();
+    let package_data = package.as_ref().map(Data::new);
+    let package = package_data.as_ref().map(Elf::parse).transpose();
+    let package = package.context("the .dwp file");
+    match package {
+        Ok(package) => layouts(symbols, &twin_elf, package.as_ref(), &found, &mut discovery),
+        Err(error) => {
+            layouts(symbols, &twin_elf, None, &found, &mut discovery);
+            discovery.debug_info_problem = Some(format!("{error:#}"));
+        }
+    }
     Ok(discovery)
 }
 
@@ -108,6 +120,7 @@ fn same_build(elf: &Elf<'_>, twin: &Elf<'_>, path: &Path) -> Result<(), Failure>
 fn layouts(
     symbols: &Elf<'_>,
     debug: &Elf<'_>,
+    package: Option<&Elf<'_>>,
     versions: &[versions::Version],
     discovery: &mut Discovery,
 ) {
@@ -131,17 +144,23 @@ fn layouts(
             .collect()
     };
     discovery.candidates = place(&discovery.shapes);
-    match debug_info(debug) {
+    match debug_info(debug, package) {
         Ok(exact) => discovery.exact = place(&exact),
         Err(error) => discovery.debug_info_problem = Some(format!("{error:#}")),
     }
 }
 
-fn debug_info(elf: &Elf<'_>) -> Result<Vec<TokioLayout>> {
+/// What the debug info says, or where it is split off, what its package says.
+fn debug_info(elf: &Elf<'_>, package: Option<&Elf<'_>>) -> Result<Vec<TokioLayout>> {
     let Some(sections) = dwarf::Sections::load(elf)? else {
         return Ok(Vec::new());
     };
-    types::layouts(&dwarf::Dwarf::new(&sections)?)
+    let dwarf = dwarf::Dwarf::new(&sections)?;
+    let found = types::layouts(&dwarf)?;
+    match package.filter(|_| found.is_empty()) {
+        Some(package) => package::with_units(package, &dwarf.split_ids(), types::layouts),
+        None => Ok(found),
+    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 use gimli::{
-    Abbreviations, Attribute, AttributeValue, DebugAbbrev, DebugInfo, DebugStrOffsetsBase,
-    DebuggingInformationEntry, DwTag, EndianSlice, LittleEndian, UnitHeader, UnitOffset,
+    Abbreviations, Attribute, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfo,
+    DebugStrOffsetsBase, DebuggingInformationEntry, DwTag, EndianSlice, LittleEndian, UnitHeader,
+    UnitOffset, UnitType,
 };
 
 use super::elf::{Elf, Section};
 
-type Slice<'s> = EndianSlice<'s, LittleEndian>;
+pub type Slice<'s> = EndianSlice<'s, LittleEndian>;
 
 /// Enough of a unit to hold its header and its root entry's attributes.
 const HEAD: u64 = 160;
@@ -63,7 +64,15 @@ impl Entry {
 struct UnitPlace {
     offset: u64,
     size: u64,
+    bases: Bases,
     name: Option<String>,
+}
+
+/// Where in the other sections of a package a unit's own part begins; 0 outside of packages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bases {
+    pub abbrev: u64,
+    pub str_offsets: u64,
 }
 
 /// A unit that has been read.
@@ -100,17 +109,29 @@ impl<'d> Sections<'d> {
     /// # Errors
     /// When a section is damaged.
     pub fn load(elf: &Elf<'d>) -> Result<Option<Self>> {
-        let (Some(info), Some(abbrev)) =
-            (elf.section(".debug_info")?, elf.section(".debug_abbrev")?)
+        Sections::named(elf, "")
+    }
+
+    /// The sections of a package of split debug info; None when the file is none.
+    ///
+    /// # Errors
+    /// When a section is damaged.
+    pub fn of_package(elf: &Elf<'d>) -> Result<Option<Self>> {
+        Sections::named(elf, ".dwo")
+    }
+
+    fn named(elf: &Elf<'d>, suffix: &str) -> Result<Option<Self>> {
+        let section = |name: &str| elf.section(&format!("{name}{suffix}"));
+        let (Some(info), Some(abbrev)) = (section(".debug_info")?, section(".debug_abbrev")?)
         else {
             return Ok(None);
         };
         Ok(Some(Sections {
             info,
             abbrev,
-            str: elf.section(".debug_str")?,
-            line_str: elf.section(".debug_line_str")?,
-            str_offsets: elf.section(".debug_str_offsets")?,
+            str: section(".debug_str")?,
+            line_str: section(".debug_line_str")?,
+            str_offsets: section(".debug_str_offsets")?,
         }))
     }
 }
@@ -131,28 +152,76 @@ impl<'s, 'd> Dwarf<'s, 'd> {
     /// # Errors
     /// When the list is damaged.
     pub fn new(sections: &'s Sections<'d>) -> Result<Self> {
+        let mut dwarf = Dwarf::empty(sections)?;
+        let total = sections.info.len();
+        let mut offset = 0;
+        // The shortest unit header has 11 bytes; fewer are padding.
+        while total - offset >= 11 {
+            offset += dwarf.add_unit(offset, total, Bases::default())?;
+        }
+        Ok(dwarf)
+    }
+
+    /// Reads these units of a package: where each begins, and the bases of what it refers to.
+    ///
+    /// # Errors
+    /// When one is damaged.
+    pub fn of_units(
+        sections: &'s Sections<'d>,
+        units: impl Iterator<Item = (u64, Bases)>,
+    ) -> Result<Self> {
+        let mut dwarf = Dwarf::empty(sections)?;
+        let total = sections.info.len();
+        for (offset, bases) in units {
+            ensure!(offset < total, "a unit outside the package");
+            dwarf.add_unit(offset, total, bases)?;
+        }
+        Ok(dwarf)
+    }
+
+    fn empty(sections: &'s Sections<'d>) -> Result<Self> {
         let abbrev = sections.abbrev.bytes(0, sections.abbrev.len())?;
-        let mut dwarf = Dwarf {
+        Ok(Dwarf {
             sections,
             abbrev: DebugAbbrev::new(abbrev, LittleEndian),
             abbreviations: RefCell::default(),
             places: Vec::new(),
             units: RefCell::default(),
+        })
+    }
+
+    /// Adds the unit at this offset to the list; gives its size.
+    fn add_unit(&mut self, offset: u64, total: u64, bases: Bases) -> Result<u64> {
+        let size = self.unit_size(offset)?;
+        ensure!(
+            size <= total - offset,
+            "the unit at {offset:#x} is cut short"
+        );
+        let mut place = UnitPlace {
+            offset,
+            size,
+            bases,
+            name: None,
         };
-        let total = sections.info.len();
-        let mut offset = 0;
-        // The shortest unit header has 11 bytes; fewer are padding.
-        while total - offset >= 11 {
-            let size = dwarf.unit_size(offset)?;
-            ensure!(
-                size <= total - offset,
-                "the unit at {offset:#x} is cut short"
-            );
-            let name = dwarf.unit_name(offset, size).unwrap_or(None);
-            dwarf.places.push(UnitPlace { offset, size, name });
-            offset += size;
-        }
-        Ok(dwarf)
+        place.name = self.unit_name(&place).unwrap_or(None);
+        self.places.push(place);
+        Ok(size)
+    }
+
+    /// The ids of the split units that the units of an executable stand for.
+    pub fn split_ids(&self) -> Vec<u64> {
+        let id = |place: &UnitPlace| -> Option<u64> {
+            let head = self.unit_head(place).ok()?;
+            let unit = self.parse_unit(&head, place.bases).ok()?;
+            match unit.header.type_() {
+                UnitType::Skeleton(id) => Some(id.0),
+                _ => root(&unit)
+                    .ok()?
+                    .attr(gimli::DW_AT_GNU_dwo_id)?
+                    .udata_value(),
+            }
+        };
+        self.places.iter().filter_map(id).collect()
     }
 
     /// Number of units.
@@ -319,33 +388,35 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         }
         let place = self.places.get(index).context("no such unit")?;
         let bytes = self.sections.info.bytes(place.offset, place.size)?;
-        let unit = Rc::new(self.parse_unit(bytes)?);
+        let unit = Rc::new(self.parse_unit(bytes, place.bases)?);
         self.units.borrow_mut().insert(index, unit.clone());
         Ok(unit)
     }
 
-    fn parse_unit<'b>(&self, bytes: &'b [u8]) -> Result<Unit<'b>> {
+    fn parse_unit<'b>(&self, bytes: &'b [u8], bases: Bases) -> Result<Unit<'b>> {
         let header = DebugInfo::new(bytes, LittleEndian)
             .units()
             .next()?
             .context("an empty unit")?;
-        let offset = header.debug_abbrev_offset();
+        let offset = usize::try_from(bases.abbrev)?
+            .checked_add(header.debug_abbrev_offset().0)
+            .context("abbreviations out of range")?;
         let known = match &*self.abbreviations.borrow() {
-            Some((at, table)) if *at == offset.0 => Some(table.clone()),
+            Some((at, table)) if *at == offset => Some(table.clone()),
             _ => None,
         };
         let abbreviations = match known {
             Some(table) => table,
             None => {
-                let table = Rc::new(self.abbrev.abbreviations(offset)?);
-                *self.abbreviations.borrow_mut() = Some((offset.0, table.clone()));
+                let table = Rc::new(self.abbrev.abbreviations(DebugAbbrevOffset(offset))?);
+                *self.abbreviations.borrow_mut() = Some((offset, table.clone()));
                 table
             }
         };
         let mut unit = Unit {
             header,
             abbreviations,
-            str_offsets_base: DebugStrOffsetsBase(0),
+            str_offsets_base: DebugStrOffsetsBase(usize::try_from(bases.str_offsets)?),
         };
         if unit.header.version() >= 5
             && let Some(AttributeValue::DebugStrOffsetsBase(base)) =
@@ -369,8 +440,19 @@ impl<'s, 'd> Dwarf<'s, 'd> {
     }
 
     /// The name in the unit's root entry, without reading the whole unit.
-    fn unit_name(&self, offset: u64, size: u64) -> Result<Option<String>> {
-        let mut head = self.sections.info.bytes(offset, size.min(HEAD))?.to_owned();
+    fn unit_name(&self, place: &UnitPlace) -> Result<Option<String>> {
+        let head = self.unit_head(place)?;
+        let unit = self.parse_unit(&head, place.bases)?;
+        let root = root(&unit)?;
+        root.attr(gimli::DW_AT_name)
+            .map(|attribute| self.string(&unit, attribute))
+            .transpose()
+    }
+
+    /// A copy of the unit's header and of the root entry's attributes that parses as a unit.
+    fn unit_head(&self, place: &UnitPlace) -> Result<Vec<u8>> {
+        let size = place.size.min(HEAD);
+        let mut head = self.sections.info.bytes(place.offset, size)?.to_owned();
         // The copy is cut short: its length field has to say so, or it will not parse.
         let length = head.len();
         if head.starts_with(&[0xff; 4]) {
@@ -380,11 +462,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
             let field = head.get_mut(..4).context("a short unit")?;
             field.copy_from_slice(&(length as u32 - 4).to_le_bytes());
         }
-        let unit = self.parse_unit(&head)?;
-        let root = root(&unit)?;
-        root.attr(gimli::DW_AT_name)
-            .map(|attribute| self.string(&unit, attribute))
-            .transpose()
+        Ok(head)
     }
 
     fn string(&self, unit: &Unit<'_>, attribute: &Attribute<Slice<'_>>) -> Result<String> {

@@ -7,6 +7,7 @@ mod discovery;
 mod dwarf;
 mod elf;
 mod live;
+mod package;
 mod scan;
 mod select;
 mod symbols;
