@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::naming::{culprit_of, merge};
+use super::release::holder;
 use super::symbolize::{Frames, Symbolizer};
 use crate::failure::{Failure, Kind};
-use crate::model::{Frame, Record, SlowPoll};
+use crate::model::{Frame, Record, ReleasedBy, SlowPoll};
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::elf::{self, BuildId};
 
@@ -88,6 +89,17 @@ impl LateNames {
             stack.frames = self.stack(&stack.frames)?;
             stacks.push(stack);
         }
+        let released_by = match &poll.released_by {
+            Some(by) => {
+                let frames = self.stack(&by.frames)?;
+                Some(Arc::new(ReleasedBy {
+                    culprit: holder(&frames),
+                    frames,
+                    ..ReleasedBy::clone(by)
+                }))
+            }
+            None => None,
+        };
         if self.named == before {
             return Ok(poll);
         }
@@ -95,6 +107,7 @@ impl LateNames {
         Ok(Arc::new(SlowPoll {
             culprit: culprit_of(&stacks, poll.cause),
             stacks,
+            released_by,
             ..SlowPoll::clone(&poll)
         }))
     }
@@ -239,7 +252,13 @@ mod tests {
         let mut poll = t::poll(0, 0, 10, crate::model::Cause::Cpu, "x", "y");
         // Twice, as two stacks that were told apart by nothing but their addresses.
         let mut stack = poll.stacks[0].clone();
-        stack.frames = vec![unnamed];
+        stack.frames = vec![unnamed.clone()];
+        poll.released_by = t::released(poll.clone(), 7, "x").released_by.map(|by| {
+            Arc::new(ReleasedBy {
+                frames: vec![unnamed],
+                ..ReleasedBy::clone(&by)
+            })
+        });
         poll.stacks = vec![stack.clone(), stack];
         let records = [
             Record::Header(Box::new(header)),
@@ -272,6 +291,9 @@ mod tests {
         assert_eq!(poll.stacks[0].frames, std::slice::from_ref(&live));
         assert_eq!(poll.culprit.function, live.function);
         assert_eq!(poll.culprit.location, live.location);
+        let by = poll.released_by.as_ref().unwrap();
+        assert_eq!(by.culprit.function, live.function);
+        assert_eq!(by.frames, std::slice::from_ref(&live));
         assert_eq!(notes, Vec::<String>::new());
     }
 

@@ -100,6 +100,11 @@ fn blame(
         Some(meanwhile) if tells_more(how, &at_wake, &meanwhile) => meanwhile,
         _ => at_wake,
     };
+    (holder(&frames), frames)
+}
+
+/// The code to look at in the stack of a thread that ended a wait.
+pub(super) fn holder(frames: &[Arc<Frame>]) -> Culprit {
     let from = match frames.iter().any(|frame| names_code(frame)) {
         true => 0,
         // Only libraries: the first function of theirs says more than the system call.
@@ -108,7 +113,7 @@ fn blame(
             .position(|frame| frame.function.contains("::"))
             .unwrap_or(0),
     };
-    (culprit(frames.get(from..).unwrap_or_default()), frames)
+    culprit(frames.get(from..).unwrap_or_default())
 }
 
 /// Whether the earlier stack was taken inside the function that let go.

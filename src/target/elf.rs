@@ -61,7 +61,7 @@ impl Section {
 
 /// The segments with code, in the file's order.
 pub fn code_segments(file: &File) -> Vec<Segment> {
-    let cache = ReadCache::new(Positioned::new(file));
+    let cache = cached(file);
     let parse = || {
         let header = Header::parse(&cache).ok()?;
         let endian = header.endian().ok()?;
@@ -103,7 +103,7 @@ pub fn segment_at(segments: &[Segment], offset: u64, page_size: u64) -> Option<&
 
 /// The section of that name, unless it has no bytes in the file or they are compressed.
 pub fn section(file: &File, name: &str) -> Option<Section> {
-    let cache = ReadCache::new(Positioned::new(file));
+    let cache = cached(file);
     let header = Header::parse(&cache).ok()?;
     let endian = header.endian().ok()?;
     let sections = header.sections(endian, &cache).ok()?;
@@ -122,7 +122,7 @@ pub fn section(file: &File, name: &str) -> Option<Section> {
 /// Whether the file holds the bytes of a section of that name, compressed or not: a debug file
 /// lists the sections of its executable without their bytes.
 pub fn has_section(file: &File, name: &str) -> bool {
-    let cache = ReadCache::new(Positioned::new(file));
+    let cache = cached(file);
     let parse = || {
         let header = Header::parse(&cache).ok()?;
         let endian = header.endian().ok()?;
@@ -186,7 +186,7 @@ pub fn debug_link(file: &File) -> Option<DebugLink> {
 
 /// The linker's build id.
 pub fn build_id(file: &File) -> Option<BuildId> {
-    let cache = ReadCache::new(Positioned::new(file));
+    let cache = cached(file);
     let header = Header::parse(&cache).ok()?;
     let endian = header.endian().ok()?;
     for segment in header.program_headers(endian, &cache).ok()? {
@@ -202,16 +202,18 @@ pub fn build_id(file: &File) -> Option<BuildId> {
     None
 }
 
-/// Reads at positions of its own: the file's cursor is shared by everyone who holds the file.
-struct Positioned<'a> {
-    file: &'a File,
-    position: u64,
+/// A file read piece by piece, each piece kept.
+pub type Cached<'a> = ReadCache<Positioned<'a>>;
+
+/// The file, with nothing of it read yet.
+pub fn cached(file: &File) -> Cached<'_> {
+    ReadCache::new(Positioned { file, position: 0 })
 }
 
-impl<'a> Positioned<'a> {
-    fn new(file: &'a File) -> Self {
-        Positioned { file, position: 0 }
-    }
+/// Reads at positions of its own: the file's cursor is shared by everyone who holds the file.
+pub struct Positioned<'a> {
+    file: &'a File,
+    position: u64,
 }
 
 impl ReadCacheOps for Positioned<'_> {

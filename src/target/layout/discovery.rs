@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::elf::{Data, Elf};
+use super::elf::Elf;
 use super::{TokioLayout, dwarf, package, symbols, table, types, versions};
 use crate::failure::{Failure, Kind};
 use crate::target::debug_files::package_path;
+use crate::target::elf::{build_id, cached};
 use crate::target::mapped_file::open_regular;
 
 /// What a file gave. Nothing in it has been tried on a live thread yet.
@@ -52,7 +53,7 @@ impl Discovery {
 /// twin is of another build. Damaged debug info is no error: it is noted in the result.
 pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
     let file = open(executable)?;
-    let data = Data::new(&file);
+    let data = cached(&file);
     let elf = Elf::parse(&data).with_context(|| executable.display().to_string())?;
     let found = versions::tokio(&file, &elf);
     let mut discovery = Discovery {
@@ -66,9 +67,9 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
         return Ok(discovery);
     };
     let twin_file = open(twin)?;
-    let twin_data = Data::new(&twin_file);
+    let twin_data = cached(&twin_file);
     let mut twin_elf = Elf::parse(&twin_data).with_context(|| twin.display().to_string())?;
-    same_build(&elf, &twin_elf, twin)?;
+    same_build((&file, &elf), (&twin_file, &twin_elf), twin)?;
     // A debug file need not describe segments rightly: it is never loaded.
     twin_elf.tls = elf.tls;
     // A debug file may hold the debug info alone, while the executable kept its symbols.
@@ -77,7 +78,7 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
         false => &twin_elf,
     };
     let package = open_regular(&package_path(twin)).ok();
-    let package_data = package.as_ref().map(Data::new);
+    let package_data = package.as_ref().map(cached);
     let package = package_data.as_ref().map(Elf::parse).transpose();
     let package = package.context("the .dwp file");
     match package {
@@ -95,7 +96,11 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// Refuses a twin whose build-id, or else whose thread-local segment, differs.
-fn same_build(elf: &Elf<'_>, twin: &Elf<'_>, path: &Path) -> Result<(), Failure> {
+fn same_build(
+    (file, elf): (&File, &Elf<'_>),
+    (twin_file, twin): (&File, &Elf<'_>),
+    path: &Path,
+) -> Result<(), Failure> {
     let refuse = |why: String| {
         let what = format!(
             "{} is another build than the process: {why}",
@@ -104,7 +109,7 @@ fn same_build(elf: &Elf<'_>, twin: &Elf<'_>, path: &Path) -> Result<(), Failure>
         Failure::new(Kind::Failed, what)
             .mend("give --target the unstripped file of the very build that runs")
     };
-    match (elf.build_id(), twin.build_id()) {
+    match (build_id(file), build_id(twin_file)) {
         (Some(running), Some(given)) if running != given => Err(refuse(format!(
             "build-id {given}, and the process has {running}"
         ))),

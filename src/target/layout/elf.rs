@@ -3,26 +3,23 @@
 //! than its symbol table and the few units that matter.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::read::{CompressionFormat, ReadCache, ReadRef};
+use object::read::{CompressionFormat, ReadRef};
 use object::{LittleEndian, Object as _, ObjectSection as _, elf};
 
 use crate::arch::{Machine, TlsSegment};
-
-/// What [`Elf`] reads from: a file and the pieces of it already read.
-pub type Data<'f> = ReadCache<&'f File>;
+use crate::target::elf::Cached;
 
 /// No section is decompressed beyond this many bytes, whatever its header promises.
 const MAX_SECTION: u64 = 2 << 30;
 
 /// An executable or a shared library.
 pub struct Elf<'d> {
-    pub(super) file: ElfFile64<'d, LittleEndian, &'d Data<'d>>,
-    data: &'d Data<'d>,
+    pub(super) file: ElfFile64<'d, LittleEndian, &'d Cached<'d>>,
+    data: &'d Cached<'d>,
     /// The processor the file is for.
     pub machine: Machine,
     /// Its thread-local segment.
@@ -34,7 +31,7 @@ impl<'d> Elf<'d> {
     ///
     /// # Errors
     /// When the file is not a 64-bit little-endian ELF file of a known processor, or is damaged.
-    pub fn parse(data: &'d Data<'d>) -> Result<Self> {
+    pub fn parse(data: &'d Cached<'d>) -> Result<Self> {
         let file = ElfFile64::<LittleEndian, _>::parse(data).context("not a 64-bit ELF file")?;
         let endian = LittleEndian;
         let e_machine = file.elf_header().e_machine(endian);
@@ -68,12 +65,6 @@ impl<'d> Elf<'d> {
     /// Whether there is a symbol table beyond the one for dynamic linking.
     pub fn has_symbols(&self) -> bool {
         !self.file.elf_symbol_table().is_empty()
-    }
-
-    /// The build-id in hexadecimal, where there is one.
-    pub fn build_id(&self) -> Option<String> {
-        let id = self.file.build_id().ok()??;
-        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Whether there is a section of that name.
@@ -137,7 +128,7 @@ impl<'d> Elf<'d> {
 /// The contents of a section.
 pub enum Section<'d> {
     /// Read from the file when asked for.
-    File(&'d Data<'d>, Range<u64>),
+    File(&'d Cached<'d>, Range<u64>),
     /// Was compressed.
     Memory(Cow<'d, [u8]>),
 }
