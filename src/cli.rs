@@ -47,7 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "PID")]
     container_pid: Option<u32>,
 
-    /// The binary whose symbols to use: an unstripped twin of the process's own executable
+    /// The binary whose symbols to use: an unstripped twin of the executable that runs, or, with
+    /// --replay, that was recorded
     #[arg(short, long, value_name = "BINARY")]
     target: Option<PathBuf>,
 

@@ -183,8 +183,11 @@ fn load(module: &Module) -> Option<framehop::Module<Vec<u8>>> {
         .min()?;
     let text = elf::section(file, ".text");
     let got = elf::section(file, ".got");
-    let eh_frame = elf::section(file, ".eh_frame");
-    let eh_frame_hdr = elf::section(file, ".eh_frame_hdr");
+    let (eh_frame_hdr, eh_frame) = match elf::section(file, ".eh_frame") {
+        Some(eh_frame) => (elf::section(file, ".eh_frame_hdr"), Some(eh_frame)),
+        // A copy from memory has no sections.
+        None => elf::unwind_tables(file).unzip(),
+    };
     let debug_frame = match &eh_frame {
         Some(_) => None,
         None => elf::section(file, ".debug_frame"),

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::str::FromStr;
 
+use gimli::{BaseAddresses, EhFrameHdr, LittleEndian, Pointer};
 use object::Endianness;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -117,6 +118,46 @@ pub fn section(file: &File, name: &str) -> Option<Section> {
         addresses: address..address.checked_add(size)?,
         bytes: offset..offset.checked_add(size)?,
     })
+}
+
+/// The unwind tables of a file without section headers, by its program headers: what would be
+/// `.eh_frame_hdr`, and `.eh_frame` with whatever follows it in its segment.
+pub fn unwind_tables(file: &File) -> Option<(Section, Section)> {
+    let cache = cached(file);
+    let header = Header::parse(&cache).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, &cache).ok()?;
+    let section = |segment: &elf::ProgramHeader64<Endianness>| {
+        let (address, offset) = (segment.p_vaddr(endian), segment.p_offset(endian));
+        let size = segment.p_filesz(endian);
+        Some(Section {
+            addresses: address..address.checked_add(size)?,
+            bytes: offset..offset.checked_add(size)?,
+        })
+    };
+    let index = segments
+        .iter()
+        .find(|segment| segment.p_type(endian) == elf::PT_GNU_EH_FRAME)
+        .and_then(section)?;
+    let bytes = index.read(file)?;
+    let bases = BaseAddresses::default().set_eh_frame_hdr(index.addresses.start);
+    let parsed = EhFrameHdr::new(&bytes, LittleEndian)
+        .parse(&bases, 8)
+        .ok()?;
+    let Pointer::Direct(start) = parsed.eh_frame_ptr() else {
+        return None;
+    };
+    let around = segments
+        .iter()
+        .filter(|segment| segment.p_type(endian) == elf::PT_LOAD)
+        .filter_map(section)
+        .find(|segment| segment.addresses.contains(&start))?;
+    let skipped = start - around.addresses.start;
+    let table = Section {
+        addresses: start..around.addresses.end,
+        bytes: around.bytes.start.checked_add(skipped)?..around.bytes.end,
+    };
+    Some((index, table))
 }
 
 /// Whether the file holds the bytes of a section of that name, compressed or not: a debug file
@@ -285,6 +326,7 @@ mod tests {
         let _ = code_segments(&file);
         let _ = build_id(&file);
         let _ = debug_link(&file);
+        let _ = unwind_tables(&file);
         let _ = has_section(&file, ".debug_info");
         if let Some(section) = section(&file, ".text") {
             let _ = section.read(&file);

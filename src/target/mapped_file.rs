@@ -1,17 +1,22 @@
-//! Opens the very file behind a mapping: in the target's own mount namespace, deleted or not.
+//! Opens the very file behind a mapping: in the target's own mount namespace, deleted or not. What
+//! cannot be opened is copied from the target's memory.
 
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::mappings::Mapping;
 use super::memory::{Memory, ProcessMemory};
 
-/// Larger than any vDSO.
-const MAX_VDSO_BYTES: u64 = 1 << 20;
+/// No more than this is copied of a file that cannot be opened.
+const MAX_COPY_BYTES: u64 = 64 << 20;
+
+/// Copied at a time.
+const CHUNK: u64 = 1 << 20;
 
 /// The directory that is `/` to the process.
 pub fn root_of(pid: u32) -> PathBuf {
@@ -23,20 +28,35 @@ pub fn under(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Opens the file that this mapping shows; `is_main` for the process's own executable.
+/// Opens the file that this mapping shows; `is_main` for the process's own executable, `all` for the
+/// whole map.
 ///
-/// `/proc/PID/exe` leads to the executable that runs, whatever its path leads to by now. Other
-/// deleted files are reached through `map_files` only, which needs CAP_CHECKPOINT_RESTORE.
+/// `/proc/PID/exe` leads to the executable that runs, whatever its path leads to by now. Libraries
+/// that were replaced since are reached through `map_files` only, which needs
+/// CAP_CHECKPOINT_RESTORE; without, what is in memory serves instead: the code, the unwind tables
+/// and the build-id, but neither symbols nor sections.
 ///
 /// # Errors
 /// When the file cannot be opened, or is no ordinary file.
-pub fn open(pid: u32, mapping: &Mapping, is_main: bool) -> io::Result<File> {
+pub fn open(pid: u32, mapping: &Mapping, is_main: bool, all: &[Mapping]) -> io::Result<File> {
     if mapping.is_vdso() {
-        vdso(pid, &mapping.range)
+        copy(pid, c"vdso", std::iter::once((&mapping.range, 0)))
     } else if is_main {
         open_regular(Path::new(&format!("/proc/{pid}/exe")))
     } else {
-        open_in_namespace(pid, mapping)
+        open_in_namespace(pid, mapping).or_else(|_| {
+            let of_file = |other: &&Mapping| {
+                other.is_constant
+                    && other.identity == mapping.identity
+                    && other.path == mapping.path
+            };
+            let pieces = all.iter().filter(of_file);
+            copy(
+                pid,
+                c"library",
+                pieces.map(|piece| (&piece.range, piece.offset)),
+            )
+        })
     }
 }
 
@@ -85,25 +105,90 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The vDSO has no file: its bytes are copied from the target's memory into one of our own, so
-/// that everything else need not know the difference.
-fn vdso(pid: u32, range: &Range<u64>) -> io::Result<File> {
-    let length = (range.end - range.start).min(MAX_VDSO_BYTES);
-    let mut bytes = vec![0u8; length as usize];
-    ProcessMemory::new(pid).read(range.start, &mut bytes)?;
+/// Copies ranges of the target's memory to these offsets of a file of our own, so that everything
+/// else need not know the difference.
+fn copy<'a>(
+    pid: u32,
+    name: &CStr,
+    pieces: impl Iterator<Item = (&'a Range<u64>, u64)>,
+) -> io::Result<File> {
     // SAFETY: the name is a C string; the descriptor is new and owned by the File alone.
-    let mut file = unsafe {
-        let fd = libc::memfd_create(c"vdso".as_ptr(), libc::MFD_CLOEXEC);
+    let file = unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         File::from_raw_fd(fd)
     };
-    file.write_all(&bytes)?;
+    let memory = ProcessMemory::new(pid);
+    let mut room = MAX_COPY_BYTES;
+    let mut buffer = Vec::new();
+    for (range, offset) in pieces {
+        let mut at = range.start;
+        while at < range.end && room > 0 {
+            let length = (range.end - at).min(CHUNK).min(room);
+            buffer.resize(length as usize, 0);
+            memory.read(at, &mut buffer)?;
+            let place = offset.checked_add(at - range.start);
+            file.write_all_at(&buffer, place.ok_or(io::ErrorKind::InvalidData)?)?;
+            at += length;
+            room -= length;
+        }
+    }
     Ok(file)
 }
 
 /// A path that opens this very file again, with a position of its own, for as long as it is held.
 pub fn reopen_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::elf;
+
+    #[test]
+    fn a_copy_from_memory_unwinds_like_its_file() {
+        let text = std::fs::read("/proc/self/maps").unwrap();
+        let lines = text.split(|byte| *byte == b'\n');
+        let all: Vec<Mapping> = lines.filter_map(Mapping::parse).collect();
+        let is_libc = |mapping: &&Mapping| {
+            mapping.is_code && mapping.path.to_string_lossy().contains("libc.so")
+        };
+        let libc = all.iter().find(is_libc).unwrap();
+        let file = open_regular(&libc.path).unwrap();
+        // As if the path led nowhere.
+        let lost = Mapping {
+            range: libc.range.start..libc.range.end - 1,
+            path: "/nowhere/libc.so.6".into(),
+            deleted: true,
+            ..*libc
+        };
+        assert!(
+            open(std::process::id(), &lost, false, &[])
+                .is_ok_and(|empty| { elf::build_id(&empty).is_none() })
+        );
+        let all: Vec<Mapping> = all
+            .into_iter()
+            .filter(|mapping| mapping.identity == lost.identity)
+            .map(|mapping| Mapping {
+                path: lost.path.clone(),
+                ..mapping
+            })
+            .collect();
+        let copy = open(std::process::id(), &lost, false, &all).unwrap();
+        assert_eq!(elf::build_id(&copy), elf::build_id(&file));
+        assert_eq!(elf::code_segments(&copy), elf::code_segments(&file));
+        assert_eq!(elf::section(&copy, ".eh_frame"), None);
+        let (header, table) = elf::unwind_tables(&copy).unwrap();
+        let header_in_file = elf::section(&file, ".eh_frame_hdr").unwrap();
+        let table_in_file = elf::section(&file, ".eh_frame").unwrap();
+        assert_eq!(header, header_in_file);
+        assert_eq!(table.addresses.start, table_in_file.addresses.start);
+        assert_eq!(table.bytes.start, table_in_file.bytes.start);
+        assert!(table.bytes.end >= table_in_file.bytes.end);
+        let bytes = header.read(&copy);
+        assert!(bytes.is_some() && bytes == header_in_file.read(&file));
+    }
 }

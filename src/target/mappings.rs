@@ -1,10 +1,10 @@
-//! The lines of `/proc/PID/maps` that show code, as plain data.
+//! The lines of `/proc/PID/maps` that show files, as plain data.
 
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// One executable line of `/proc/PID/maps` that comes from a file or is the vDSO.
+/// One line of `/proc/PID/maps` that comes from a file or is the vDSO.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Where it lies in the process.
@@ -17,10 +17,14 @@ pub struct Mapping {
     pub path: PathBuf,
     /// The path no longer leads to the mapped file.
     pub deleted: bool,
+    /// It holds code.
+    pub is_code: bool,
+    /// Its bytes are those of the file: readable, and never written to.
+    pub is_constant: bool,
 }
 
 impl Mapping {
-    /// The mapping of a line, if it is code that comes from a file or is the vDSO.
+    /// The mapping of a line, if it comes from a file or is the vDSO.
     pub fn parse(line: &[u8]) -> Option<Mapping> {
         let mut rest = line;
         let mut field = || {
@@ -36,7 +40,9 @@ impl Mapping {
         let inode = field()?.parse().ok()?;
         let path = rest.trim_ascii_start();
         let is_vdso = path == b"[vdso]";
-        if permissions.as_bytes().get(2) != Some(&b'x') || !(path.starts_with(b"/") || is_vdso) {
+        let permissions = permissions.as_bytes();
+        let may = |at: usize, what: u8| permissions.get(at) == Some(&what);
+        if !(path.starts_with(b"/") || is_vdso) {
             return None;
         }
         let (major, minor) = device.split_once(':')?;
@@ -55,6 +61,8 @@ impl Mapping {
             identity: ((hex(major)? << 32) | hex(minor)?, inode),
             path: PathBuf::from(std::ffi::OsString::from_vec(unescape(path))),
             deleted,
+            is_code: may(2, b'x'),
+            is_constant: may(0, b'r') && !may(1, b'w'),
         })
     }
 
@@ -92,17 +100,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_from_files_is_kept() {
+    fn only_files_are_kept_and_code_is_told_apart() {
         let line =
             b"55d0c8a3f000-55d0c8b00000 r-xp 0002f000 fd:01 1234       /srv/my app\\012x (deleted)";
         let mapping = Mapping::parse(line).unwrap();
         assert_eq!(mapping.range, 0x55d0_c8a3_f000..0x55d0_c8b0_0000);
         assert_eq!(mapping.offset, 0x2f000);
         assert_eq!(mapping.path, Path::new("/srv/my app\nx"));
-        assert!(mapping.deleted);
+        assert!(mapping.deleted && mapping.is_code && mapping.is_constant);
+        let data = Mapping::parse(b"55d0c8a3f000-55d0c8b00000 rw-p 00000000 fd:01 12 /srv/app");
+        assert!(data.is_some_and(|data| !data.is_code && !data.is_constant));
         for other in [
-            &b"55d0c8a3f000-55d0c8b00000 r--p 00000000 fd:01 1234   /srv/app"[..],
-            b"7ffd1000-7ffd2000 rw-p 00000000 00:00 0   [stack]",
+            &b"7ffd1000-7ffd2000 rw-p 00000000 00:00 0   [stack]"[..],
             b"7f0000000000-7f0000001000 rwxp 00000000 00:00 0 ",
             b"2000-1000 r-xp 00000000 00:00 0   /srv/app",
             b"",

@@ -29,7 +29,7 @@ pub struct Module {
     pub path: PathBuf,
     /// The path's file name.
     pub name: Arc<str>,
-    /// The very file that is mapped. None where it cannot be opened any more.
+    /// The very file that is mapped, or what of it is in memory. None where it cannot be had.
     pub file: Option<Arc<File>>,
     /// Where its code is mapped; ascending.
     pub ranges: Vec<Range<u64>>,
@@ -188,7 +188,7 @@ impl ModuleMap {
             return Ok(());
         }
         let mut modules: Vec<Module> = Vec::new();
-        for mapping in &mappings {
+        for mapping in mappings.iter().filter(|mapping| mapping.is_code) {
             if let Some(known) = modules.iter_mut().find(|module| continues(mapping, module)) {
                 known.ranges.push(mapping.range.clone());
                 continue;
@@ -208,7 +208,7 @@ impl ModuleMap {
                     debug: known.debug.clone(),
                     ..**known
                 },
-                None => self.open(mapping, main.as_deref()),
+                None => self.open(mapping, main.as_deref(), &mappings),
             });
         }
         let modules: Vec<Arc<Module>> = modules
@@ -244,13 +244,13 @@ impl ModuleMap {
     }
 
     /// Opens the mapped file and reads what its headers say.
-    fn open(&self, mapping: &Mapping, main: Option<&Path>) -> Module {
+    fn open(&self, mapping: &Mapping, main: Option<&Path>, all: &[Mapping]) -> Module {
         // The link of `/proc/PID/exe` is written the way the map writes paths.
         let is_main = main.is_some_and(|main| {
             let main = main.as_os_str().as_bytes();
             main.strip_suffix(b" (deleted)").unwrap_or(main) == mapping.path.as_os_str().as_bytes()
         });
-        let file = mapped_file::open(self.pid, mapping, is_main);
+        let file = mapped_file::open(self.pid, mapping, is_main, all);
         let file = file.ok().map(Arc::new);
         let build_id = file.as_deref().and_then(elf::build_id);
         let name = mapping.path.file_name().unwrap_or(mapping.path.as_os_str());

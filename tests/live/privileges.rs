@@ -78,6 +78,44 @@ fn three_capabilities_do_everything_but_kernel_names() {
 }
 
 #[test]
+fn a_library_that_an_update_replaced_does_not_cut_stacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");
+    let libc = loaded_libc();
+    let copy = copy_for_all(&libc, &folder, "libc.so.6");
+    let mut command = Command::new(Build::Release.program());
+    command
+        .args(["--scenario", "sleep", "--duration", "20"])
+        .env("LD_LIBRARY_PATH", folder.path());
+    let sleeps = Target::run(&mut command);
+    fs::remove_file(&copy).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", sleeps.pid)).unwrap();
+    assert!(maps.contains("libc.so.6 (deleted)"), "{maps}");
+    // Only CAP_CHECKPOINT_RESTORE would open the deleted file.
+    let output = as_nobody(&hud, NEEDED)
+        .args(["--pid", &sleeps.pid.to_string()])
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    for part in [
+        "scenarios::blocking::block_on_sleep",
+        "called by scenarios::",
+    ] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(!report.contains("stack_incomplete"), "{report}");
+}
+
+/// The C library that programs here are linked to.
+fn loaded_libc() -> std::path::PathBuf {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.contains("/libc.so.6"));
+    let path = line.and_then(|line| line.find('/').map(|at| &line[at..]));
+    path.unwrap().into()
+}
+
+#[test]
 fn without_privileges_hud_says_which() {
     let folder = tempfile::tempdir().unwrap();
     let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");

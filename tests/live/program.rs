@@ -66,11 +66,12 @@ pub struct Target {
 impl Target {
     /// Starts the program and waits until it says `ready PID`.
     pub fn start(program: &Path, arguments: &[&str]) -> Target {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Target::run(Command::new(program).args(arguments))
+    }
+
+    /// As [`Target::start`], with whatever else the command says.
+    pub fn run(command: &mut Command) -> Target {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         lines.read_line(&mut line).unwrap();

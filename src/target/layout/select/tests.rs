@@ -61,11 +61,16 @@ fn multi_thread() -> (tokio::runtime::Runtime, Vec<ThreadView>) {
     (runtime, workers)
 }
 
+/// With patience: a thread has started before it runs its worker.
 fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
-    match check(layout, &memory(), thread) {
-        Verdict::Worker(state) => state,
-        other => panic!("{other:?}"),
+    for _ in 0..1000 {
+        match check(layout, &memory(), thread) {
+            Verdict::Worker(state) => return state,
+            Verdict::NotAWorker => std::thread::sleep(Duration::from_millis(1)),
+            other => panic!("{other:?}"),
+        }
     }
+    panic!("not a worker");
 }
 
 /// Selection with patience: a worker may not have run yet.
