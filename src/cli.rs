@@ -13,6 +13,7 @@ Examples:
   hud my-app --container-pid 1            the one that is PID 1 in its container
   hud my-app --headless --duration 30     print findings for 30 seconds, then a summary
   hud my-app --export trace.json          record a trace while watching
+  hud my-app --headless --all-poll-time   also where all poll time goes, slow or not
   hud --replay trace.json                 look at a recorded trace
   hud --replay trace.json --target ./my-app
                                           name what was recorded of a stripped binary
@@ -89,6 +90,11 @@ pub struct Args {
     #[arg(long, value_name = "PREFIX")]
     workers: Option<String>,
 
+    /// Sample all poll time, too: where the workers' CPU time in polls goes, slow polls or not. In
+    /// the interactive view, x switches it
+    #[arg(long)]
+    all_poll_time: bool,
+
     /// Print no progress and no notes, only findings, summary and errors
     #[arg(short, long)]
     quiet: bool,
@@ -125,6 +131,8 @@ pub struct Config {
     pub threshold_given: bool,
     pub window: Option<Duration>,
     pub workers_prefix: Option<String>,
+    /// Sample all poll time from the start.
+    pub all_poll_time: bool,
     pub quiet: bool,
 }
 
@@ -162,6 +170,11 @@ impl Args {
             if self.export.is_some() {
                 return conflict("--replay already reads a trace: --export would only copy it");
             }
+            if self.all_poll_time {
+                return conflict(
+                    "--all-poll-time goes with a live process: a trace has what was sampled",
+                );
+            }
             if self.duration.is_some() {
                 return conflict("--duration goes with a live process");
             }
@@ -178,6 +191,7 @@ impl Args {
             threshold_given,
             window: self.window,
             workers_prefix: self.workers,
+            all_poll_time: self.all_poll_time,
             quiet: self.quiet,
         })
     }
@@ -239,6 +253,7 @@ mod tests {
             &["app", "--replay", "t.json"],
             &["--replay", "t.json", "--export", "u.json"],
             &["--replay", "t.json", "--duration", "3"],
+            &["--replay", "t.json", "--all-poll-time"],
         ] {
             assert_eq!(config(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }

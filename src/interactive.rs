@@ -30,6 +30,8 @@ pub struct Interactive {
     drawn: Option<Instant>,
     live: bool,
     clipboard: Clipboard,
+    /// All poll time was asked to be sampled, or no longer.
+    all_poll_time: Option<bool>,
 }
 
 /// Whether to go on.
@@ -60,6 +62,7 @@ impl Interactive {
             drawn: None,
             live: !replay,
             clipboard: Clipboard::from_env(|name| std::env::var(name).ok()),
+            all_poll_time: None,
         })
     }
 
@@ -76,6 +79,11 @@ impl Interactive {
     /// Says what hud itself is busy with, for as long as it is.
     pub fn set_status(&mut self, status: Option<String>) {
         self.app.set_status(status);
+    }
+
+    /// Whether the user has just asked to sample all poll time, or no longer to.
+    pub fn asked_for_all_poll_time(&mut self) -> Option<bool> {
+        self.all_poll_time.take()
     }
 
     /// Names the process that is going to be watched, before there is a first record.
@@ -132,6 +140,7 @@ impl Interactive {
         match effect {
             Effect::Quit => return Ok(Turn::Quit),
             Effect::Suspend => self.screen.suspend()?,
+            Effect::AllPollTime(on) => self.all_poll_time = Some(on),
             Effect::Mouse(take) => self.screen.mouse(take)?,
             Effect::Copy(text) => {
                 let sent = match self.clipboard {

@@ -48,6 +48,8 @@ pub struct Options {
     pub symbols: Option<PathBuf>,
     /// Where the debug files of all modules are looked for.
     pub debug_files: DebugFiles,
+    /// Begin with all poll time on.
+    pub all_poll_time: bool,
 }
 
 /// What a start is busy with: it can take seconds, and whoever waits wants to know for what.
@@ -166,7 +168,7 @@ impl Live {
             pid: target.pid,
             threshold: options.threshold,
             layout,
-            all_poll_time: false,
+            all_poll_time: options.all_poll_time,
         };
         let ring = RingThread::start(config, workers, drained_in)
             .with_context(|| gone_or(target, "cannot attach"))?;
@@ -199,6 +201,13 @@ impl Live {
             bytes => format!(" ({})", mebibytes(bytes)),
         };
         (!self.warm.is_done()).then(|| format!("reading symbols{}: findings follow", size()))
+    }
+
+    /// Samples where all of the workers' poll time goes from now on, or no longer.
+    pub fn set_all_poll_time(&self, on: bool) {
+        if let Some(ring) = &self.ring {
+            ring.set_all_poll_time(on);
+        }
     }
 
     /// Detaches. The records that are left can still be received; their channel closes after them.

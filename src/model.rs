@@ -366,6 +366,37 @@ pub struct WorkerUsage {
     pub longest_poll_ns: u64,
 }
 
+/// Where one worker's CPU time inside polls went, slow polls or not: the samples of a second or so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PollTime {
+    pub tid: u32,
+    /// The time that was sampled.
+    pub from_ns: u64,
+    pub to_ns: u64,
+    /// Heaviest first.
+    pub stacks: Vec<ProfiledStack>,
+}
+
+impl PollTime {
+    /// CPU time inside polls.
+    pub fn on_cpu_ns(&self) -> u64 {
+        let weights = self.stacks.iter().map(|profiled| profiled.stack.weight_ns);
+        weights.fold(0, u64::saturating_add)
+    }
+}
+
+/// One distinct stack of [`PollTime`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfiledStack {
+    /// Its weight is the CPU time that its samples stand for.
+    pub stack: WeightedStack,
+    /// The code it is put down to, by the same rule as a slow poll's culprit.
+    pub function: String,
+    /// What that called, at the time.
+    pub calls: Option<String>,
+    pub location: Option<Location>,
+}
+
 /// Everything hud knows it missed. Counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -565,6 +596,13 @@ pub enum Record {
     /// A poll over the threshold that has not ended: replaces the previous one of that thread.
     Running(Arc<SlowPoll>),
     Usage(WorkerUsage),
+    /// All poll time was switched on or off.
+    AllPollTime {
+        on: bool,
+        at_ns: u64,
+    },
+    /// Samples of all poll time, while it is on: at most one of these a worker and second.
+    PollTime(Arc<PollTime>),
     Losses(Losses),
     Cost(SelfCost),
     /// Poll tracking moved to another tier, and why.

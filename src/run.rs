@@ -139,6 +139,7 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
         threshold: config.threshold,
         symbols: config.symbols.clone(),
         debug_files: debug_files(config)?,
+        all_poll_time: config.all_poll_time,
     };
     if interactive(config) {
         // The screen is there before anything is known; an error takes it down again.
@@ -319,6 +320,9 @@ impl<'a> Watch<'a> {
             view.set_status(self.live.busy_with());
             if view.turn() == Turn::Quit {
                 break EndReason::Interrupted;
+            }
+            if let Some(on) = view.asked_for_all_poll_time() {
+                self.live.set_all_poll_time(on);
             }
             if let Some(reason) = self.over() {
                 break reason;

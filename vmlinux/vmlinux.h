@@ -35,6 +35,7 @@ enum bpf_map_type {
 enum {
 	BPF_F_MMAPABLE = 1024,
 	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_AVAIL_DATA = 0,
 };
 
 /* The values are the kernel's; only their existence is asked for. */

@@ -52,7 +52,7 @@ const fn scenario(
     }
 }
 
-static SCENARIOS: [Scenario; 22] = [
+static SCENARIOS: [Scenario; 23] = [
     // Blocking.
     scenario("cpu", "computes", cpu),
     scenario("lock", "waits for a mutex that another thread holds", lock),
@@ -98,6 +98,11 @@ static SCENARIOS: [Scenario; 22] = [
         "healthy_busy",
         "short polls, workers never park",
         healthy::busy,
+    ),
+    scenario(
+        "thousand_cuts",
+        "polls of 2 ms, workers never park",
+        healthy::thousand_cuts,
     ),
     scenario("timers", "many timers, short polls", healthy::timers),
     scenario("idle", "does nothing", nothing),

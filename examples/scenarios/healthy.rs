@@ -28,6 +28,28 @@ pub fn busy(context: &Context) -> io::Result<()> {
     Ok(())
 }
 
+/// Some milliseconds of work, far from what counts as slow.
+#[inline(never)]
+pub fn one_of_a_thousand_cuts(time: Duration) {
+    blocking::block_on_cpu(time);
+    std::hint::black_box(());
+}
+
+/// Workers that are always busy although no poll of them is slow.
+pub fn thousand_cuts(context: &Context) -> io::Result<()> {
+    for number in 0..context.options.workers * 2 {
+        let deadline = context.deadline;
+        let mut jitter = Jitter::new(number);
+        tokio::spawn(Timed::new(async move {
+            while Instant::now() < deadline {
+                one_of_a_thousand_cuts(jitter.times(Duration::from_millis(2), 0.6, 1.1));
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    Ok(())
+}
+
 /// Many timers, little work.
 pub fn timers(context: &Context) -> io::Result<()> {
     for number in 0..200 {

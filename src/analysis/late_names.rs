@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::naming::{culprit_of, merge};
+use super::profile::put_down;
 use super::release::holder;
 use super::symbolize::{Frames, Symbolizer};
 use crate::failure::{Failure, Kind};
-use crate::model::{Frame, Record, ReleasedBy, SlowPoll};
+use crate::model::{Frame, PollTime, Record, ReleasedBy, SlowPoll, WeightedStack};
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::elf::{self, BuildId};
 
@@ -65,6 +66,7 @@ impl LateNames {
             }
             Record::SlowPoll(poll) => Record::SlowPoll(self.poll(poll)?),
             Record::Running(poll) => Record::Running(self.poll(poll)?),
+            Record::PollTime(time) => Record::PollTime(self.poll_time(time)?),
             other => other,
         })
     }
@@ -83,12 +85,7 @@ impl LateNames {
 
     fn poll(&mut self, poll: Arc<SlowPoll>) -> Result<Arc<SlowPoll>, Failure> {
         let before = self.named;
-        let mut stacks = Vec::with_capacity(poll.stacks.len());
-        for stack in &poll.stacks {
-            let mut stack = stack.clone();
-            stack.frames = self.stack(&stack.frames)?;
-            stacks.push(stack);
-        }
+        let stacks = self.stacks(poll.stacks.iter())?;
         let released_by = match &poll.released_by {
             Some(by) => {
                 let frames = self.stack(&by.frames)?;
@@ -103,13 +100,38 @@ impl LateNames {
         if self.named == before {
             return Ok(poll);
         }
-        let stacks = merge(stacks.into_iter());
         Ok(Arc::new(SlowPoll {
             culprit: culprit_of(&stacks, poll.cause),
             stacks,
             released_by,
             ..SlowPoll::clone(&poll)
         }))
+    }
+
+    fn poll_time(&mut self, time: Arc<PollTime>) -> Result<Arc<PollTime>, Failure> {
+        let before = self.named;
+        let stacks = self.stacks(time.stacks.iter().map(|profiled| &profiled.stack))?;
+        if self.named == before {
+            return Ok(time);
+        }
+        Ok(Arc::new(PollTime {
+            stacks: stacks.into_iter().map(put_down).collect(),
+            ..PollTime::clone(&time)
+        }))
+    }
+
+    /// The stacks with names where there are any, merged anew.
+    fn stacks<'a>(
+        &mut self,
+        stacks: impl Iterator<Item = &'a WeightedStack>,
+    ) -> Result<Vec<WeightedStack>, Failure> {
+        let mut named = Vec::new();
+        for stack in stacks {
+            let mut stack = stack.clone();
+            stack.frames = self.stack(&stack.frames)?;
+            named.push(stack);
+        }
+        Ok(merge(named.into_iter()))
     }
 
     /// The stack with names where there are any.
@@ -295,6 +317,26 @@ mod tests {
         assert_eq!(by.culprit.function, live.function);
         assert_eq!(by.frames, std::slice::from_ref(&live));
         assert_eq!(notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_poll_time_gets_names_and_culprits_too() {
+        let ([header, poll], live) = recorded(Some(&own_build_id()));
+        let Record::SlowPoll(poll) = poll else {
+            panic!("not a poll");
+        };
+        let mut time = t::poll_time(0, 1000, &[]);
+        time.stacks = poll.stacks.iter().cloned().map(put_down).collect();
+        let twin = DebugFile::open("/proc/self/exe".as_ref()).unwrap();
+        let mut names = LateNames::new(Some(twin), DebugFiles::default());
+        names.name(header).unwrap();
+        let named = names.name(Record::PollTime(time.clone().into())).unwrap();
+        let Record::PollTime(named) = named else {
+            panic!("not poll time");
+        };
+        assert_eq!((time.stacks.len(), named.stacks.len()), (2, 1));
+        assert_eq!(named.stacks[0].function, live.function);
+        assert_eq!(named.on_cpu_ns(), time.on_cpu_ns());
     }
 
     #[test]

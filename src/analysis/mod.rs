@@ -9,6 +9,7 @@ pub mod naming;
 pub mod origin;
 pub mod pipeline;
 pub mod polls;
+mod profile;
 pub mod release;
 pub mod symbolize;
 pub mod unwind;

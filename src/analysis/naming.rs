@@ -128,7 +128,12 @@ pub fn shows_page_fault(kernel: &[Arc<Frame>], syscall: i32) -> bool {
     }
 }
 
-fn name_stack(stack: Weighed, symbolizer: &mut Symbolizer, modules: &ModuleMap) -> WeightedStack {
+/// A stack with names.
+pub(super) fn name_stack(
+    stack: Weighed,
+    symbolizer: &mut Symbolizer,
+    modules: &ModuleMap,
+) -> WeightedStack {
     let mut frames = symbolizer.kernel_frames(&stack.kernel);
     if stack.activity == Activity::Blocked
         && let Some(at) = frames
@@ -147,7 +152,8 @@ fn name_stack(stack: Weighed, symbolizer: &mut Symbolizer, modules: &ModuleMap) 
     }
 }
 
-fn parks(stack: &WeightedStack) -> bool {
+/// Whether the stack is in Tokio's own park: then it is no poll.
+pub(super) fn parks(stack: &WeightedStack) -> bool {
     let inside = |frame: &Arc<Frame>| {
         frame.function.starts_with("tokio::")
             && PARKS.iter().any(|park| frame.function.contains(park))

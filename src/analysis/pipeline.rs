@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 
 use super::naming;
 use super::polls::{Polls, Taken};
+use super::profile::Profile;
 use super::release::Releases;
 use super::symbolize::Symbolizer;
 use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
@@ -31,6 +32,8 @@ use crate::target::modules::ModuleMap;
 
 /// How often usage, losses and hud's own cost are reported.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// How often all poll time is told, while it is on.
+const PROFILE_EVERY: Duration = Duration::from_secs(1);
 /// How often Tokio's invariants are checked again.
 const VERIFY_EVERY: Duration = Duration::from_secs(1);
 
@@ -86,9 +89,10 @@ pub fn start(
                 pipeline.warm_up(&warm);
                 for drained in &drained {
                     if pipeline.take(drained).is_err() {
-                        break; // nobody reads the records any more
+                        return; // nobody reads the records any more
                     }
                 }
+                let _ = pipeline.tell_profile(monotonic_ns());
             }
         })
         .context("cannot start a thread")?;
@@ -103,6 +107,8 @@ struct Pipeline {
     memory: ProcessMemory,
     records: SyncSender<Record>,
     polls: Polls,
+    profile: Profile,
+    profiled_at: Instant,
     unwinder: Unwinder,
     symbolizer: Symbolizer,
     releases: Releases,
@@ -120,6 +126,8 @@ impl Pipeline {
         Pipeline {
             memory: ProcessMemory::new(subject.pid),
             polls: Polls::new(subject.threshold.as_nanos() as u64),
+            profile: Profile::default(),
+            profiled_at: Instant::now(),
             unwinder: Unwinder::new(),
             symbolizer: Symbolizer::new(),
             releases: Releases::default(),
@@ -201,6 +209,15 @@ impl Pipeline {
                 monotonic_ns(),
                 "the process replaced itself by another program (exec)".into(),
             ),
+            // Those go by `Drained::Profile`.
+            Drained::Event(Event::Profile(..)) => Ok(()),
+            Drained::Profile {
+                capture, weight_ns, ..
+            } => self.take_sample(&capture, weight_ns),
+            Drained::AllPollTime { on, at_ns } => {
+                self.tell_profile(at_ns)?;
+                self.send(Record::AllPollTime { on, at_ns })
+            }
             Drained::Workers { at_ns, states } => self.look(at_ns, &states),
             Drained::Losses(losses) => {
                 self.count(&losses);
@@ -217,16 +234,47 @@ impl Pipeline {
         if !user.complete {
             self.losses.stack_incomplete += 1;
         }
-        let page_fault = capture.kind == StackKind::Sample
-            && naming::shows_page_fault(
-                &self.symbolizer.kernel_frames(&capture.kernel),
-                capture.site.syscall,
-            );
+        let page_fault = self.is_in_page_fault(capture);
         self.polls.add(
             capture.tid,
             capture.poll.sequence,
             Taken::new(capture, user, page_fault),
         );
+    }
+
+    fn is_in_page_fault(&mut self, capture: &Capture) -> bool {
+        capture.kind == StackKind::Sample
+            && naming::shows_page_fault(
+                &self.symbolizer.kernel_frames(&capture.kernel),
+                capture.site.syscall,
+            )
+    }
+
+    /// A sample of all poll time.
+    fn take_sample(&mut self, capture: &Capture, weight_ns: u64) -> Result<(), Unread> {
+        if self.has_lost_polls() {
+            return Ok(());
+        }
+        let user = self.unwind(&capture.registers, capture.stack_base, &capture.stack);
+        if !user.complete {
+            self.losses.stack_incomplete += 1;
+        }
+        let page_fault = self.is_in_page_fault(capture);
+        self.profile.add(capture, user, page_fault, weight_ns);
+        match self.profile.is_full() {
+            true => self.tell_profile(monotonic_ns()),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells what was sampled of all poll time since the last time.
+    fn tell_profile(&mut self, now_ns: u64) -> Result<(), Unread> {
+        self.profiled_at = Instant::now();
+        let modules = &self.subject.modules;
+        for time in self.profile.take(now_ns, &mut self.symbolizer, modules) {
+            self.send(Record::PollTime(Arc::new(time)))?;
+        }
+        Ok(())
     }
 
     fn unwind(&mut self, registers: &SavedRegisters, base: u64, bytes: &[u8]) -> Unwound {
@@ -309,6 +357,9 @@ impl Pipeline {
                 self.send(Record::Losses(self.losses))?;
             }
             self.send(Record::Cost(cost::of_self(at_ns)))?;
+        }
+        if self.profiled_at.elapsed() >= PROFILE_EVERY {
+            self.tell_profile(at_ns)?;
         }
         if self.verified_at.elapsed() >= VERIFY_EVERY {
             self.verified_at = Instant::now();

@@ -38,7 +38,8 @@ impl Taken {
         }
     }
 
-    fn cause(&self) -> Cause {
+    /// Why it is where it is, by the kernel's facts.
+    pub fn cause(&self) -> Cause {
         match self.kind {
             StackKind::Blocked => of_site(&self.site),
             StackKind::Sample => cause::of_running(&KernelFacts {

@@ -76,7 +76,7 @@ impl CapturedStack<'_> {
 }
 
 /// The frames of a stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Unwound {
     /// Leaf first. For callers an address inside the call instruction, not the one after it: it is
     /// the right one to look up.

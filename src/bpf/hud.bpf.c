@@ -194,8 +194,10 @@ int sched_switch(u64 *ctx)
 			thread->poll.flags |= HUD_POLL_THROTTLED;
 		if (!thread->sample_valid && wants_running_stack(thread, at.now) &&
 		    take_credit(&thread->preempted_credit_clock, at.now, PREEMPTED_EVERY_NS,
-				PREEMPTED_BURST))
+				PREEMPTED_BURST)) {
 			capture_running(ctx, thread, index, &regs, at.now);
+			keep_running(thread, index, at.now);
+		}
 	}
 	return 0;
 }
@@ -218,16 +220,20 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	struct moment at;
 	u64 thread_pointer;
 	u32 index = 0;
+	bool profiled = profiling == (by_tick ? HUD_PROFILING_BY_TICK : HUD_PROFILING_BY_CLOCK);
+	bool due = true;
 
 	count(work.samples);
 	at.now = bpf_ktime_get_ns() - mono_minus_clock;
 	thread = find_thread((u32)bpf_get_current_pid_tgid(), &index);
 	if (thread) {
-		/* The tick may come more often than is asked for. */
-		if (by_tick &&
-		    less(at.now, thread->sampled_clock) < config.sample_period_ns / 4 * 3)
+		/* The tick may come more often than slow polls need; all poll time counts each. */
+		due = !by_tick ||
+		      less(at.now, thread->sampled_clock) >= config.sample_period_ns / 4 * 3;
+		if (!due && !profiled)
 			return 0;
-		thread->sampled_clock = at.now;
+		if (due)
+			thread->sampled_clock = at.now;
 	}
 	at.arrival = BPF_CORE_READ(task, sched_info.last_arrival);
 	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
@@ -254,8 +260,17 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		check_seed(thread, BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw), &at);
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
-	if (observe(thread, index, &at, &state) && wants_running_stack(thread, at.now))
-		capture_running(ctx, thread, index, &regs, at.now);
+	if (!observe(thread, index, &at, &state))
+		return 0;
+	due = due && wants_running_stack(thread, at.now);
+	profiled = profiled && wants_profile_stack(thread);
+	if (!due && !profiled)
+		return 0;
+	capture_running(ctx, thread, index, &regs, at.now);
+	if (due)
+		keep_running(thread, index, at.now);
+	if (profiled)
+		send_profile(thread, index, by_tick ? config.tick_ns : config.sample_period_ns);
 	return 0;
 }
 

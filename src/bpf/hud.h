@@ -59,9 +59,16 @@ struct hud_config {
 	u64 tick_ns;
 	u32 tgid;
 	u32 own_tgid;
+	/* All poll time: of this many samples of a thread inside polls one stack is sent. */
+	u32 profile_stride;
 	u32 unused;
-	/* Send every sample taken inside a poll, slow or not. */
-	u32 all_poll_time;
+};
+
+/* All poll time: which samples inside polls, slow or not, are sent with their stacks. */
+enum hud_profiling {
+	HUD_PROFILING_OFF = 0,
+	HUD_PROFILING_BY_TICK = 1,
+	HUD_PROFILING_BY_CLOCK = 2,
 };
 
 /* How the scheduler's tick is known from other timers. */
@@ -175,7 +182,8 @@ struct hud_thread {
 	 */
 	u64 idle_task;
 	u64 idle_core;
-	u32 unused_idle;
+	/* Samples inside polls that no stack was sent for yet. */
+	u32 profile_pending;
 	u32 site; /* where it is blocked, while seen_as is BLOCKED inside a poll */
 	u64 seen_clock;
 	u64 delay_seen;
@@ -220,6 +228,8 @@ enum hud_event_kind {
 	HUD_EVENT_THREAD_EXIT = 3,
 	HUD_EVENT_EXEC = 4,
 	HUD_EVENT_RELEASE = 5,
+	/* A sample of all poll time: a struct hud_stack_event. */
+	HUD_EVENT_PROFILE = 6,
 };
 
 struct hud_event_header {
@@ -263,6 +273,8 @@ struct hud_stack_head {
 	 * sample; where it is the last, user mode was interrupted.
 	 */
 	u64 interrupt_entry;
+	/* HUD_EVENT_PROFILE: the CPU time inside polls that the stack stands for. */
+	u64 profile_ns;
 	u32 kernel_count;
 	u32 stack_bytes;
 	/* Address of the first byte. */
@@ -359,6 +371,7 @@ struct hud_enums {
 	enum hud_event_kind event_kind;
 	enum hud_stack_kind stack_kind;
 	enum hud_release_kind release_kind;
+	enum hud_profiling profiling;
 };
 
 /* How often the dearer paths were taken: for the benches and for hud's own view. */

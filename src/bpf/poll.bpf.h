@@ -259,7 +259,7 @@ static __always_inline bool wants_running_stack(struct hud_thread *thread, u64 n
 {
 	u64 held = less(now, thread->poll.start_clock);
 
-	if (!(thread->poll.flags & HUD_POLL_SLOW) || config.all_poll_time)
+	if (!(thread->poll.flags & HUD_POLL_SLOW))
 		return true;
 	return less(now, thread->last_sample_clock) >= held / 32;
 }

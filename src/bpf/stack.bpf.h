@@ -5,6 +5,8 @@
  * A stack is worth sending only if its poll turns out slow, which is known later. Until then the
  * captures wait in three buffers a worker: the blocked stack that has cost most so far, the newest
  * blocked stack, and the newest sample. Once the poll is slow everything is sent at once.
+ *
+ * All poll time, where it is asked for, is sampled apart from that: its samples are sent at once.
  */
 #ifndef HUD_STACK_BPF_H
 #define HUD_STACK_BPF_H
@@ -128,7 +130,7 @@ static __noinline int capture_blocked(void *ctx, struct hud_thread *thread, u32 
 	return 0;
 }
 
-/* Captures a running or preempted thread. */
+/* Captures a running or preempted thread into its buffer for samples. */
 static __noinline int capture_running(void *ctx, struct hud_thread *thread, u32 index,
 				      struct user_regs *regs, u64 now)
 {
@@ -139,11 +141,47 @@ static __noinline int capture_running(void *ctx, struct hud_thread *thread, u32 
 	capture_stack(ctx, &all->sample, thread, regs, now);
 	all->sample.head.stack_kind =
 		thread->seen_as == HUD_SEEN_SAMPLED ? HUD_STACK_SAMPLE : HUD_STACK_PREEMPTED;
-	if (thread->poll.flags & HUD_POLL_SLOW || config.all_poll_time)
+	return 0;
+}
+
+/* What was just captured tells of the poll: it is sent if the poll is slow, and waits otherwise. */
+static __noinline int keep_running(struct hud_thread *thread, u32 index, u64 now)
+{
+	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
+
+	if (!all)
+		return 0;
+	if (thread->poll.flags & HUD_POLL_SLOW)
 		send_stack(&all->sample);
 	else
 		thread->sample_valid = 1;
 	thread->last_sample_clock = now;
+	return 0;
+}
+
+/*
+ * Counts a sample inside a poll; whether a stack is to be sent now, which stands for all that were
+ * counted. Half of the ring stays free for slow polls: until there is room the samples add up.
+ */
+static __always_inline bool wants_profile_stack(struct hud_thread *thread)
+{
+	thread->profile_pending++;
+	return thread->profile_pending >= config.profile_stride &&
+	       bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < RING_BYTES / 2;
+}
+
+/* Sends what was just captured for all poll time; each sample stands for `sample_ns`. */
+static __noinline int send_profile(struct hud_thread *thread, u32 index, u64 sample_ns)
+{
+	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
+
+	if (!all)
+		return 0;
+	all->sample.head.header.kind = HUD_EVENT_PROFILE;
+	all->sample.head.profile_ns = thread->profile_pending * sample_ns;
+	send_stack(&all->sample);
+	all->sample.head.header.kind = HUD_EVENT_STACK;
+	thread->profile_pending = 0;
 	return 0;
 }
 

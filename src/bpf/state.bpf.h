@@ -11,6 +11,9 @@ const volatile struct hud_config config;
 struct hud_losses losses;
 struct hud_work work;
 
+/* enum hud_profiling; set by user space at any time. */
+volatile u32 profiling;
+
 /*
  * CLOCK_MONOTONIC minus the scheduler's clock. The latter comes free with every switch, the former
  * costs 40 ns: so they are compared now and then. They drift apart by parts per million.
@@ -30,9 +33,10 @@ struct hud_thread_exit_event thread_exit_type;
 struct hud_release_event release_type;
 struct hud_enums enums_type;
 
+#define RING_BYTES (8 * 1024 * 1024)
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 * 1024 * 1024);
+	__uint(max_entries, RING_BYTES);
 } events SEC(".maps");
 
 /* pid -> index into `threads` plus 1; 0: not a worker as far as is known. Sized to pid_max. */
@@ -160,6 +164,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
 	thread->sampled_clock = 0;
+	thread->profile_pending = 0;
 	thread->tick_core = 0;
 	thread->kept_valid = 0;
 	thread->newest_valid = 0;

@@ -29,12 +29,15 @@ const EVENT_POLL_END: u32 = hud_event_kind::HUD_EVENT_POLL_END.0;
 const EVENT_THREAD_EXIT: u32 = hud_event_kind::HUD_EVENT_THREAD_EXIT.0;
 const EVENT_EXEC: u32 = hud_event_kind::HUD_EVENT_EXEC.0;
 const EVENT_RELEASE: u32 = hud_event_kind::HUD_EVENT_RELEASE.0;
+const EVENT_PROFILE: u32 = hud_event_kind::HUD_EVENT_PROFILE.0;
 
 /// One thing the kernel side reports. Times are nanoseconds on `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A stack inside a poll.
     Stack(Box<Capture>),
+    /// A sample of all poll time: a stack, and the CPU time inside polls that it stands for.
+    Profile(Box<Capture>, u64),
     /// A slow poll ended.
     PollEnd(Box<PollEnd>),
     /// A worker's thread ended.
@@ -226,6 +229,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let header: hud_event_header = front(0, bytes)?;
     match header.kind {
         EVENT_STACK => stack(bytes).map(|capture| Event::Stack(Box::new(capture))),
+        EVENT_PROFILE => {
+            let head: hud_stack_head = front(header.kind, bytes)?;
+            stack(bytes).map(|capture| Event::Profile(Box::new(capture), head.profile_ns))
+        }
         EVENT_POLL_END => {
             let event: hud_poll_end_event = front(header.kind, bytes)?;
             let offset = clock_offset(&header);
@@ -456,6 +463,26 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_of_all_poll_time_says_what_it_stands_for() {
+        let head = hud_stack_head {
+            header: hud_event_header {
+                kind: EVENT_PROFILE,
+                tid: 7,
+                ..hud_event_header::default()
+            },
+            profile_ns: 8_000_000,
+            ip: 0x1234,
+            ..hud_stack_head::default()
+        };
+        let Ok(Event::Profile(capture, weight_ns)) = decode(&bytes_of(&head)) else {
+            panic!("not a sample");
+        };
+        assert_eq!((capture.registers.ip, weight_ns), (0x1234, 8_000_000));
+        let short = &bytes_of(&head)[..100];
+        assert!(matches!(decode(short), Err(DecodeError::Short { .. })));
+    }
+
+    #[test]
     fn a_claimed_length_beyond_the_bytes_is_an_error() {
         assert_eq!(
             decode(&stack_bytes(&[0; 8], 9)),
@@ -533,7 +560,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), kind in 0u32..7) {
+        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), kind in 0u32..8) {
             if bytes.len() >= 4 {
                 bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             }

@@ -11,7 +11,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
-use crate::bpf::types::{hud_captures, hud_config, hud_tokio};
+use crate::bpf::types::{hud_captures, hud_config, hud_profiling, hud_tokio};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
 use crate::target::layout::{CoreFields, TokioLayout};
@@ -29,7 +29,7 @@ pub struct CaptureConfig {
     /// Polls that hold their worker at least this long are slow.
     pub threshold: Duration,
     pub layout: TokioLayout,
-    /// Send every sample taken inside a poll.
+    /// Begin with all poll time on; [`super::RingThread::set_all_poll_time`] changes it.
     pub all_poll_time: bool,
 }
 
@@ -79,8 +79,8 @@ impl<'obj> Loaded<'obj> {
             tick_ns: sampling.tick.map_or(0, |tick| tick.as_nanos() as u64),
             tgid: config.pid,
             own_tgid: std::process::id(),
+            profile_stride: sampling.profile_stride(sampling::online_cpus()?.len()),
             unused: 0,
-            all_poll_time: config.all_poll_time.into(),
         };
         open.progs.tick.set_autoload(sampling.tick.is_some());
         open.progs.learn_tick.set_autoload(sampling.tick.is_some());
@@ -233,6 +233,19 @@ impl<'obj> Loaded<'obj> {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Sends the samples of all poll time from now on, or no longer.
+    pub fn set_profiling(&mut self, on: bool) {
+        let profiling = match (on, self.sampling.tick) {
+            (false, _) => hud_profiling::HUD_PROFILING_OFF,
+            (true, Some(_)) => hud_profiling::HUD_PROFILING_BY_TICK,
+            (true, None) => hud_profiling::HUD_PROFILING_BY_CLOCK,
+        };
+        if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
+            // SAFETY: a plain integer that the kernel reads at any time, hence volatile.
+            unsafe { std::ptr::addr_of_mut!(data.profiling).write_volatile(profiling.0) };
+        }
     }
 
     /// Samples of the target so far.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::RingBufferBuilder;
 
-use super::decode::{self, Event};
+use super::decode::{self, Capture, Event};
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
 use super::sampling::TickWatch;
 use super::seed::FoundWorker;
@@ -36,7 +36,23 @@ pub enum Drained {
         states: Vec<ThreadState>,
     },
     Losses(CaptureLosses),
+    /// A sample of all poll time; see [`Event::Profile`].
+    Profile {
+        capture: Box<Capture>,
+        weight_ns: u64,
+        /// Held as long as the sample waits, which is how those that wait are counted.
+        backlog: Arc<()>,
+    },
+    /// All poll time was switched on or off.
+    AllPollTime {
+        on: bool,
+        at_ns: u64,
+    },
 }
+
+/// Samples of all poll time that may wait for the receiver: what they tell is worth less than a
+/// slow poll, which finds room whatever they do.
+const PROFILE_BACKLOG: usize = 512;
 
 /// Everything lost up to and including the ring thread. Counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +66,7 @@ pub struct CaptureLosses {
 /// A running capture. Dropping it detaches everything.
 pub struct RingThread {
     stop: Arc<AtomicBool>,
+    all_poll_time: Arc<AtomicBool>,
     handle: Option<JoinHandle<Result<()>>>,
 }
 
@@ -61,16 +78,18 @@ impl RingThread {
         out: SyncSender<Drained>,
     ) -> Result<RingThread> {
         let stop = Arc::new(AtomicBool::new(false));
+        let all_poll_time = Arc::new(AtomicBool::new(config.all_poll_time));
         let (ready, is_ready) = mpsc::channel();
         let handle = thread::Builder::new()
             .name("hud-ring".into())
             .spawn({
-                let stop = Arc::clone(&stop);
-                move || run(&config, &workers, &out, &stop, &ready)
+                let (stop, all_poll_time) = (Arc::clone(&stop), Arc::clone(&all_poll_time));
+                move || run(&config, &workers, &out, &stop, &all_poll_time, &ready)
             })
             .context("cannot start a thread")?;
         let mut this = RingThread {
             stop,
+            all_poll_time,
             handle: Some(handle),
         };
         match is_ready.recv() {
@@ -81,6 +100,11 @@ impl RingThread {
                 .err()
                 .unwrap_or_else(|| anyhow!("the ring thread ended early"))),
         }
+    }
+
+    /// Samples all poll time from now on, or no longer. What comes of it follows in the stream.
+    pub fn set_all_poll_time(&self, on: bool) {
+        self.all_poll_time.store(on, Ordering::Relaxed);
     }
 
     /// Detaches, drains what is left, and waits for the end.
@@ -112,6 +136,7 @@ fn run(
     workers: &[FoundWorker],
     out: &SyncSender<Drained>,
     stop: &AtomicBool,
+    all_poll_time: &AtomicBool,
     ready: &mpsc::Sender<()>,
 ) -> Result<()> {
     let mut storage = MaybeUninit::uninit();
@@ -131,6 +156,7 @@ fn run(
     let mut builder = RingBufferBuilder::new();
     builder.add(&loaded.skeleton.maps.events, |bytes| {
         match decode::decode(bytes) {
+            Ok(Event::Profile(capture, weight_ns)) => lost.pass_profile(out, capture, weight_ns),
             Ok(event) => lost.pass(out, Drained::Event(event)),
             Err(error) => {
                 log::debug!("{error}");
@@ -145,6 +171,7 @@ fn run(
 
     let mut looker = Looker::new(config.threshold);
     let mut ticks = TickWatch::new(config.pid, loaded.sampling.period);
+    let mut profiling = false;
     let mut next_look = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         // The workers first: a finding names its worker.
@@ -154,6 +181,17 @@ fn run(
             if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
                 log::info!("no ticks while the target computes: sampling by the CPU clock");
                 loaded.attach_cpu_clocks()?;
+                loaded.set_profiling(profiling);
+            }
+        }
+        let wanted = all_poll_time.load(Ordering::Relaxed);
+        if wanted != profiling {
+            let at_ns = monotonic_ns();
+            let switched = Drained::AllPollTime { on: wanted, at_ns };
+            // Where there is no room now there will be: it is tried again.
+            if out.try_send(switched).is_ok() {
+                loaded.set_profiling(wanted);
+                profiling = wanted;
             }
         }
         ring.consume().context("cannot read the ring buffer")?;
@@ -170,9 +208,25 @@ fn run(
 struct Lost {
     undecodable: AtomicU64,
     unreceived: AtomicU64,
+    /// Shared by the samples of all poll time that wait.
+    backlog: Arc<()>,
 }
 
 impl Lost {
+    fn pass_profile(&self, out: &SyncSender<Drained>, capture: Box<Capture>, weight_ns: u64) {
+        if Arc::strong_count(&self.backlog) > PROFILE_BACKLOG {
+            self.unreceived.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let backlog = Arc::clone(&self.backlog);
+        let sample = Drained::Profile {
+            capture,
+            weight_ns,
+            backlog,
+        };
+        self.pass(out, sample);
+    }
+
     fn pass(&self, out: &SyncSender<Drained>, what: Drained) {
         if let Err(TrySendError::Full(_)) = out.try_send(what) {
             self.unreceived.fetch_add(1, Ordering::Relaxed);

@@ -33,6 +33,19 @@ impl Sampling {
     }
 }
 
+/// Stacks of all poll time that are sent a second, at most: unwinding one takes some 30 us.
+const PROFILE_STACKS: usize = 2000;
+
+impl Sampling {
+    /// Of so many samples of a thread inside polls one stack is sent, so that no number of busy
+    /// CPUs gives more than can be unwound.
+    pub fn profile_stride(&self, cpus: usize) -> u32 {
+        let every = self.tick.unwrap_or(self.period);
+        let samples = cpus as f64 / every.as_secs_f64();
+        (samples / PROFILE_STACKS as f64).ceil().max(1.0) as u32
+    }
+}
+
 /// Computes for about 50 us without a system call.
 pub(super) fn compute() {
     let mut x = 1_u64;

@@ -90,6 +90,27 @@ pub enum Extra<'a> {
         reason: Cow<'a, str>,
     },
     Frames(NewFrames<'a>),
+    AllPollTime {
+        on: bool,
+    },
+    PollTime {
+        from_us: Micros,
+        stacks: Vec<ProfiledRef<'a>>,
+    },
+}
+
+/// A stack of all poll time, with the code that it is put down to.
+#[derive(Serialize, Deserialize)]
+pub struct ProfiledRef<'a> {
+    pub sf: u32,
+    pub weight_us: Micros,
+    pub cause: Cow<'a, str>,
+    pub complete: bool,
+    pub function: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Place<'a>>,
 }
 
 /// Cumulative, as in the record.

@@ -121,6 +121,42 @@ fn a_trace_of_the_first_version_still_replays() {
 }
 
 #[test]
+fn all_poll_time_comes_back_and_other_viewers_draw_it() {
+    let second = |at_ms| {
+        let spots = [
+            ("shop::render", "serde_json::to_string", 600),
+            ("shop::parse", "serde_json::from_str", 150),
+        ];
+        Record::PollTime(Arc::new(t::poll_time(0, at_ms, &spots)))
+    };
+    let switch = |on, at_ms| Record::AllPollTime {
+        on,
+        at_ns: t::START_NS + at_ms * t::MS,
+    };
+    let records = [
+        t::header(),
+        t::worker(0),
+        switch(true, 0),
+        second(1000),
+        second(2000),
+        switch(false, 2100),
+        t::end(3000),
+    ];
+    let bytes = trace_of(&records);
+    let (back, result) = read(&bytes);
+    assert_eq!(
+        (result.unwrap(), &back[..]),
+        (Completeness::Whole, &records[..])
+    );
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let events = json["traceEvents"].as_array().unwrap();
+    let counter = events.iter().find(|e| e["ph"] == "C").unwrap();
+    assert_eq!(counter["args"]["in_polls"], 75.0);
+    assert_eq!(counter["cat"], "all_poll_time");
+    assert!(events.iter().all(|e| e["ph"] != "X"), "no slow poll");
+}
+
+#[test]
 fn what_still_runs_at_the_end_is_kept() {
     let mut poll = t::poll(
         0,

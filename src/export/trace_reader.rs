@@ -18,13 +18,14 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::events::{
-    Event, Extra, FORMAT, FORMAT_VERSION, Head, Released, SLOW_POLL, SlowArgs, StackRef,
+    Event, Extra, FORMAT, FORMAT_VERSION, Head, ProfiledRef, Released, SLOW_POLL, SlowArgs,
+    StackRef,
 };
 use super::micros::Micros;
 use super::stacks::{Table, location};
 use crate::model::{
-    Activity, Cause, Culprit, EndReason, Flavor, Header, Losses, Record, Release, ReleasedBy,
-    SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
+    Activity, Cause, Culprit, EndReason, Flavor, Header, Losses, PollTime, ProfiledStack, Record,
+    Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
 };
 
 /// Whether a trace holds its recording up to the end.
@@ -303,6 +304,16 @@ impl Replay<'_> {
                 at_ns: at()?.0,
             },
             Extra::Usage(usage) => Record::Usage(usage.into_model(tid()?, at()?)),
+            Extra::AllPollTime { on } => Record::AllPollTime { on, at_ns: at()?.0 },
+            Extra::PollTime { from_us, stacks } => Record::PollTime(Arc::new(PollTime {
+                tid: tid()?,
+                from_ns: from_us.0,
+                to_ns: at()?.0,
+                stacks: stacks
+                    .into_iter()
+                    .map(|stack| self.profiled(stack))
+                    .collect::<Result<_, String>>()?,
+            })),
             Extra::Losses(kinds) => {
                 self.losses = losses(&kinds);
                 Record::Losses(self.losses)
@@ -388,6 +399,22 @@ impl Replay<'_> {
                 chain: by.chain.into_iter().map(String::from).collect(),
             },
             frames: frames.ok_or_else(|| format!("stack {} is not defined", by.sf))?,
+        })
+    }
+
+    fn profiled(&self, stack: ProfiledRef<'_>) -> Result<ProfiledStack, String> {
+        let frames = self.table.stack(stack.sf);
+        Ok(ProfiledStack {
+            stack: WeightedStack {
+                frames: frames.ok_or_else(|| format!("stack {} is not defined", stack.sf))?,
+                activity: Activity::OnCpu,
+                cause: cause(&stack.cause)?,
+                weight_ns: stack.weight_us.0,
+                complete: stack.complete,
+            },
+            function: stack.function.into_owned(),
+            calls: stack.calls.map(String::from),
+            location: stack.location.map(location),
         })
     }
 

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::events::{
-    CauseTime, Cost, Event, Extra, OtherData, Released, SLOW_POLL, SlowArgs, StackRef, Usage,
-    origin_name,
+    CauseTime, Cost, Event, Extra, OtherData, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef,
+    Usage, origin_name,
 };
 use super::micros::Micros;
 use super::stacks::{Dictionary, place};
 use super::whole_file::{Medium, WholeFile};
 use crate::failure::{Failure, Kind};
-use crate::model::{Frame, Header, Losses, Record, SlowPoll, Worker, WorkerUsage};
+use crate::model::{Frame, Header, Losses, PollTime, Record, SlowPoll, Worker, WorkerUsage};
 
 /// What a file ends with while it is written; `stackFrames` come at the end.
 const ENDING: &[u8] = b"\n]}\n";
@@ -218,6 +218,15 @@ impl TraceWriter {
                 push(&mut self.buffer, &event)?;
             }
             Record::Usage(usage) => self.encode_usage(usage)?,
+            Record::AllPollTime { on, at_ns } => {
+                let name = match on {
+                    true => "all poll time: sampled from here on",
+                    false => "all poll time: no longer sampled",
+                };
+                let event = self.instant(name, "p", *at_ns, Extra::AllPollTime { on: *on });
+                push(&mut self.buffer, &event)?;
+            }
+            Record::PollTime(time) => self.encode_poll_time(time)?,
             Record::Losses(losses) => {
                 self.losses = *losses;
                 let kinds = losses.by_kind().map(|(name, n)| (Cow::from(name), n));
@@ -284,12 +293,7 @@ impl TraceWriter {
             chain: by.culprit.chain.iter().map(Cow::from).collect(),
             sf: self.dictionary.stack(&by.frames),
         });
-        if let Some(new) = self.dictionary.take_new() {
-            let mut event: Event<'_, ()> = Event::new("M", "hud_frames");
-            event.pid = Some(self.pid);
-            event.hud = Some(Extra::Frames(new));
-            push(&mut self.buffer, &event)?;
-        }
+        self.define_frames()?;
         let culprit = &poll.culprit;
         let mut event = Event::new("X", culprit.function.as_str());
         event.cat = Some(format!("{SLOW_POLL},{}", poll.cause).into());
@@ -328,6 +332,58 @@ impl TraceWriter {
                 .collect(),
             stacks,
             released_by,
+        });
+        push(&mut self.buffer, &event)
+    }
+
+    /// Defines what is new in the dictionary: it comes before the event that refers to it.
+    fn define_frames(&mut self) -> serde_json::Result<()> {
+        let Some(new) = self.dictionary.take_new() else {
+            return Ok(());
+        };
+        let mut event: Event<'_, ()> = Event::new("M", "hud_frames");
+        event.pid = Some(self.pid);
+        event.hud = Some(Extra::Frames(new));
+        push(&mut self.buffer, &event)
+    }
+
+    /// A counter that viewers draw as percent of a CPU.
+    fn encode_poll_time(&mut self, time: &PollTime) -> serde_json::Result<()> {
+        #[derive(Serialize)]
+        struct Percent {
+            in_polls: f64,
+        }
+        let frames = time.stacks.iter().map(|s| s.stack.frames.len()).sum();
+        self.dictionary.make_room(frames);
+        let mut stacks = Vec::with_capacity(time.stacks.len());
+        for profiled in &time.stacks {
+            stacks.push(ProfiledRef {
+                sf: self.dictionary.stack(&profiled.stack.frames),
+                weight_us: Micros(profiled.stack.weight_ns),
+                cause: profiled.stack.cause.as_str().into(),
+                complete: profiled.stack.complete,
+                function: profiled.function.as_str().into(),
+                calls: profiled.calls.as_deref().map(Cow::from),
+                location: profiled.location.as_ref().map(place),
+            });
+        }
+        self.define_frames()?;
+        let span = time.to_ns.saturating_sub(time.from_ns).max(1) as f64;
+        let name = match self.workers.get(&time.tid) {
+            Some((name, _)) => format!("all poll time: {name}"),
+            None => format!("all poll time: thread {}", time.tid),
+        };
+        let mut event = Event::new("C", name);
+        event.cat = Some("all_poll_time".into());
+        event.ts = Some(Micros(time.to_ns));
+        event.pid = Some(self.pid);
+        event.tid = Some(time.tid);
+        event.args = Some(Percent {
+            in_polls: (time.on_cpu_ns() as f64 * 1000.0 / span).round() / 10.0,
+        });
+        event.hud = Some(Extra::PollTime {
+            from_us: Micros(time.from_ns),
+            stacks,
         });
         push(&mut self.buffer, &event)
     }

@@ -63,7 +63,12 @@ impl Findings {
                 let text = format!("poll tracking is now {}: {why}", tier.describe());
                 return Some(format!("{since:9.3} s  {}", paint(BOLD, text)));
             }
-            Record::Usage(_) | Record::Losses(_) | Record::Cost(_) | Record::End { .. } => {}
+            Record::Usage(_)
+            | Record::AllPollTime { .. }
+            | Record::PollTime(_)
+            | Record::Losses(_)
+            | Record::Cost(_)
+            | Record::End { .. } => {}
         }
         None
     }

@@ -6,6 +6,7 @@
 
 mod findings;
 mod format;
+mod poll_time;
 mod stacks;
 mod summary;
 mod table;
@@ -39,6 +40,7 @@ impl Layout {
 pub fn query() -> Query {
     Query {
         details: summary::STACKS,
+        profile: true,
         ..Query::default()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::format::{ALARM, BOLD, DIM, bytes, count, duration, paint, setting, shorten_name};
-use super::{Layout, findings, stacks, table};
+use super::{Layout, findings, poll_time, stacks, table};
 use crate::model::{Cause, Losses, Tier};
 use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
 
@@ -33,12 +33,13 @@ fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
     }
     running(out, snap)?;
     not_code(out, snap)?;
+    poll_time::write(out, snap, layout)?;
     workers(out, snap, layout)?;
     losses(out, &snap.losses)?;
     cost(out, snap)
 }
 
-fn heading(out: &mut String, text: &str) -> fmt::Result {
+pub(super) fn heading(out: &mut String, text: &str) -> fmt::Result {
     writeln!(out, "\n{}", paint(BOLD, text))
 }
 
@@ -356,6 +357,27 @@ mod tests {
             "1 worker watched, 25.0 % of the time busy; 1000 polls observed, the longest 3.00 ms.";
         assert!(text.contains(proof), "{text}");
         assert!(!text.contains("Lost"));
+    }
+
+    #[test]
+    fn all_poll_time_is_a_section_of_its_own_once_it_was_on() {
+        let (on, at_ns) = (true, t::START_NS);
+        let second = t::poll_time(0, 1000, &[("shop::render", "json::write", 600)]);
+        let records = [
+            t::header(),
+            t::worker(0),
+            Record::AllPollTime { on, at_ns },
+            Record::PollTime(second.into()),
+            t::end(1000),
+        ];
+        let text = report(&records, Some(100));
+        assert!(text.contains("No slow polls"), "{text}");
+        assert!(
+            text.contains("600.0 ms in 1.00 s (60.0 % of one CPU)"),
+            "{text}"
+        );
+        assert!(text.contains("shop::render -> json::write"), "{text}");
+        assert!(!report(&t::session(), None).contains("All poll time"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The tables of the summary: culprits, and workers.
 
+use std::sync::Arc;
+
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
@@ -9,7 +11,7 @@ use super::format::{
     cause_color, count, duration, part, percent, shorten_location, shorten_name, wrap,
 };
 use crate::model::Cause;
-use crate::session::{Snapshot, WorkerView};
+use crate::session::{ProfileView, Snapshot, SpotRow, WorkerView};
 
 /// Culprits shown; the rest is added up in a line below.
 pub const ROWS: usize = 30;
@@ -20,6 +22,8 @@ pub const WORKERS: usize = 32;
 const NARROW: u16 = 110;
 /// Columns that the numbers and the longest cause take.
 const NUMBERS: usize = 64;
+/// Columns that the numbers beside code take.
+const SPOT_NUMBERS: usize = 44;
 
 fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
     let mut table = Table::new();
@@ -108,6 +112,40 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
     }
     // Names and numbers never break; locations give way.
     for column in table.column_iter_mut().take(8) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    finish(&table)
+}
+
+/// Code by CPU time in polls, a row each.
+pub fn spots(profile: &ProfileView, rows: &[Arc<SpotRow>], layout: Layout) -> String {
+    use CellAlignment::{Left, Right};
+    let headings = [
+        ("code", Left),
+        ("cause", Left),
+        ("CPU time", Right),
+        ("share", Right),
+        ("workers", Right),
+        ("location", Left),
+    ];
+    let mut table = empty(layout, &headings);
+    let room = match layout.width {
+        None => 200,
+        Some(width) => (usize::from(width).saturating_sub(SPOT_NUMBERS) * 3 / 5).max(16),
+    };
+    for row in rows {
+        let location = row.location.as_ref().map(shorten_location);
+        table.add_row([
+            Cell::new_owned(shorten_name(&row.name(), room)).add_attribute(Attribute::Bold),
+            Cell::new(row.cause).fg(color(row.cause)),
+            Cell::new(duration(row.cpu_ns)),
+            Cell::new(percent(profile.share(row))),
+            Cell::new(row.workers),
+            Cell::new_owned(location.unwrap_or_default()),
+        ]);
+    }
+    // Names and numbers never break; locations give way.
+    for column in table.column_iter_mut().take(5) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     finish(&table)

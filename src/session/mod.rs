@@ -9,12 +9,14 @@
 //! - rows, tree nodes, tallies and workers have bounds of their own; what goes beyond is added to
 //!   an explicit rest (`Other` row, `other_tasks`, [`CallTree::cut_ns`]) and never dropped in
 //!   silence;
+//! - all poll time lives on in sums and call trees by worker and code (`profile`);
 //! - with a window, polls leave it a sixtieth of the window at a time.
 
 mod aggregate;
 mod bins;
 mod durations;
 mod key;
+mod profile;
 mod query;
 mod releasers;
 mod snapshot;
@@ -30,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::aggregate::Aggregate;
+use self::profile::Profile;
 use self::table::{Limits, Table};
 use self::workers::Workers;
 use crate::model::{EndReason, Header, Losses, Record, SelfCost, SlowPoll, Tier};
@@ -38,6 +41,7 @@ pub use self::aggregate::{TREND_BIN_NS, TREND_BINS};
 pub use self::bins::{Bins, Merge, Overflow, Slice};
 pub use self::durations::Bar;
 pub use self::key::{CulpritKey, Group, RowKey};
+pub use self::profile::{ProfileView, SpotKey, SpotRow};
 pub use self::query::{Filter, Query, Scope, SessionOptions, Sort};
 pub use self::snapshot::{
     Basis, Detail, Kept, Releaser, Row, Snapshot, Sum, Tally, TierChange, WorkerView, display_name,
@@ -74,6 +78,7 @@ pub struct Session {
     cost_share: Option<f64>,
     all: Table,
     window: Option<Table>,
+    profile: Profile,
     view: Option<View>,
     revision: u64,
 }
@@ -109,6 +114,7 @@ impl Session {
             window: options
                 .window
                 .map(|_| new_table(&options, Group::Culprit, Scope::Window)),
+            profile: Profile::new(window_ns(&options, Scope::Window)),
             view: None,
             revision: 0,
             options,
@@ -146,6 +152,16 @@ impl Session {
                 self.saw(usage.at_ns);
                 self.workers.usage(usage);
             }
+            Record::AllPollTime { on, at_ns } => {
+                self.saw(*at_ns);
+                self.profile.switch(*on, *at_ns);
+            }
+            Record::PollTime(time) => {
+                self.saw(time.to_ns);
+                if self.workers.is_ours(time.tid) {
+                    self.profile.add(time);
+                }
+            }
             Record::Losses(losses) => self.losses = *losses,
             Record::Cost(cost) => {
                 self.saw(cost.at_ns);
@@ -166,6 +182,7 @@ impl Session {
             Record::End { reason, at_ns } => {
                 self.saw(*at_ns);
                 self.ended = Some((*reason, *at_ns));
+                self.profile.switch(false, *at_ns);
                 // What never ended held its worker all the same.
                 for poll in self.running.values().cloned().collect::<Vec<_>>() {
                     self.add(&poll);
@@ -177,6 +194,11 @@ impl Session {
     /// Grows with every change: nothing needs drawing while it stays.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Whether all poll time is being sampled.
+    pub fn is_profiling(&self) -> bool {
+        self.profile.is_on()
     }
 
     /// What is kept, as records: the header (if there is one), the workers with their usage, the
@@ -195,13 +217,14 @@ impl Session {
             .chain(self.workers.records())
             .chain(whole.map(Record::SlowPoll))
             .chain(running.map(Record::Running))
+            .chain(self.profile.records(self.latest_ns))
             .chain([Record::Losses(self.losses)])
             .chain(self.cost.map(Record::Cost))
             .chain([Record::End { reason, at_ns }])
             .collect()
     }
 
-    /// Forgets the slow polls so far; workers, losses and the header stay.
+    /// Forgets the slow polls and the samples of all poll time so far; workers, losses and the header stay.
     pub fn clear(&mut self) {
         self.revision += 1;
         self.recent.clear();
@@ -212,6 +235,7 @@ impl Session {
         if self.window.is_some() {
             self.window = Some(new_table(&self.options, Group::Culprit, Scope::Window));
         }
+        self.profile.clear(self.latest_ns);
         self.view = None;
     }
 
@@ -263,6 +287,12 @@ impl Session {
 
         let mut running: Vec<_> = self.running.values().cloned().collect();
         running.sort_by_key(|poll| (poll.start_ns, poll.tid));
+        let window = window_ns(&self.options, scope);
+        let since_ns = window.map_or(0, |ns| now_ns.saturating_sub(ns));
+        let profile = query.profile.then(|| {
+            let chosen = query.filter.workers.as_ref();
+            self.profile.view(window.is_some(), chosen, now_ns)
+        });
         let workers = self.workers.views(now_ns, |tid| self.running.get(&tid));
         Snapshot {
             header: self.header.clone(),
@@ -271,7 +301,7 @@ impl Session {
             now_ns,
             ended: self.ended,
             scope,
-            window_ns: window_ns(&self.options, scope),
+            window_ns: window,
             group: query.group,
             basis,
             blocking,
@@ -294,6 +324,9 @@ impl Session {
             longest: self.longest.clone(),
             polls_per_second: self.rate(now_ns),
             kept,
+            profiling: self.profile.is_on(),
+            profiled_ns: self.profile.sampled_ns(since_ns, now_ns),
+            profile,
             losses: self.losses,
             cost: self.cost,
             cost_share: self.cost_share,

@@ -109,4 +109,6 @@ pub struct Query {
     pub recent: usize,
     /// Slow polls kept whole that overlap this span (nanoseconds), for the timeline.
     pub span: Option<(u64, u64)>,
+    /// All poll time.
+    pub profile: bool,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::bins::{Bins, Slice};
 use super::durations::Bar;
 use super::key::{Group, RowKey};
+use super::profile::ProfileView;
 use super::query::Scope;
 use super::tree::CallTree;
 use crate::model::{
@@ -57,6 +58,11 @@ pub struct Snapshot {
     pub polls_per_second: f64,
     /// Everything that was kept whole and everything that is only in the sums.
     pub kept: Kept,
+    /// All poll time is being sampled, and how long it was within the scope.
+    pub profiling: bool,
+    pub profiled_ns: u64,
+    /// All poll time, where it was asked for; the view's threshold does not narrow it.
+    pub profile: Option<Arc<ProfileView>>,
     pub losses: Losses,
     pub cost: Option<SelfCost>,
     /// hud's part of one CPU between the last two readings, BPF programs included, 0 to 1 (more

@@ -171,6 +171,26 @@ pub fn usage(index: u32, at_ms: u64, busy_ms: u64) -> Record {
     })
 }
 
+/// A second of all poll time on worker `index` up to `at_ms`: functions, what they called, and
+/// CPU time in ms.
+pub fn poll_time(index: u32, at_ms: u64, spots: &[(&str, &str, u64)]) -> PollTime {
+    let stacks = spots.iter().map(|(function, calls, cpu_ms)| {
+        let poll = poll(index, at_ms, *cpu_ms, Cause::Cpu, function, calls);
+        ProfiledStack {
+            stack: poll.stacks[0].clone(),
+            function: poll.culprit.function,
+            calls: poll.culprit.calls,
+            location: poll.culprit.location,
+        }
+    });
+    PollTime {
+        tid: 4001 + index,
+        from_ns: START_NS + at_ms.saturating_sub(1000) * MS,
+        to_ns: START_NS + at_ms * MS,
+        stacks: stacks.collect(),
+    }
+}
+
 /// The end, `at_ms` after the start.
 pub fn end(at_ms: u64) -> Record {
     Record::End {

@@ -13,6 +13,7 @@ use super::canvas::Hits;
 use super::culprits::Table;
 use super::detail::DetailView;
 use super::flame::{self, FlameView};
+use super::poll_time::PollTimeView;
 use super::theme::Theme;
 use super::timeline::TimelineView;
 use super::workers_filter::Picker;
@@ -33,11 +34,19 @@ pub enum View {
     Flame,
     /// Workers over the whole session.
     Timeline,
+    /// Where all of the workers' CPU time in polls goes, slow or not.
+    PollTime,
 }
 
 impl View {
     /// In the order of their keys.
-    pub const ALL: [View; 4] = [View::Culprits, View::Detail, View::Flame, View::Timeline];
+    pub const ALL: [View; 5] = [
+        View::Culprits,
+        View::Detail,
+        View::Flame,
+        View::Timeline,
+        View::PollTime,
+    ];
 
     /// The view to its right, round to the first.
     pub fn next(self) -> View {
@@ -79,6 +88,8 @@ pub enum Effect {
     CopyToFile(String),
     /// Save the trace.
     Save(PathBuf),
+    /// Sample all poll time, or no longer.
+    AllPollTime(bool),
     /// Take the mouse, or leave it to the terminal.
     Mouse(bool),
 }
@@ -124,6 +135,7 @@ pub struct App {
     pub(super) detail: DetailView,
     pub(super) flame: FlameView,
     pub(super) timeline: TimelineView,
+    pub(super) poll_time: PollTimeView,
     pub(super) overlay: Option<Overlay>,
     pub(super) prompt: Option<Prompt>,
     pub(super) message: Option<String>,
@@ -170,6 +182,7 @@ impl App {
             detail: DetailView::default(),
             flame: FlameView::default(),
             timeline: TimelineView::default(),
+            poll_time: PollTimeView::default(),
             overlay: None,
             prompt: None,
             message: None,
@@ -209,6 +222,7 @@ impl App {
             View::Detail => self.detail.update(&self.snap, &self.search),
             View::Flame => self.flame.update(&self.snap),
             View::Timeline => self.timeline.update(&self.snap, &query.filter),
+            View::PollTime => self.poll_time.update(&self.snap, &self.search),
         }
         self.dirty = false;
     }
@@ -325,6 +339,7 @@ impl App {
             recent: 0,
             // Next, previous and longest go over all there are.
             span: (self.view == View::Timeline).then_some((0, u64::MAX)),
+            profile: self.view == View::PollTime,
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Hit {
     /// The heading of a column.
     Sort(Sort),
     View(View),
+    /// A row of the table of all poll time.
+    Spot(usize),
     /// The lanes on the first screen.
     Lanes,
     /// The part of the drill-down that shows facts.

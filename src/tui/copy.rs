@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::text;
 use crate::model::{SlowPoll, WeightedStack};
-use crate::session::Snapshot;
+use crate::session::{Snapshot, SpotRow};
 
 /// Terminals cut longer OSC 52 sequences short, or ignore them.
 const OSC52_MOST: usize = 74_000;
@@ -70,6 +70,24 @@ pub fn poll(snap: &Snapshot, poll: &SlowPoll) -> String {
     );
     if let Some(stack) = poll.heaviest() {
         add_stack(&mut out, stack);
+    }
+    out
+}
+
+/// Code that CPU time in polls is put down to, with its heaviest stacks.
+pub fn spot(snap: &Snapshot, row: &SpotRow) -> String {
+    let share = snap.profile.as_ref().map_or(0.0, |all| all.share(row));
+    let location = row.location.as_ref();
+    let mut out = format!(
+        "{}\n{}  {} of CPU time in polls, slow or not ({} of all, sampled for {})\n",
+        row.name(),
+        location.map_or_else(String::new, |at| format!("  at {at}\n")),
+        text::duration(row.cpu_ns),
+        text::percent(share),
+        text::duration(snap.profiled_ns),
+    );
+    for stack in row.tree.heaviest_stacks(3) {
+        add_stack(&mut out, &stack);
     }
     out
 }

@@ -1,151 +1,64 @@
 //! The drill-down: one culprit's call tree of held time, and beside it the facts.
 
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::Style;
-use ratatui::text::{Line, Span};
+use ratatui::text::Span;
 
-use super::canvas::{Canvas, Hit, row_of, scrolled};
+use super::canvas::{Canvas, Hit};
 use super::facts;
 use super::keys::Action;
-use super::text::{self, RowText};
-use super::tree_rows::{self, Folds, Path, TreeRow};
-use crate::model::Origin;
-use crate::session::{CallTree, Node, Snapshot};
+use super::tree_view::TreeView;
+use crate::session::Snapshot;
 
 /// Columns from which on the facts stand beside the tree, not below it.
 const BESIDE: u16 = 110;
 
-/// Which call tree rows are shown and where the cursors are.
+/// The tree, and how far the facts are scrolled.
 #[derive(Debug, Default)]
 pub struct DetailView {
-    folds: Folds,
-    rows: Vec<TreeRow>,
-    /// Functions of the rows, lower case, for the search.
-    names: Vec<String>,
-    selected: Option<Path>,
-    at: usize,
-    offset: usize,
-    page: usize,
+    tree: TreeView,
     facts_focused: bool,
     facts_scroll: usize,
-    /// The culprit's row was put under the cursor once.
-    placed: bool,
 }
 
 impl DetailView {
     /// Takes the tree of a new picture.
     pub fn update(&mut self, snap: &Snapshot, _search: &str) {
-        let Some(detail) = &snap.selected else {
-            return;
-        };
-        self.rows = tree_rows::rows(&detail.tree, &self.folds);
-        self.names.clear();
-        let name = |row: &TreeRow| match (row.folded_runtime, frame(&detail.tree, row)) {
-            (0, Some(frame)) => frame.function.to_lowercase(),
-            _ => String::new(),
-        };
-        self.names.extend(self.rows.iter().map(name));
-        if !self.placed && !self.rows.is_empty() {
-            self.placed = true;
-            let own = detail.row.label.to_lowercase();
-            let at = self.names.iter().position(|name| *name == own);
-            self.select(at.unwrap_or(0));
+        if let Some(detail) = &snap.selected {
+            self.tree.update(&detail.tree, &detail.row.label);
         }
-        let same = |row: &TreeRow| Some(row.path) == self.selected;
-        self.at = match self.rows.iter().position(same) {
-            Some(at) => at,
-            None => self.at.min(self.rows.len().saturating_sub(1)),
-        };
-    }
-
-    fn select(&mut self, at: usize) {
-        self.at = at.min(self.rows.len().saturating_sub(1));
-        self.selected = self.rows.get(self.at).map(|row| row.path);
     }
 
     /// Does what a key asks for.
     pub fn act(&mut self, action: Action, search: &str) {
-        let page = self.page.max(1) as isize;
+        let page = self.tree.page() as isize;
         match action {
             Action::Pane => self.facts_focused = !self.facts_focused,
-            Action::Up => self.scroll(-1, self.facts_focused),
-            Action::Down => self.scroll(1, self.facts_focused),
-            Action::PageUp => self.scroll(-page, self.facts_focused),
-            Action::PageDown => self.scroll(page, self.facts_focused),
-            Action::Home => self.scroll(isize::MIN, self.facts_focused),
-            Action::End => self.scroll(isize::MAX, self.facts_focused),
-            Action::Open => self.toggle(None),
-            Action::Left => self.toggle(Some(true)),
-            Action::Right => self.toggle(Some(false)),
-            Action::Unfold => {
-                self.folds.runtime = !self.folds.runtime;
-                self.folds.opened.clear();
-            }
-            Action::Next => self.find(search, false),
-            Action::Previous => self.find(search, true),
-            _ => {}
+            Action::Up if self.facts_focused => self.scroll(-1, true),
+            Action::Down if self.facts_focused => self.scroll(1, true),
+            Action::PageUp if self.facts_focused => self.scroll(-page, true),
+            Action::PageDown if self.facts_focused => self.scroll(page, true),
+            Action::Home if self.facts_focused => self.scroll(isize::MIN, true),
+            Action::End if self.facts_focused => self.scroll(isize::MAX, true),
+            other => self.tree.act(other, search),
         }
     }
 
     /// Moves the cursor of the tree, or scrolls the facts.
     pub fn scroll(&mut self, by: isize, facts: bool) {
-        if facts {
-            self.facts_scroll = self.facts_scroll.saturating_add_signed(by);
-        } else {
-            self.select(self.at.saturating_add_signed(by));
+        match facts {
+            true => self.facts_scroll = self.facts_scroll.saturating_add_signed(by),
+            false => self.tree.scroll(by),
         }
     }
 
-    /// A click on a row: the cursor goes there; on the cursor's row, folds or unfolds.
+    /// A click on a row of the tree.
     pub fn click(&mut self, at: usize) {
         self.facts_focused = false;
-        match at == self.at {
-            true => self.toggle(None),
-            false => self.select(at),
-        }
+        self.tree.click(at);
     }
 
     pub fn focus_facts(&mut self) {
         self.facts_focused = true;
-    }
-
-    fn toggle(&mut self, fold: Option<bool>) {
-        let Some(row) = self.rows.get(self.at) else {
-            return;
-        };
-        if row.folded_runtime > 0 {
-            if fold != Some(true) {
-                self.folds.opened.insert(row.path);
-            }
-            return;
-        }
-        // Left, or Enter, on the first of opened runtime frames folds them again.
-        if fold != Some(false) && self.folds.opened.remove(&row.path) {
-            return;
-        }
-        match fold.unwrap_or(!row.folded) {
-            true => self.folds.closed.insert(row.path),
-            false => self.folds.closed.remove(&row.path),
-        };
-    }
-
-    fn find(&mut self, search: &str, back: bool) {
-        let n = self.names.len();
-        if search.is_empty() {
-            return;
-        }
-        let step = |i: usize| match back {
-            false => (self.at + i) % n,
-            true => (self.at + n - i) % n,
-        };
-        let has = |at: &usize| {
-            self.names
-                .get(*at)
-                .is_some_and(|name| name.contains(search))
-        };
-        if let Some(at) = (1..=n).map(step).find(has) {
-            self.select(at);
-        }
     }
 
     /// Draws the view.
@@ -163,8 +76,7 @@ impl DetailView {
         };
         // A short tree leaves its rows to the facts.
         let part = if self.facts_focused { 2 } else { 3 };
-        let wanted = super::canvas::narrow(self.rows.len().max(1) + 1);
-        let tree_rows = wanted.min(below.height * part / 5);
+        let tree_rows = self.tree.height().min(below.height * part / 5);
         let [tree, facts] = match area.width >= BESIDE {
             true => Layout::horizontal([Constraint::Percentage(58), Constraint::Percentage(42)])
                 .spacing(1)
@@ -173,7 +85,9 @@ impl DetailView {
                 Layout::vertical([Constraint::Length(tree_rows), Constraint::Fill(1)]).areas(below)
             }
         };
-        self.draw_tree(c, tree, &detail.tree, search);
+        let focused = !self.facts_focused;
+        let shown = (&detail.tree, "Call tree");
+        self.tree.draw(c, tree, shown, focused, search);
         c.hit(facts, Hit::Facts);
         facts::draw(
             c,
@@ -183,117 +97,4 @@ impl DetailView {
             self.facts_focused,
         );
     }
-
-    fn draw_tree(&mut self, c: &mut Canvas, area: Rect, tree: &CallTree, search: &str) {
-        let note = match tree.cut_ns() {
-            0 => "caller to callee, all stacks merged; own code is bold".to_owned(),
-            cut => format!(
-                "deeper frames of {} left out: tree is full",
-                text::duration(cut)
-            ),
-        };
-        let title = if self.facts_focused {
-            "Call tree"
-        } else {
-            "▸ Call tree"
-        };
-        c.heading(area, 0, title, &note);
-        let body = Rect {
-            y: area.y + 1,
-            height: area.height.saturating_sub(1),
-            ..area
-        };
-        if self.rows.is_empty() {
-            c.row(
-                body,
-                0,
-                Span::styled("  no stack was captured", c.theme.dim()),
-            );
-            return;
-        }
-        self.page = usize::from(body.height);
-        self.offset = scrolled(self.offset, self.at, self.rows.len(), self.page);
-        let shown = self.rows.iter().zip(&self.names).enumerate();
-        for (y, (at, (row, name))) in (0..body.height).zip(shown.skip(self.offset)) {
-            let found = !search.is_empty() && name.contains(search);
-            let Some(line) = line(c, tree, row, usize::from(body.width), found) else {
-                continue;
-            };
-            c.row(body, y, line);
-            if at == self.at && !self.facts_focused {
-                c.style_row(body, y, c.theme.selected());
-            }
-            c.hit(row_of(body, y), Hit::Row(at));
-        }
-    }
-}
-
-fn frame<'t>(tree: &'t CallTree, row: &TreeRow) -> Option<&'t crate::model::Frame> {
-    tree.node(row.node)?.frame.as_deref()
-}
-
-fn line(
-    c: &Canvas,
-    tree: &CallTree,
-    row: &TreeRow,
-    width: usize,
-    found: bool,
-) -> Option<Line<'static>> {
-    let theme = c.theme;
-    let node: &Node = tree.node(row.node)?;
-    let frame = node.frame.as_ref()?;
-    let share = text::part(node.total_ns, tree.total_ns());
-    let mut line = RowText::default();
-    line.push(text::right(&text::percent(share), 4), theme.strong());
-    line.push(
-        format!(" {} ", text::right(&text::duration(node.total_ns), 7)),
-        Style::new(),
-    );
-    if width >= 60 {
-        line.push(format!("{} ", text::bar(share, 5)), theme.dim());
-    }
-    line.push(" ".repeat((2 * row.depth).min(width / 4)), Style::new());
-    let mark = match (row.folded, row.leaf, frame.inlined) {
-        (true, ..) => "▸ ",
-        _ if row.folded_runtime > 0 => "⋯ ",
-        (_, _, true) => "┆ ",
-        (_, true, _) => "└ ",
-        _ => "│ ",
-    };
-    line.push(mark, theme.dim());
-    if row.folded_runtime > 0 {
-        let folded = match row.folded_runtime {
-            1 => format!("{} (runtime)", frame.function),
-            n => format!("{n} frames of the runtime"),
-        };
-        let room = width.saturating_sub(line.used());
-        line.push(text::path(&folded, room), theme.dim());
-        return Some(line.line());
-    }
-    let own = node.own.iter().max_by_key(|leaf| leaf.ns);
-    let leaf = own.map_or_else(String::new, |leaf| format!(" [{}]", leaf.cause));
-    let room = width.saturating_sub(line.used() + text::width(&leaf));
-    // The name comes first; the location takes what is left.
-    let name = text::path(&frame.function, room);
-    let left = room - text::width(&name);
-    let style = match found {
-        true => theme.origin(frame.origin).patch(theme.found()),
-        false => theme.origin(frame.origin),
-    };
-    line.push(name, style);
-    if let Some(own) = own {
-        line.push(leaf, theme.cause(own.cause));
-    }
-    let location = match (&frame.location, frame.origin) {
-        (Some(location), _) => location.to_string(),
-        (None, Origin::Kernel) => "kernel".to_owned(),
-        (None, _) => "no debug info".to_owned(),
-    };
-    if left >= 14 {
-        line.push(
-            format!("  {}", text::path(&location, left - 2)),
-            theme.dim(),
-        );
-    }
-    Some(line.line())
 }

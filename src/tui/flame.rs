@@ -1,5 +1,7 @@
 //! The flame view: a call tree as bars, callers above what they call, widths by held time.
 
+use std::sync::Arc;
+
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -21,7 +23,9 @@ const MERGE_EVERY_NS: u64 = 1_000_000_000;
 /// What is zoomed into and selected.
 #[derive(Debug, Default)]
 pub struct FlameView {
-    tree: CallTree,
+    tree: Arc<CallTree>,
+    /// What it is called and what its widths are, where they are not slow polls.
+    about: Option<(String, &'static str)>,
     /// What the tree was made of: a name, the sums then, and when.
     made_of: Option<(String, Sum, u64)>,
     /// About all culprits, not one.
@@ -59,18 +63,25 @@ impl FlameView {
         });
         if stale {
             self.tree = match &snap.selected {
-                Some(detail) if !self.everything => detail.tree.clone(),
+                Some(detail) if !self.everything => Arc::new(detail.tree.clone()),
                 _ => {
                     let mut tree = CallTree::default();
                     let mut room = NODES;
                     for detail in &snap.details {
                         tree.merge(&detail.tree, &mut room);
                     }
-                    tree
+                    Arc::new(tree)
                 }
             };
             self.made_of = Some((about, snap.blocking, snap.now_ns));
         }
+        self.lay_out();
+    }
+
+    /// Shows a tree of something else than slow polls: what it is called, and what of it is shown.
+    pub fn show(&mut self, tree: Arc<CallTree>, about: String, what: &'static str) {
+        self.tree = tree;
+        self.about = Some((about, what));
         self.lay_out();
     }
 
@@ -243,7 +254,7 @@ impl FlameView {
     }
 
     fn heading(&self, c: &mut Canvas, area: Rect, search: &str) {
-        let about = match (&c.snap.selected, self.everything) {
+        let table = || match (&c.snap.selected, self.everything) {
             (Some(detail), false) => detail.row.label.clone(),
             (None, false) => "a culprit that has left the table".to_owned(),
             (_, true) => match c.snap.rows.len() {
@@ -251,7 +262,11 @@ impl FlameView {
                 _ => "all blocking code".to_owned(),
             },
         };
-        let mut note = format!("{about}, {} held", text::duration(self.tree.total_ns()));
+        let (about, what) = match &self.about {
+            Some((about, what)) => (about.clone(), *what),
+            None => (table(), "held"),
+        };
+        let mut note = format!("{about}, {} {what}", text::duration(self.tree.total_ns()));
         match self.zoom.len() {
             0 => {}
             n => note.push_str(&format!(", zoomed in {n} times (Esc: out)")),

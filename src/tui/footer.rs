@@ -82,6 +82,7 @@ fn of_view(view: View) -> Vec<(&'static str, &'static str)> {
         View::Detail => Place::Detail,
         View::Flame => Place::Flame,
         View::Timeline => Place::Timeline,
+        View::PollTime => Place::PollTime,
     };
     let mut hints: Vec<_> = KEYS
         .iter()

@@ -193,6 +193,11 @@ fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
         ("2 Call tree", View::Detail),
         ("3 Flame", View::Flame),
         ("4 Timeline", View::Timeline),
+        // The dot: it is being sampled.
+        match c.snap.profiling {
+            true => ("5 Poll time ●", View::PollTime),
+            false => ("5 Poll time", View::PollTime),
+        },
     ];
     let mut x = 0;
     for (name, view) in views {
@@ -201,7 +206,7 @@ fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
             false => c.theme.dim(),
         };
         let tab = format!(" {name} ");
-        let wide = narrow(tab.len());
+        let wide = narrow(text::width(&tab));
         c.at(area, x, 2, Span::styled(tab, style));
         let row = row_of(area, 2);
         let click = Rect {

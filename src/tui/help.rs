@@ -30,6 +30,10 @@ const CONCEPTS: &[(&str, &str)] = &[
         "the worker was runnable but had no CPU, or was stopped: not the code's fault",
     ),
     (
+        "all poll time",
+        "where the workers' CPU time in polls goes, slow or not, from samples while it is on (5, x): many short polls add up, too",
+    ),
+    (
         "tier",
         "how exactly polls are known: 1 is best; 4 and 5 are estimates, and say so",
     ),
@@ -117,6 +121,7 @@ fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
         ("Keys: drill-down", Place::Detail),
         ("Keys: flame", Place::Flame),
         ("Keys: timeline", Place::Timeline),
+        ("Keys: all poll time", Place::PollTime),
         ("Keys: everywhere", Place::Everywhere),
     ];
     heading(&mut lines, "Words");
@@ -156,7 +161,7 @@ fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
 }
 
 /// Breaks a text at spaces.
-fn wrap(text: &str, width: usize) -> impl Iterator<Item = String> {
+pub(super) fn wrap(text: &str, width: usize) -> impl Iterator<Item = String> + use<> {
     let mut rows: Vec<String> = vec![String::new()];
     for word in text.split(' ') {
         let row = rows.last_mut();

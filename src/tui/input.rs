@@ -166,6 +166,7 @@ impl App {
                 });
                 return Some(Effect::Mouse(self.mouse));
             }
+            Action::AllPollTime => return self.switch_all_poll_time(),
             Action::Scope => self.switch_scope(),
             Action::LanesUp => self.lanes_scroll = self.lanes_scroll.saturating_sub(1),
             Action::LanesDown => self.lanes_scroll += 1,
@@ -174,6 +175,7 @@ impl App {
                 View::Detail => self.in_detail(other),
                 View::Flame => self.in_flame(other),
                 View::Timeline => self.in_timeline(other),
+                View::PollTime => self.in_poll_time(other),
             },
         }
         None
@@ -226,6 +228,29 @@ impl App {
             (Action::Open, None) => self.say("no slow poll under the cursor: n finds the next"),
             (other, _) => self.timeline.act(other),
         }
+    }
+
+    fn in_poll_time(&mut self, action: Action) {
+        if self.poll_time.act(action, &self.search) == Done::Leave {
+            match self.search.is_empty() {
+                true => self.go(View::Culprits),
+                false => self.search.clear(),
+            }
+        }
+    }
+
+    /// Only the ring thread can tell that it took effect: the view changes with its record.
+    fn switch_all_poll_time(&mut self) -> Option<Effect> {
+        if self.options.replay || self.snap.ended.is_some() {
+            self.say("all poll time can be sampled only while a process is watched");
+            return None;
+        }
+        let on = !self.session().is_profiling();
+        self.say(match on {
+            true => "all poll time is sampled from now on: view 5 shows it, x ends it",
+            false => "all poll time is no longer sampled",
+        });
+        Some(Effect::AllPollTime(on))
     }
 
     /// Goes to a view, about the culprit under the cursor where it is about one.
@@ -309,10 +334,12 @@ impl App {
         let key = match self.view {
             View::Culprits => self.table.selected_key(),
             View::Detail | View::Flame => self.subject.clone(),
-            View::Timeline => None,
+            View::Timeline | View::PollTime => None,
         };
         let snap = key.map(|key| self.snapshot_of(&key));
+        let spot = self.poll_time.selected(&self.snap);
         let text = match (self.view, self.timeline.poll()) {
+            (View::PollTime, _) => spot.map(|row| copy::spot(&self.snap, &row)),
             (View::Timeline, Some(poll)) => Some(copy::poll(&self.snap, poll)),
             _ => snap.and_then(|snap| copy::culprit(&snap)),
         };
@@ -350,6 +377,7 @@ impl App {
                 View::Detail => self.detail.scroll(by, hit == Some(Hit::Facts)),
                 View::Flame => self.in_flame(if by > 0 { Action::Down } else { Action::Up }),
                 View::Timeline => self.timeline.wheel(column, by < 0),
+                View::PollTime => self.poll_time.wheel(by, hit),
             },
         }
     }
@@ -363,6 +391,7 @@ impl App {
                 View::Culprits if self.table.is_at(at) => self.go(View::Detail),
                 View::Culprits => self.table.select_row(at),
                 View::Detail => self.detail.click(at),
+                View::PollTime => self.poll_time.click_tree(at),
                 View::Flame | View::Timeline => {}
             },
             (None, Hit::Sort(sort)) if sort == self.sort => {
@@ -374,6 +403,10 @@ impl App {
             }
             (None, Hit::View(view)) => self.go(view),
             (None, Hit::Facts) => self.detail.focus_facts(),
+            (None, Hit::Spot(at)) => self.poll_time.click(at),
+            (None, Hit::Frame(path)) if self.view == View::PollTime => {
+                self.poll_time.click_flame(path);
+            }
             (None, Hit::Frame(path)) => self.flame.click(path),
             (None, hit @ (Hit::Lane(_) | Hit::Scrubber)) => self.timeline.click(column, hit),
             (None, Hit::Lanes) => {}

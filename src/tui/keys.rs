@@ -49,6 +49,8 @@ pub enum Action {
     Pane,
     LanesUp,
     LanesDown,
+    AllPollTime,
+    AsFlame,
 }
 
 /// Where a key is of use.
@@ -59,6 +61,7 @@ pub enum Place {
     Detail,
     Flame,
     Timeline,
+    PollTime,
 }
 
 /// A line of the help.
@@ -207,6 +210,48 @@ pub const KEYS: &[Key] = &[
         "move the cursor by a column; PgUp, PgDn by half a screen",
     ),
     key(Place::Timeline, "Up Down", "", "another worker"),
+    key(
+        Place::PollTime,
+        "x",
+        "on/off",
+        "sample all poll time, or no longer (live only)",
+    ),
+    key(
+        Place::PollTime,
+        "Enter",
+        "open",
+        "into the call tree of the code under the cursor",
+    ),
+    key(
+        Place::PollTime,
+        "f",
+        "flame",
+        "the call tree as a flame graph, and back",
+    ),
+    key(
+        Place::PollTime,
+        "a",
+        "all",
+        "call tree of everything, or of the code under the cursor",
+    ),
+    key(
+        Place::PollTime,
+        "p",
+        "pane",
+        "move between the table and the call tree",
+    ),
+    key(
+        Place::PollTime,
+        "/ n N",
+        "search",
+        "narrow the table; in the call tree find, next, previous",
+    ),
+    key(
+        Place::PollTime,
+        "u",
+        "",
+        "unfold all runtime frames, or fold them",
+    ),
     key(Place::Everywhere, "?", "help", "columns, concepts and keys"),
     key(
         Place::Everywhere,
@@ -216,9 +261,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Everywhere,
-        "1-4 Tab",
+        "1-5 Tab",
         "view",
-        "culprits, call tree, flame, timeline",
+        "culprits, call tree, flame, timeline, all poll time",
     ),
     key(Place::Everywhere, "w", "workers", "choose workers"),
     key(
@@ -280,6 +325,9 @@ pub fn action(event: &KeyEvent) -> Option<Action> {
         KeyCode::Char('2') => Action::View(View::Detail),
         KeyCode::Char('3') => Action::View(View::Flame),
         KeyCode::Char('4') => Action::View(View::Timeline),
+        KeyCode::Char('5') => Action::View(View::PollTime),
+        KeyCode::Char('x') => Action::AllPollTime,
+        KeyCode::Char('f') => Action::AsFlame,
         KeyCode::Char('/') => Action::Search,
         KeyCode::Char('n' | ']') => Action::Next,
         KeyCode::Char('N' | '[') => Action::Previous,

@@ -20,6 +20,7 @@ mod keys;
 mod lane_cells;
 mod lanes;
 mod poll_facts;
+mod poll_time;
 mod preview;
 mod screen;
 mod source;
@@ -32,6 +33,7 @@ mod theme;
 mod timeline;
 mod timeline_draw;
 mod tree_rows;
+mod tree_view;
 mod verdict;
 mod workers_filter;
 

@@ -59,6 +59,10 @@ impl App {
             View::Detail => self.detail.draw(&mut c, middle, &self.search),
             View::Flame => self.flame.draw(&mut c, middle, &self.search),
             View::Timeline => self.timeline.draw(&mut c, middle),
+            View::PollTime => {
+                let replay = mode.replay;
+                self.poll_time.draw(&mut c, middle, &self.search, replay);
+            }
         }
         match &mut self.overlay {
             Some(Overlay::Help { scroll }) => help::draw(&mut c, middle, scroll),

@@ -233,6 +233,95 @@ fn every_view_at_three_sizes() {
     }
 }
 
+/// The same ten seconds, with all poll time sampled for four of them: much of it in polls that are
+/// far from slow.
+fn with_poll_time() -> Vec<Record> {
+    let switch = |on, at_ms| Record::AllPollTime {
+        on,
+        at_ns: START_NS + at_ms * MS,
+    };
+    let mut records = records();
+    records.push(switch(true, 6_000));
+    for second in 7..=9 {
+        let many = [
+            ("shop::encode", "serde_json::to_string", 410),
+            ("shop::hash", "bcrypt::bcrypt", 220),
+            ("shop::encode", "askama::escape", 90),
+        ];
+        records.push(Record::PollTime(
+            t::poll_time(0, second * 1000, &many).into(),
+        ));
+        let few = [("shop::検索::照会する", "sqlx::encode", 60)];
+        records.push(Record::PollTime(
+            t::poll_time(1, second * 1000, &few).into(),
+        ));
+    }
+    records
+}
+
+#[test]
+fn all_poll_time_at_three_sizes() {
+    for (size_name, size) in [("small", SMALL), ("usual", USUAL), ("large", LARGE)] {
+        let mut driven = Driven::empty(size, Palette::Mono);
+        driven.take(&with_poll_time());
+        driven.press("5");
+        insta::assert_snapshot!(format!("poll_time_{size_name}"), driven.text());
+    }
+    for (name, palette) in [("256", Palette::Indexed), ("16", Palette::Ansi16)] {
+        let mut driven = Driven::empty(USUAL, palette);
+        driven.take(&with_poll_time());
+        driven.press("5");
+        insta::assert_snapshot!(format!("poll_time_{name}_colours"), driven.styles());
+    }
+}
+
+#[test]
+fn all_poll_time_says_when_it_is_off_and_how_to_get_it() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("5");
+    insta::assert_snapshot!("poll_time_off", driven.text());
+    assert_eq!(driven.press("x"), Some(Effect::AllPollTime(true)));
+    let (on, at_ns) = (true, START_NS + 10_000 * MS);
+    driven.take(&[Record::AllPollTime { on, at_ns }]);
+    driven.key(KeyCode::Up);
+    assert!(driven.has("It is on") && driven.has("5 Poll time ●"));
+    assert_eq!(driven.press("x"), Some(Effect::AllPollTime(false)));
+}
+
+#[test]
+fn all_poll_time_drills_down_apart_from_slow_polls() {
+    let mut driven = Driven::empty(USUAL, Palette::Mono);
+    driven.take(&with_poll_time());
+    // Its rows are not in the table of culprits, nor the other way round.
+    assert!(!driven.has("shop::encode"));
+    driven.press("5");
+    assert!(driven.has("shop::encode → serde_json::to_string") && !driven.has("shop::audit"));
+    assert!(driven.has("2.34 s on CPU in polls, slow or not, in 4.00 s (58% of one CPU); on"));
+    driven.press("j");
+    assert_eq!(driven.selected(), "shop::hash");
+    driven.key(KeyCode::Enter);
+    driven.press("u");
+    assert!(driven.has("▸ Call tree") && driven.has("tokio::runtime::task::raw::poll"));
+    driven.press("f");
+    assert!(driven.has("Flame shop::hash, 660 ms of CPU time") && driven.has("▏bcrypt::bcrypt"));
+    driven.press("a");
+    assert!(driven.has("all poll time, 2.34 s") && driven.has("▏shop::encode"));
+    driven.press("a");
+    driven.key(KeyCode::Esc);
+    driven.press("/sqlx");
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("→ sqlx::encode") && !driven.has("→ serde_json::to_string"));
+    driven.key(KeyCode::Esc);
+    let Some(Effect::Copy(text)) = driven.press("y") else {
+        panic!("nothing copied");
+    };
+    assert!(text.contains("of CPU time in polls, slow or not"), "{text}");
+    // Chosen workers narrow it, too.
+    driven.press("wa ");
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("→ serde_json::to_string") && !driven.has("→ sqlx::encode"));
+}
+
 #[test]
 fn colours_repeat_what_marks_say() {
     for (name, palette) in [("256", Palette::Indexed), ("16", Palette::Ansi16)] {
@@ -257,7 +346,10 @@ fn every_size_draws_every_view() {
     for width in [1, 59, 60, 90, 110, 300] {
         for height in [1, 15, 16, 20, 36, 100] {
             let mut driven = Driven::new((width, height), Palette::Indexed);
-            for keys in ["", "2", "pGuj", "3", "jja", "4", "nNLzzZ0", "?", "G"] {
+            driven.take(&with_poll_time());
+            for keys in [
+                "", "2", "pGuj", "3", "jja", "4", "nNLzzZ0", "5", "pjufja", "?", "G",
+            ] {
                 driven.press(keys);
             }
             let small = width < 60 || height < 16;

@@ -7,6 +7,7 @@ mod compare;
 mod containers;
 mod endings;
 mod fixtures;
+mod poll_time;
 mod privileges;
 mod program;
 mod release;

@@ -1,0 +1,115 @@
+//! All poll time: samples inside polls, slow or not, merged by stack before anything is named.
+//!
+//! One merged stack is named once however many samples showed it, and what is told is bounded: one
+//! record a worker and second, with no more stacks than there were samples.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::culprit::culprit;
+use super::naming;
+use super::polls::{Taken, Weighed};
+use super::symbolize::Symbolizer;
+use super::unwind::Unwound;
+use crate::capture::Capture;
+use crate::model::{Activity, Cause, PollTime, ProfiledStack, WeightedStack};
+use crate::target::modules::ModuleMap;
+
+/// Distinct stacks that wait at most; more are told early.
+const MAX_STACKS: usize = 4096;
+
+/// Samples since the last records.
+#[derive(Debug, Default)]
+pub struct Profile {
+    by_worker: BTreeMap<u32, HashMap<Stack, u64>>,
+    stacks: usize,
+    from_ns: u64,
+}
+
+/// What tells stacks apart before they have names.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Stack {
+    user: Unwound,
+    kernel: Vec<u64>,
+    cause: Cause,
+    /// Known by its task id alone: its frames have to show that it is a poll.
+    unconstrained: bool,
+}
+
+impl Profile {
+    /// Takes in a sample that stands for `weight_ns` of CPU time.
+    pub fn add(&mut self, capture: &Capture, user: Unwound, page_fault: bool, weight_ns: u64) {
+        let unconstrained = capture.poll.unconstrained;
+        let taken = Taken::new(capture, user, page_fault);
+        let stack = Stack {
+            cause: taken.cause(),
+            user: taken.user,
+            kernel: taken.kernel,
+            unconstrained,
+        };
+        let known = self.by_worker.entry(capture.tid).or_default();
+        let before = known.len();
+        let weight = known.entry(stack).or_default();
+        *weight = weight.saturating_add(weight_ns);
+        self.stacks += known.len() - before;
+    }
+
+    /// Whether it had better be told now.
+    pub fn is_full(&self) -> bool {
+        self.stacks >= MAX_STACKS
+    }
+
+    /// Gives out what was sampled up to `now_ns`, by worker, with names.
+    pub fn take(
+        &mut self,
+        now_ns: u64,
+        symbolizer: &mut Symbolizer,
+        modules: &ModuleMap,
+    ) -> Vec<PollTime> {
+        let from_ns = std::mem::replace(&mut self.from_ns, now_ns);
+        self.stacks = 0;
+        let mut told = Vec::new();
+        for (tid, stacks) in std::mem::take(&mut self.by_worker) {
+            // Hash maps have no order of their own.
+            let mut stacks: Vec<_> = stacks.into_iter().collect();
+            stacks.sort_by(|(a, a_ns), (b, b_ns)| {
+                b_ns.cmp(a_ns)
+                    .then_with(|| a.user.addresses.cmp(&b.user.addresses))
+            });
+            let named = stacks.into_iter().filter_map(|(stack, weight_ns)| {
+                let named = naming::name_stack(
+                    Weighed {
+                        activity: Activity::OnCpu,
+                        cause: stack.cause,
+                        weight_ns,
+                        user: stack.user,
+                        kernel: stack.kernel,
+                    },
+                    symbolizer,
+                    modules,
+                );
+                (!stack.unconstrained || !naming::parks(&named)).then_some(named)
+            });
+            let stacks: Vec<_> = naming::merge(named).into_iter().map(put_down).collect();
+            if !stacks.is_empty() {
+                told.push(PollTime {
+                    tid,
+                    from_ns,
+                    to_ns: now_ns,
+                    stacks,
+                });
+            }
+        }
+        told
+    }
+}
+
+/// A stack with the code that its time is put down to.
+pub(super) fn put_down(stack: WeightedStack) -> ProfiledStack {
+    let culprit = culprit(&stack.frames);
+    ProfiledStack {
+        stack,
+        function: culprit.function,
+        calls: culprit.calls,
+        location: culprit.location,
+    }
+}
