@@ -19,10 +19,6 @@ const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// How long a key is waited for before records are looked at again.
 const WAIT: Duration = Duration::from_millis(25);
 
-/// How long another one is waited for before the picture is drawn: keys that are held come in
-/// bursts. At zero, crossterm would not look.
-const NEXT: Duration = Duration::from_millis(1);
-
 /// The terminal and what is shown on it.
 pub struct Interactive {
     app: App,
@@ -32,6 +28,8 @@ pub struct Interactive {
     clipboard: Clipboard,
     /// All poll time was asked to be sampled, or no longer.
     all_poll_time: Option<bool>,
+    /// There may be input that was read and not handled yet.
+    more: bool,
 }
 
 /// Whether to go on.
@@ -61,6 +59,7 @@ impl Interactive {
             screen,
             drawn: None,
             live: !replay,
+            more: false,
             clipboard: Clipboard::from_env(|name| std::env::var(name).ok()),
             all_poll_time: None,
         })
@@ -108,24 +107,32 @@ impl Interactive {
         if since >= REDRAW_EVERY && self.app.needs_redraw(since) {
             self.draw()?;
         }
-        let mut event = self.screen.event(WAIT)?;
-        let pressed = event.is_some();
+        if !self.more && !self.screen.wait(WAIT)? {
+            // A resize comes as no input.
+            if self
+                .screen
+                .size()
+                .is_some_and(|size| size != self.app.size())
+            {
+                self.draw()?;
+            }
+            return Ok(Turn::GoOn);
+        }
         let begun = Instant::now();
-        while let Some(happened) = event {
-            if let Some(effect) = self.app.handle(&happened)
+        self.more = true;
+        // A mouse that is dragged never rests: the picture follows it all the same.
+        while self.more && begun.elapsed() < WAIT {
+            let Some(event) = self.screen.event()? else {
+                self.more = false;
+                break;
+            };
+            if let Some(effect) = self.app.handle(&event)
                 && self.carry_out(effect)? == Turn::Quit
             {
                 return Ok(Turn::Quit);
             }
-            // A mouse that is dragged never rests.
-            event = match begun.elapsed() < WAIT {
-                true => self.screen.event(NEXT)?,
-                false => None,
-            };
         }
-        if pressed {
-            self.draw()?;
-        }
+        self.draw()?;
         Ok(Turn::GoOn)
     }
 

@@ -105,11 +105,6 @@ impl<T: Merge> Bins<T> {
             while !fits(self) {
                 self.coarsen();
             }
-            // A poll that began before the first usage was read.
-            while self.first > from_ns / self.width_ns {
-                self.bins.push_front(T::default());
-                self.first -= 1;
-            }
         }
         let last = last_ns / self.width_ns;
         if last >= self.first.saturating_add(2 * self.capacity as u64) {
@@ -123,6 +118,11 @@ impl<T: Merge> Bins<T> {
         while self.bins.len() > self.capacity {
             self.bins.pop_front();
             self.first += 1;
+        }
+        // What began before the first bin, as far as there is room.
+        while self.first > from_ns / self.width_ns && self.bins.len() < self.capacity {
+            self.bins.push_front(T::default());
+            self.first -= 1;
         }
     }
 
@@ -218,6 +218,16 @@ mod tests {
         add(&mut bins, 1_000_000, 1_000_005);
         assert_eq!(bins.iter().len(), 3);
         assert_eq!(bins.last_until(1_000_000, 3), [0, 0, 5]);
+    }
+
+    #[test]
+    fn what_comes_late_finds_its_place_while_there_is_room() {
+        let mut bins = Bins::new(10, 3, Overflow::DropOldest);
+        add(&mut bins, 25, 30);
+        add(&mut bins, 11, 15);
+        assert_eq!(bins.last_until(29, 3), [0, 4, 5]);
+        add(&mut bins, 0, 40);
+        assert_eq!(bins.last_until(39, 4), [0, 14, 15, 10]);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!   an explicit rest (`Other` row, `other_tasks`, [`CallTree::cut_ns`]) and never dropped in
 //!   silence;
 //! - all poll time lives on in sums and call trees by worker and code (`profile`);
-//! - with a window, polls leave it a sixtieth of the window at a time.
+//! - with a window, polls leave it a twentieth of the window (or a quarter of a second) at a time.
 
 mod aggregate;
 mod bins;

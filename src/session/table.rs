@@ -6,8 +6,12 @@ use super::aggregate::Aggregate;
 use super::key::{Group, RowKey};
 use crate::model::SlowPoll;
 
-/// A window is cut into this many slices; what leaves it leaves a slice at a time.
-const SLICES: u64 = 60;
+/// A window is cut into this many slices; what leaves it leaves a slice at a time. Whenever one
+/// leaves, the rows it was part of are put together anew from all others: the cost grows with the
+/// square of this number.
+const SLICES: u64 = 20;
+/// Nor does that happen more often than this, however short the window.
+const SHORTEST_SLICE_NS: u64 = 250_000_000;
 /// A slice tells fewer rows apart than the whole, since there are so many slices.
 const SLICE_SHARE: usize = 10;
 
@@ -52,21 +56,27 @@ pub struct Table {
 #[derive(Clone, Debug)]
 struct Window {
     slice_ns: u64,
+    /// How many slices make the window.
+    count: u64,
     slices: VecDeque<(u64, Rows)>,
 }
 
 impl Table {
     /// Empty. With a `window_ns` polls leave as many nanoseconds after they ended, to within a
-    /// sixtieth of the window.
+    /// twentieth of the window or a quarter of a second.
     pub fn new(group: Group, window_ns: Option<u64>, limits: Limits) -> Self {
         Table {
             group,
             limits,
             room: limits.tree_nodes,
             all: Rows::default(),
-            window: window_ns.map(|ns| Window {
-                slice_ns: (ns / SLICES).max(1),
-                slices: VecDeque::new(),
+            window: window_ns.map(|ns| {
+                let slice_ns = (ns / SLICES).max(SHORTEST_SLICE_NS);
+                Window {
+                    slice_ns,
+                    count: ns.div_ceil(slice_ns),
+                    slices: VecDeque::new(),
+                }
             }),
         }
     }
@@ -77,7 +87,7 @@ impl Table {
         if let Some(window) = &mut self.window {
             let number = poll.end_ns / window.slice_ns;
             let newest = window.slices.back().map_or(0, |(n, _)| *n);
-            if number.saturating_add(SLICES) < newest {
+            if number.saturating_add(window.count) < newest {
                 return; // Over before the window begins.
             }
             let limit = self.limits.rows / SLICE_SHARE;
@@ -95,7 +105,7 @@ impl Table {
         let Some(window) = &mut self.window else {
             return;
         };
-        let oldest = (now_ns / window.slice_ns).saturating_sub(SLICES);
+        let oldest = (now_ns / window.slice_ns).saturating_sub(window.count);
         let mut stale = Vec::new();
         while window.slices.front().is_some_and(|(n, _)| *n < oldest) {
             if let Some((_, rows)) = window.slices.pop_front() {
@@ -125,7 +135,10 @@ impl Table {
     pub fn regroup(&self, group: Group) -> Option<Table> {
         let mut table = Table::new(group, None, self.limits);
         let fold = |from: &Rows, to: &mut Rows, room: &mut usize| {
-            for (key, row) in &from.rows {
+            // In order: live and replayed, the same rows make the same picture.
+            let mut rows: Vec<_> = from.rows.iter().collect();
+            rows.sort_unstable_by_key(|(key, _)| *key);
+            for (key, row) in rows {
                 let coarse = key.coarsen(group)?;
                 to.entry(coarse, self.limits.rows).merge(row, room);
             }
@@ -141,6 +154,7 @@ impl Table {
             }
             table.window = Some(Window {
                 slice_ns: window.slice_ns,
+                count: window.count,
                 slices,
             });
         }

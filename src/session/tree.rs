@@ -49,6 +49,26 @@ impl Node {
     fn add(&mut self, ns: u64) {
         self.total_ns = self.total_ns.saturating_add(ns);
     }
+
+    /// Counts time that ended here.
+    fn end(&mut self, leaf: &Leaf) {
+        let same = |l: &&mut Leaf| {
+            (l.activity, l.cause, l.complete) == (leaf.activity, leaf.cause, leaf.complete)
+        };
+        match self.own.iter_mut().find(same) {
+            Some(l) => l.ns = l.ns.saturating_add(leaf.ns),
+            None => self.own.push(*leaf),
+        }
+    }
+}
+
+/// Where the time of another tree's node goes.
+#[derive(Clone, Copy)]
+enum Counterpart {
+    /// To the same path.
+    Whole(usize),
+    /// To its beginning: there is no room for the rest.
+    Cut(usize),
 }
 
 impl Default for CallTree {
@@ -82,38 +102,17 @@ impl CallTree {
             complete: stack.complete,
             ns: stack.weight_ns,
         };
-        self.add_path(stack.frames.iter().rev(), &[leaf], room);
-    }
-
-    fn add_path<'a>(
-        &mut self,
-        caller_first: impl Iterator<Item = &'a Arc<Frame>>,
-        leaves: &[Leaf],
-        room: &mut usize,
-    ) {
-        let ns = leaves
-            .iter()
-            .fold(0u64, |sum, leaf| sum.saturating_add(leaf.ns));
         let mut at = ROOT;
-        self.nodes[at].add(ns);
-        for frame in caller_first {
+        self.nodes[at].add(leaf.ns);
+        for frame in stack.frames.iter().rev() {
             let Some(next) = self.child(at, frame, room) else {
-                self.cut_ns = self.cut_ns.saturating_add(ns);
+                self.cut_ns = self.cut_ns.saturating_add(leaf.ns);
                 break;
             };
             at = next;
-            self.nodes[at].add(ns);
+            self.nodes[at].add(leaf.ns);
         }
-        for leaf in leaves {
-            let own = &mut self.nodes[at].own;
-            let same = |l: &&mut Leaf| {
-                (l.activity, l.cause, l.complete) == (leaf.activity, leaf.cause, leaf.complete)
-            };
-            match own.iter_mut().find(same) {
-                Some(l) => l.ns = l.ns.saturating_add(leaf.ns),
-                None => own.push(*leaf),
-            }
-        }
+        self.nodes[at].end(&leaf);
     }
 
     fn child(&mut self, at: usize, frame: &Arc<Frame>, room: &mut usize) -> Option<usize> {
@@ -134,11 +133,26 @@ impl CallTree {
     /// Adds all stacks of another tree.
     pub fn merge(&mut self, other: &CallTree, room: &mut usize) {
         self.cut_ns = self.cut_ns.saturating_add(other.cut_ns);
-        for (i, node) in other.nodes.iter().enumerate() {
-            if !node.own.is_empty() {
-                let path = other.path(i);
-                self.add_path(path.iter(), &node.own, room);
+        // Each node's counterpart here, or the deepest that there is room for. A node's parent was
+        // made before it.
+        let mut counterparts: Vec<Counterpart> = Vec::with_capacity(other.nodes.len());
+        for node in &other.nodes {
+            let parent = counterparts.get(node.parent).copied();
+            let parent = parent.unwrap_or(Counterpart::Whole(ROOT));
+            let here = match (&node.frame, parent) {
+                (Some(frame), Counterpart::Whole(at)) => match self.child(at, frame, room) {
+                    Some(child) => Counterpart::Whole(child),
+                    None => Counterpart::Cut(at),
+                },
+                (_, parent) => parent,
+            };
+            counterparts.push(here);
+            match here {
+                Counterpart::Whole(at) => self.nodes[at].add(node.total_ns),
+                Counterpart::Cut(_) => self.cut_ns = self.cut_ns.saturating_add(node.own_ns()),
             }
+            let (Counterpart::Whole(at) | Counterpart::Cut(at)) = here;
+            node.own.iter().for_each(|leaf| self.nodes[at].end(leaf));
         }
     }
 
@@ -289,5 +303,37 @@ mod tests {
         let mut again = CallTree::default();
         again.merge(&tree, &mut 10);
         assert_eq!((again.total_ns(), again.cut_ns()), (10, 10));
+    }
+
+    #[test]
+    fn merging_equals_adding_all_and_cuts_where_it_would() {
+        let stacks = [
+            stack(&["hash", "handler", "main"], 30),
+            stack(&["parse", "handler", "main"], 50),
+            stack(&["handler", "main"], 5),
+            stack(&["main"], 7),
+        ];
+        let tree = |stacks: &[WeightedStack], mut room: usize| {
+            let mut tree = CallTree::default();
+            stacks.iter().for_each(|stack| tree.add(stack, &mut room));
+            tree
+        };
+        let shape = |tree: &CallTree| {
+            let node = |n: &Node| (n.total_ns, n.own.clone(), n.children.len());
+            tree.nodes.iter().map(node).collect::<Vec<_>>()
+        };
+        for (room, cut) in [(10, 0), (3, 50), (2, 80), (0, 92)] {
+            let whole = tree(&stacks, room);
+            let mut merged = CallTree::default();
+            let mut left = room;
+            merged.merge(&tree(&stacks[..2], 10), &mut left);
+            merged.merge(&tree(&stacks[2..], 10), &mut left);
+            assert_eq!(shape(&merged), shape(&whole), "room for {room}");
+            assert_eq!(
+                (merged.cut_ns(), whole.cut_ns()),
+                (cut, cut),
+                "room for {room}"
+            );
+        }
     }
 }

@@ -273,6 +273,11 @@ impl App {
         self.dirty = true;
     }
 
+    /// Columns and rows of the last drawn picture.
+    pub fn size(&self) -> (u16, u16) {
+        self.size
+    }
+
     /// The session has come to its end, by its own records.
     pub fn ended(&self) -> Option<crate::model::EndReason> {
         self.snap.ended.map(|(reason, _)| reason)

@@ -104,6 +104,7 @@ fn runtimes(
     let mut ids: Vec<u32> = workers.iter().map(|w| w.worker.runtime).collect();
     ids.sort_unstable();
     ids.dedup();
+    let several = ids.len() > 1;
     let mut used = 0;
     for id in ids.into_iter().take(most) {
         let mut bins = vec![Slice::default(); widths.bins()];
@@ -125,9 +126,11 @@ fn runtimes(
         for bin in &mut bins {
             (bin.slow_ns, bin.slowest) = (0, None);
         }
-        let name = match stuck {
-            0 => format!("runtime {id}: {n}"),
-            stuck => format!("rt {id}: {stuck}/{n} stuck"),
+        let name = match (stuck, several) {
+            (0, true) => format!("runtime {id}: {n}"),
+            (0, false) => format!("all {n}"),
+            (stuck, true) => format!("rt {id}: {stuck}/{n} stuck"),
+            (stuck, false) => format!("{stuck}/{n} stuck"),
         };
         let row = line(c.theme, widths, &name, &bins, &now, stuck == n);
         c.row(area, 1 + used, row);

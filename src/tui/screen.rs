@@ -12,6 +12,9 @@ use super::{culprits, footer, header, help, lanes, preview, stuck, verdict};
 /// Below this many columns or rows there is no view, only a line that says so.
 pub const SMALLEST: (u16, u16) = (60, 16);
 
+/// Rows the table of culprits keeps before anything is put below it, its heading included.
+const TABLE_ROWS: u16 = 10;
+
 impl App {
     /// Draws the last picture.
     pub fn draw(&mut self, frame: &mut Frame) {
@@ -32,10 +35,16 @@ impl App {
             theme: options.theme,
         };
         if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-            let text = format!(
-                "hud needs {}x{}, this terminal has {}x{}",
-                SMALLEST.0, SMALLEST.1, area.width, area.height
-            );
+            let needs = format!("needs {}x{}", SMALLEST.0, SMALLEST.1);
+            let has = format!("this terminal has {}x{}", area.width, area.height);
+            let whole = format!("hud {needs}, {has}");
+            let text = match usize::from(area.width) {
+                width if width >= whole.len() => whole,
+                width if width >= 4 + needs.len() => format!("hud {needs}"),
+                width if width >= needs.len() => needs,
+                // Ten columns are enough to say it.
+                _ => format!(">={}x{}", SMALLEST.0, SMALLEST.1),
+            };
             c.row(area, area.height / 2, Span::raw(text));
             return;
         }
@@ -99,15 +108,20 @@ fn overview(
     status: Option<&str>,
 ) {
     let screen = area.height + 3;
-    let under = match preview::fits((area.width, screen + 1)) && c.snap.selected.is_some() {
+    let stuck_rows = stuck::height(c.snap.running.len(), screen);
+    let lane_rows = lanes::height(c.snap.last_workers().len(), screen);
+    let left = area.height.saturating_sub(1 + stuck_rows + lane_rows);
+    // The table comes first: on a screen full of workers and stuck polls it gets what is left.
+    let roomy = left >= preview::HEIGHT + TABLE_ROWS;
+    let wanted = preview::fits((area.width, screen + 1)) && c.snap.selected.is_some();
+    let under = match roomy && wanted {
         true => preview::HEIGHT,
         false => 0,
     };
-    let workers = c.snap.last_workers().len();
     let [top, stuck, lanes, rows, below] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(stuck::height(c.snap.running.len(), screen)),
-        Constraint::Length(lanes::height(workers, screen)),
+        Constraint::Length(stuck_rows),
+        Constraint::Length(lane_rows),
         Constraint::Fill(1),
         Constraint::Length(under),
     ])

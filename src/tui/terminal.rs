@@ -1,7 +1,9 @@
 //! The terminal: taken, drawn on, and given back on every way out, a panic included.
 
-use std::io::{self, Stdout, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Stdout, Write};
 use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,12 +27,17 @@ use super::copy;
 /// then must not be painted over.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// How long crossterm looks for an event that is there; at zero it would not look.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// The screen while hud has it. Dropping it gives it back.
 pub struct Screen {
     /// Never dropped: all that ratatui does then is to show the cursor, which is done already, and
     /// where the terminal is gone it complains on a standard error that is gone as well, a panic.
     terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     mouse: bool,
+    /// The terminal, where standard input is something else.
+    input: Option<File>,
 }
 
 impl Screen {
@@ -49,12 +56,17 @@ impl Screen {
         });
         // From here on a failure drops the guard, which undoes what was done.
         let undo = Undo;
+        let input = match io::stdin().is_terminal() {
+            true => None,
+            false => Some(File::open("/dev/tty")?),
+        };
         take(true)?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         std::mem::forget(undo);
         Ok(Screen {
             terminal: ManuallyDrop::new(terminal),
             mouse: true,
+            input,
         })
     }
 
@@ -67,18 +79,55 @@ impl Screen {
         self.terminal.draw(|frame| app.draw(frame)).map(drop)
     }
 
-    /// The next event, if one comes within a time.
+    /// Waits until there is input, or until a time has passed; whether there is. crossterm itself
+    /// spins through the last millisecond of a wait.
     ///
     /// # Errors
     /// As [`Screen::draw`].
-    pub fn event(&self, within: Duration) -> io::Result<Option<Event>> {
+    pub fn wait(&self, within: Duration) -> io::Result<bool> {
         ours()?;
-        match event::poll(within) {
+        let mut input = libc::pollfd {
+            fd: self
+                .input
+                .as_ref()
+                .map_or(libc::STDIN_FILENO, AsRawFd::as_raw_fd),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let within = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one descriptor, which lives throughout.
+        let ready = unsafe { libc::poll(&mut input, 1, within) };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                // A signal: its handler has set what there is to see.
+                io::ErrorKind::Interrupted => Ok(false),
+                _ => Err(error),
+            };
+        }
+        if input.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(ready > 0)
+    }
+
+    /// The next event of those that have come.
+    ///
+    /// # Errors
+    /// As [`Screen::draw`].
+    pub fn event(&self) -> io::Result<Option<Event>> {
+        ours()?;
+        match event::poll(LOOK) {
             Ok(true) => event::read().map(Some),
             Ok(false) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Columns and rows, None where they cannot be told.
+    pub fn size(&self) -> Option<(u16, u16)> {
+        crossterm::terminal::size().ok()
     }
 
     /// Takes the mouse, or leaves it to the terminal.

@@ -343,6 +343,9 @@ fn colours_repeat_what_marks_say() {
 
 #[test]
 fn every_size_draws_every_view() {
+    let mut narrow = Driven::new((10, 5), Palette::Mono);
+    narrow.draw();
+    assert!(narrow.has(">=60x16"));
     for width in [1, 59, 60, 90, 110, 300] {
         for height in [1, 15, 16, 20, 36, 100] {
             let mut driven = Driven::new((width, height), Palette::Indexed);
@@ -354,7 +357,7 @@ fn every_size_draws_every_view() {
             }
             let small = width < 60 || height < 16;
             assert_eq!(
-                driven.has("hud needs"),
+                driven.has("needs 60x16"),
                 small && width > 20,
                 "{width}x{height}"
             );

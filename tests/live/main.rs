@@ -10,6 +10,7 @@ mod fixtures;
 mod poll_time;
 mod privileges;
 mod program;
+mod recorded;
 mod release;
 mod symbols;
 mod terminal;

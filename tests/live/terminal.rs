@@ -124,6 +124,15 @@ fn from_start_to_the_restored_terminal() {
         &tmux.folder().join("scenarios.trace.json"),
         EndReason::Interrupted,
     );
+    // The picture follows the terminal's size, down to one that is too small.
+    tmux.resize((60, 16));
+    tmux.wait_until("a footer of 60 columns", |s| {
+        s.lines().count() == 16 && s.contains("q quit")
+    });
+    tmux.resize((10, 5));
+    tmux.wait_for(">=60x16");
+    tmux.resize(USUAL);
+    tmux.wait_for("w workers");
     tmux.key("q");
     let screen = tmux.wait_for_end(0);
     assert!(!screen.contains("BLOCKING"), "{screen}");
@@ -278,6 +287,6 @@ fn panics_while_it_has_the_screen() {
     let thread = thread::spawn(|| panic!("on another thread"));
     assert!(thread.join().is_err());
     // Nobody paints over what the panic printed.
-    assert!(screen.event(Duration::ZERO).is_err());
+    assert!(screen.event().is_err() && screen.wait(Duration::ZERO).is_err());
     std::process::exit(101);
 }

@@ -1,5 +1,6 @@
 //! A terminal to run hud in: tmux, with a shell that says what a command left behind.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -16,6 +17,8 @@ const PROMPT: &str = "READY> ";
 /// A tmux server of its own with one window and a shell. Ended when dropped.
 pub struct Tmux {
     folder: TempDir,
+    /// Commands started so far.
+    started: Cell<u32>,
 }
 
 impl Tmux {
@@ -23,6 +26,7 @@ impl Tmux {
     pub fn new((width, height): (u16, u16)) -> Tmux {
         let tmux = Tmux {
             folder: tempfile::tempdir().unwrap(),
+            started: Cell::new(0),
         };
         let (width, height) = (width.to_string(), height.to_string());
         let folder = tmux.folder().to_str().unwrap().to_owned();
@@ -43,8 +47,8 @@ impl Tmux {
         self.folder.path()
     }
 
-    /// Types hud's command line. Once it has ended, the shell says `ended CODE` and whether the
-    /// terminal echoes and reads lines.
+    /// Types hud's command line. Once it has ended, the shell says so, with its number and exit
+    /// code, and whether the terminal echoes and reads lines.
     pub fn start_hud(&self, arguments: &str) {
         let hud = env!("CARGO_BIN_EXE_hud");
         self.start(&format!("{hud} {arguments}"));
@@ -52,9 +56,12 @@ impl Tmux {
 
     /// As [`Tmux::start_hud`], for any command.
     pub fn start(&self, command: &str) {
+        self.started.set(self.started.get() + 1);
+        let number = self.started.get();
         // In words that do not stand in the command line itself.
-        let then =
-            "echo en\"\"ded $?; stty -a | grep -Eo -- '-?(icanon|echo|isig) ' | paste -sd ' '";
+        let then = format!(
+            "echo en\"\"ded {number}: $?; stty -a | grep -Eo -- '-?(icanon|echo|isig) ' | paste -sd ' '"
+        );
         self.type_in(&format!("clear; {command}; {then}"));
         self.key("Enter");
     }
@@ -74,6 +81,12 @@ impl Tmux {
         let (column, row) = (column + 1, row + 1);
         self.type_in(&format!("\u{1b}[<0;{column};{row}M"));
         self.type_in(&format!("\u{1b}[<0;{column};{row}m"));
+    }
+
+    /// Gives the terminal another size.
+    pub fn resize(&self, (width, height): (u16, u16)) {
+        let (width, height) = (width.to_string(), height.to_string());
+        self.control(&["resize-window", "-x", &width, "-y", &height]);
     }
 
     /// What stands on the screen.
@@ -104,7 +117,7 @@ impl Tmux {
 
     /// Waits until the command has ended with this exit code and left the terminal as it was.
     pub fn wait_for_end(&self, code: i32) -> String {
-        let screen = self.wait_for(&format!("ended {code}\n"));
+        let screen = self.wait_for(&format!("ended {}: {code}\n", self.started.get()));
         let screen = match screen.contains("icanon") {
             true => screen,
             false => self.wait_for("icanon"),

@@ -1,0 +1,122 @@
+//! What is seen live and what a recording of it shows are the same: the same picture from the same
+//! records, after they went to disk and back.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use hud::clock;
+use hud::export::{TraceWriter, read_trace};
+use hud::live::{Live, Options};
+use hud::model::{EndReason, Record};
+use hud::session::{Group, Query, Session, SessionOptions};
+use hud::target::debug_files::DebugFiles;
+use hud::target::process;
+use hud::tui::{App, AppOptions, Palette, Theme};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use crate::program::{Build, Target};
+
+/// The records of two seconds of several causes, as they came, and as the trace gives them back.
+fn recorded() -> (Vec<Record>, Vec<Record>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let arguments = ["--scenario", "mixed", "--duration", "30"];
+    let program = Target::start(&Build::Release.program(), &arguments);
+    let target = process::Target::open(program.pid).unwrap();
+    let options = Options {
+        threshold: Duration::from_millis(5),
+        symbols: None,
+        debug_files: DebugFiles::default(),
+        all_poll_time: false,
+    };
+    let mut live = Live::start(&target, &options, &AtomicBool::new(false), |_| ())
+        .unwrap()
+        .expect("it runs");
+    let mut trace = TraceWriter::create(&path, &live.header).unwrap();
+    let mut records = vec![Record::Header(Box::new(live.header.clone()))];
+    let begun = Instant::now();
+    let (mut polls, mut stopped) = (0, false);
+    while let Ok(record) = live.records.recv_timeout(Duration::from_secs(10)) {
+        polls += usize::from(matches!(record, Record::SlowPoll(_)));
+        trace.write(&record).unwrap();
+        records.push(record);
+        if !stopped && polls > 50 && begun.elapsed() > Duration::from_secs(2) {
+            live.stop().unwrap();
+            stopped = true;
+        }
+    }
+    assert!(stopped, "{polls} slow polls");
+    let end = Record::End {
+        reason: EndReason::Interrupted,
+        at_ns: clock::monotonic_ns(),
+    };
+    trace.write(&end).unwrap();
+    records.push(end);
+    trace.finish().unwrap();
+    live.finish().unwrap();
+    let mut replayed = Vec::new();
+    read_trace(&path, |record| replayed.push(record)).unwrap();
+    (records, replayed)
+}
+
+/// Every row of every grouping, with the details of the first ones, as text.
+fn tables(records: &[Record]) -> Vec<String> {
+    let mut session = Session::new(SessionOptions::default());
+    records.iter().for_each(|record| session.apply(record));
+    let tables = Group::ALL.map(|group| {
+        let snap = session.snapshot(&Query {
+            group,
+            details: 5,
+            recent: 100,
+            ..Query::default()
+        });
+        assert!(!snap.rows.is_empty());
+        format!(
+            "{group:?} {:?} {:?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+            snap.blocking,
+            snap.not_code,
+            snap.rows,
+            snap.not_code_rows,
+            snap.details,
+            snap.recent,
+            snap.workers
+        )
+    });
+    tables.to_vec()
+}
+
+/// The first screen.
+fn picture(records: &[Record], (width, height): (u16, u16)) -> String {
+    let mut app = App::new(AppOptions {
+        window: None,
+        workers_prefix: None,
+        replay: true,
+        theme: Theme {
+            palette: Palette::Indexed,
+            light: false,
+        },
+    });
+    records.iter().for_each(|record| app.apply(record));
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    for _ in 0..2 {
+        app.refresh(None);
+        terminal.draw(|frame| app.draw(frame)).unwrap();
+    }
+    terminal.backend().to_string()
+}
+
+#[test]
+fn a_recording_shows_what_was_seen_live() {
+    let (live, replayed) = recorded();
+    for (live, replayed) in tables(&live).iter().zip(&tables(&replayed)) {
+        let first = live.lines().zip(replayed.lines()).find(|(a, b)| a != b);
+        assert_eq!(first, None, "in\n{}", live.lines().next().unwrap_or(""));
+        assert_eq!(live.lines().count(), replayed.lines().count());
+    }
+    for size in [(60, 16), (110, 32), (200, 60)] {
+        let live = picture(&live, size);
+        assert!(live.contains("block_on_"), "{live}");
+        assert_eq!(live, picture(&replayed, size));
+    }
+}
