@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hud::model::{Frame, Record, Tier};
 use tempfile::TempDir;
@@ -76,8 +79,70 @@ fn a_stripped_program_with_its_debug_file() {
     option.push(&stripped.debug);
     tool("objcopy", &[&option, stripped.program.as_ref()]);
     let beside = stripped.program.with_file_name("scenarios.debug");
-    fs::rename(&stripped.debug, beside).unwrap();
+    fs::rename(&stripped.debug, &beside).unwrap();
+    // Compressed, as distributions ship them.
+    let compress = "--compress-debug-sections=zlib".as_ref();
+    tool("objcopy", &[compress, beside.as_ref()]);
     named_and_placed(&Run::new(&stripped.build, "sleep").seconds(2).watch());
+}
+
+#[test]
+fn a_server_is_asked_for_debug_info_only_if_the_user_says_so() {
+    let stripped = Stripped::new();
+    let place = format!("/buildid/{}/debuginfo", build_id(&stripped.program));
+    let (url, asked) = serve(place, fs::read(&stripped.debug).unwrap());
+    fs::remove_file(&stripped.debug).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let arguments = ["--scenario", "sleep", "--duration", "30"];
+    let target = Target::start(&stripped.program, &arguments);
+    let report = |more: &[&str]| {
+        let output = hud(&["--headless", "--duration", "1"])
+            .args(["--pid", &target.pid.to_string()])
+            .args(more)
+            .env("DEBUGINFOD_URLS", &url)
+            .env("DEBUGINFOD_CACHE_PATH", cache.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let without = report(&[]);
+    assert!(without.contains("scenarios+0x"), "{without}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    let with = report(&["--debuginfod"]);
+    assert!(
+        with.contains("scenarios::blocking::block_on_sleep"),
+        "{with}"
+    );
+    assert!(with.contains("blocking.rs:"), "{with}");
+    assert!(with.contains("tier 1"), "{with}");
+    assert!(asked.load(Ordering::Relaxed) > 0);
+}
+
+/// A debuginfod server on the loopback interface with one file; how often it was asked.
+fn serve(place: String, body: Vec<u8>) -> (String, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            count.fetch_add(1, Ordering::Relaxed);
+            let (status, body) = match request.starts_with(&format!("GET {place} ")) {
+                true => ("200 OK", &body[..]),
+                false => ("404 Not Found", &b""[..]),
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(body).unwrap();
+        }
+    });
+    (url, asked)
 }
 
 #[test]
@@ -161,14 +226,14 @@ fn a_recording_without_names_is_named_when_it_is_replayed() {
         let culprit = &poll.culprit.function;
         assert!(culprit.starts_with("scenarios+0x"), "{culprit}");
     }
-    let replay = |target: &Path| {
+    let replay = |option: &str, path: &Path| {
         hud(&["--headless", "--replay", run.trace.to_str().unwrap()])
-            .args([OsStr::new("--target"), target.as_ref()])
+            .args([OsStr::new(option), path.as_ref()])
             .output()
             .unwrap()
     };
     // Every poll gets the culprit that a live session with symbols names.
-    let output = replay(&Build::Release.program());
+    let output = replay("--target", &Build::Release.program());
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     let culprit = "scenarios::blocking::block_on_sleep -> std::thread::sleep";
@@ -184,9 +249,12 @@ fn a_recording_without_names_is_named_when_it_is_replayed() {
     let row = report.lines().find(|line| line.contains("100.0 %"));
     assert!(row.is_some_and(|row| row.contains(culprit)), "{report}");
     assert!(!report.contains("scenarios+0x"), "{report}");
+    // The same from a directory that has a file of that build.
+    let output = replay("--debug-dir", Build::Release.program().parent().unwrap());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), report);
     // Another build names nothing.
     let other = Build::Dev.program();
-    let output = replay(&other);
+    let output = replay("--target", &other);
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
     for program in [&Build::Release.program(), &other] {

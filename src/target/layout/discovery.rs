@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::elf::Elf;
+use super::sections::Sections;
 use super::{TokioLayout, dwarf, package, symbols, table, types, versions};
 use crate::failure::{Failure, Kind};
 use crate::target::debug_files::package_path;
@@ -157,7 +158,7 @@ fn layouts(
 
 /// What the debug info says, or where it is split off, what its package says.
 fn debug_info(elf: &Elf<'_>, package: Option<&Elf<'_>>) -> Result<Vec<TokioLayout>> {
-    let Some(sections) = dwarf::Sections::load(elf)? else {
+    let Some(sections) = Sections::load(elf)? else {
         return Ok(Vec::new());
     };
     let dwarf = dwarf::Dwarf::new(&sections)?;

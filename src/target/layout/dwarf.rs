@@ -12,7 +12,8 @@ use gimli::{
     UnitOffset, UnitType,
 };
 
-use super::elf::{Elf, Section};
+use super::elf::Section;
+use super::sections::Sections;
 
 pub type Slice<'s> = EndianSlice<'s, LittleEndian>;
 
@@ -80,60 +81,6 @@ struct Unit<'s> {
     header: UnitHeader<Slice<'s>>,
     abbreviations: Rc<Abbreviations>,
     str_offsets_base: DebugStrOffsetsBase<usize>,
-}
-
-/// The sections of an executable's debug info.
-pub struct Sections<'d> {
-    info: Section<'d>,
-    abbrev: Section<'d>,
-    str: Option<Section<'d>>,
-    line_str: Option<Section<'d>>,
-    str_offsets: Option<Section<'d>>,
-}
-
-impl<'d> Sections<'d> {
-    /// Sections made by a test.
-    #[cfg(test)]
-    pub fn of(info: Vec<u8>, abbrev: Vec<u8>) -> Self {
-        Sections {
-            info: Section::Memory(info.into()),
-            abbrev: Section::Memory(abbrev.into()),
-            str: None,
-            line_str: None,
-            str_offsets: None,
-        }
-    }
-
-    /// None when the executable has no debug info.
-    ///
-    /// # Errors
-    /// When a section is damaged.
-    pub fn load(elf: &Elf<'d>) -> Result<Option<Self>> {
-        Sections::named(elf, "")
-    }
-
-    /// The sections of a package of split debug info; None when the file is none.
-    ///
-    /// # Errors
-    /// When a section is damaged.
-    pub fn of_package(elf: &Elf<'d>) -> Result<Option<Self>> {
-        Sections::named(elf, ".dwo")
-    }
-
-    fn named(elf: &Elf<'d>, suffix: &str) -> Result<Option<Self>> {
-        let section = |name: &str| elf.section(&format!("{name}{suffix}"));
-        let (Some(info), Some(abbrev)) = (section(".debug_info")?, section(".debug_abbrev")?)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Sections {
-            info,
-            abbrev,
-            str: section(".debug_str")?,
-            line_str: section(".debug_line_str")?,
-            str_offsets: section(".debug_str_offsets")?,
-        }))
-    }
 }
 
 /// The debug info of an executable.

@@ -9,6 +9,7 @@ mod elf;
 mod live;
 mod package;
 mod scan;
+mod sections;
 mod select;
 mod symbols;
 mod table;

@@ -6,8 +6,9 @@
 use anyhow::{Context, Result, bail};
 use gimli::{DebugCuIndex, IndexSectionId, LittleEndian, UnitIndex};
 
-use super::dwarf::{Bases, Dwarf, Sections, Slice};
+use super::dwarf::{Bases, Dwarf, Slice};
 use super::elf::Elf;
+use super::sections::Sections;
 
 /// From DWARF 5 on a unit's part of the string offsets begins with a header of this many bytes.
 const STR_OFFSETS_HEADER: u64 = 8;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::target::layout::dwarf::Sections;
+use crate::target::layout::sections::Sections;
 
 /// The abbreviations below, by their codes.
 const UNIT: u8 = 1;
