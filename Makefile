@@ -1,6 +1,6 @@
 # Everything a fresh machine needs is done by `make demo` and `make test`; the work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint
+.PHONY: help demo test bench accuracy lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ test: ## set up, lint, and run every test, the live BPF ones included
 
 bench: ## set up, and measure what hud costs its target and itself
 	@scripts/bench
+
+accuracy: ## set up, and write docs/ACCURACY.md: how right hud is, in every kind of binary
+	@scripts/accuracy
 
 lint: ## check formatting and lints
 	@scripts/lint

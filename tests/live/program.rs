@@ -139,6 +139,13 @@ impl<'a> Run<'a> {
 
     /// Runs both to their ends.
     pub fn watch(self) -> Watched {
+        let scenario = self.scenario;
+        self.try_watch()
+            .unwrap_or_else(|refusal| panic!("{scenario}: {refusal}"))
+    }
+
+    /// The same; if hud fails, what it says.
+    pub fn try_watch(self) -> Result<Watched, String> {
         let folder = tempfile::tempdir().unwrap();
         let truth = folder.path().join("truth.jsonl");
         let trace = folder.path().join("trace.json");
@@ -155,19 +162,20 @@ impl<'a> Run<'a> {
             .args(&self.hud_arguments)
             .output()
             .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", self.scenario);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
         target.wait();
         let mut records = Vec::new();
         read_trace(&trace, |record| records.push(record)).unwrap();
         let text = std::fs::read_to_string(truth).unwrap();
-        Watched {
+        Ok(Watched {
             truth: text.lines().map(Truth::parse).collect(),
             records,
             report: String::from_utf8(output.stdout).unwrap(),
             trace,
             _folder: folder,
-        }
+        })
     }
 }
 

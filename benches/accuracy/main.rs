@@ -1,0 +1,168 @@
+//! How right hud is: runs every scenario in every kind of binary with hud beside it, holds what it
+//! reports against what the program timed from inside, and writes docs/ACCURACY.md.
+//!
+//! Needs root: `make accuracy`. Arguments narrow it down to the builds whose names contain one of
+//! them; then the result is only printed.
+
+#[path = "../../tests/live/compare.rs"]
+#[allow(dead_code, reason = "the live tests use more of it")]
+mod compare;
+#[path = "../../tests/live/fixtures.rs"]
+mod fixtures;
+mod matrix;
+#[path = "../../tests/live/program.rs"]
+#[allow(dead_code, reason = "the live tests use more of it")]
+mod program;
+mod tally;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use hud::model::{Record, Tier};
+use matrix::{KINDS, Kind, SCENARIOS, Scenario};
+use program::{Build, Run};
+use tally::{COLUMNS, Tally};
+
+/// How long hud watches each program.
+const SECONDS: u32 = 5;
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    match run(&wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("accuracy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(wanted: &[String]) -> Result<()> {
+    let is_wanted = |kind: &&Kind| {
+        wanted.is_empty() || wanted.iter().any(|name| kind.fixture.name.contains(name))
+    };
+    let mut summary = heading(&["Tokio", "build"]);
+    let mut cells = heading(&["Tokio", "build", "scenario"]);
+    let mut refusals = String::new();
+    for kind in KINDS.iter().filter(is_wanted) {
+        let build = fixtures::build(&kind.fixture);
+        let mut all = Tally::default();
+        let mut tokio = kind.fixture.tokio.trim_start_matches('=').to_owned();
+        for scenario in SCENARIOS
+            .iter()
+            .filter(|scenario| kind.all || !scenario.rare)
+        {
+            match try_cell(&build, scenario) {
+                Ok((version, tally)) => {
+                    tokio = version.unwrap_or(tokio);
+                    let names = [&tokio, kind.title, scenario.name];
+                    row(&mut cells, &names, &tally.cells(kind.is_stripped()))?;
+                    all.merge(&tally);
+                }
+                Err(refusal) => {
+                    let line = refusal.lines().last().unwrap_or("").to_owned();
+                    eprintln!("{} {}: {refusal}", kind.fixture.name, scenario.name);
+                    writeln!(refusals, "- Tokio {tokio}, {}: {line}", kind.title)?;
+                    // It would be the same for every scenario.
+                    break;
+                }
+            }
+        }
+        if all.tier.is_some() {
+            row(
+                &mut summary,
+                &[&tokio, kind.title],
+                &all.cells(kind.is_stripped()),
+            )?;
+        }
+        print!("{}", last_line(&summary));
+    }
+    let text = document(&summary, &cells, &refusals)?;
+    if !wanted.is_empty() {
+        print!("{text}");
+        return Ok(());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ACCURACY.md");
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Runs one scenario: which Tokio the program has, and what came of it. An error is hud's refusal.
+fn try_cell(build: &Build, scenario: &Scenario) -> Result<(Option<String>, Tally), String> {
+    let run = Run::new(build, scenario.name)
+        .arguments(&scenario.arguments())
+        .seconds(SECONDS)
+        .try_watch()?;
+    let header = run.records.iter().find_map(|record| match record {
+        Record::Header(header) => Some((header.tier, header.tokio_version.clone())),
+        _ => None,
+    });
+    let (tier, version) = header.unwrap_or((Tier::Scheduler, None));
+    let verdict = compare::compare(&run, &scenario.expect());
+    eprintln!("{build:?} {}: {verdict}", scenario.name);
+    let mut tally = Tally::default();
+    tally.add(tier, &verdict, scenario.blocks);
+    Ok((version, tally))
+}
+
+/// The head of a table whose rows begin with these columns.
+fn heading(names: &[&str]) -> String {
+    let columns: Vec<&str> = names.iter().chain(&COLUMNS).copied().collect();
+    let rule = |column: &&str| {
+        if names.contains(column) {
+            "---"
+        } else {
+            "---:"
+        }
+    };
+    let rules: Vec<&str> = columns.iter().map(rule).collect();
+    format!("| {} |\n|{}|\n", columns.join(" | "), rules.join("|"))
+}
+
+fn row(table: &mut String, names: &[&str], cells: &[String]) -> Result<()> {
+    let names = names.join(" | ");
+    Ok(writeln!(table, "| {names} | {} |", cells.join(" | "))?)
+}
+
+fn last_line(table: &str) -> &str {
+    let lines = table.trim_end_matches('\n');
+    &table[lines.rfind('\n').map_or(0, |at| at + 1)..]
+}
+
+fn document(summary: &str, cells: &str, refusals: &str) -> Result<String> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let kernel = kernel
+        .split('-')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let cpus = std::thread::available_parallelism()?;
+    let today = jiff::Zoned::now().strftime("%-d %B %Y");
+    let refused = match refusals {
+        "" => String::new(),
+        refusals => format!("\nRefused, with the reason hud gives:\n\n{refusals}"),
+    };
+    Ok(format!(
+        "# How right hud is\n\n\
+         `make accuracy` builds `examples/scenarios` in every way listed, runs each scenario with hud \
+         beside it for {SECONDS} s, and\nholds hud's trace against what the program timed from inside: \
+         thread, start, end, function and cause of\nevery poll. It writes this file. Last written on \
+         {today}: Linux {kernel}, {cpus} CPUs, {}.\n\n\
+         - **recall**: of the polls that blocked for twice the threshold (5 ms) or more, how many were \
+         found.\n\
+         - **precision**: of the findings that blame code, how many are true.\n\
+         - **cause**, **function**: of the polls found, how many have the right cause, and the function \
+         that blocked\n  in the stack.\n\
+         - **duration error**: of the polls found. Blocks last 20 to 60 ms, and 50 to 150 ms where they \
+         compute: those\n  edges come from samples 4 ms apart.\n\
+         - **tier**: how polls were tracked ([DETECTION](DETECTION.md)).\n\n\
+         ## By build\n\n{summary}{refused}\n\
+         ## Every cell\n\n{cells}",
+        std::env::consts::ARCH
+    ))
+}

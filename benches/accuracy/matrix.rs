@@ -1,0 +1,148 @@
+//! The builds and scenarios that are tried: which kinds of binaries users deploy, and what may
+//! hold their workers.
+
+use crate::compare::Expect;
+use crate::fixtures::Fixture;
+
+/// A kind of binary.
+pub struct Kind {
+    /// What the table calls it.
+    pub title: &'static str,
+    pub fixture: Fixture<'static>,
+    /// All scenarios, not only the ones that differ most.
+    pub all: bool,
+}
+
+const NEWEST: &str = "1";
+
+const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> Kind {
+    Kind {
+        title,
+        fixture: Fixture {
+            name,
+            tokio,
+            profile: "",
+            rustflags: "",
+        },
+        all: false,
+    }
+}
+
+impl Kind {
+    /// Whether there are no symbols: then no function has a name.
+    pub fn is_stripped(&self) -> bool {
+        self.fixture.profile.contains("strip")
+    }
+
+    const fn profile(mut self, profile: &'static str) -> Kind {
+        self.fixture.profile = profile;
+        self
+    }
+
+    const fn rustflags(mut self, rustflags: &'static str) -> Kind {
+        self.fixture.rustflags = rustflags;
+        self
+    }
+
+    const fn all(mut self) -> Kind {
+        self.all = true;
+        self
+    }
+}
+
+/// Every kind of binary, the plainest first.
+pub const KINDS: &[Kind] = &[
+    kind("release", "newest", NEWEST).all(),
+    kind("release, stripped", "stripped", NEWEST)
+        .profile("strip = true")
+        .all(),
+    kind("dev", "dev", NEWEST).profile("opt-level = 0\ndebug = 2\ndebug-assertions = true"),
+    kind("debug = 1", "debug-1", NEWEST).profile("debug = 1"),
+    kind("line-tables-only", "lines", NEWEST).profile("debug = \"line-tables-only\""),
+    kind("fat LTO", "fat-lto", NEWEST).profile("lto = \"fat\"\ncodegen-units = 1"),
+    kind("panic = abort", "abort", NEWEST).profile("panic = \"abort\""),
+    kind("opt-level = z", "opt-z", NEWEST).profile("opt-level = \"z\""),
+    kind("v0 mangling", "v0", NEWEST).rustflags("-C symbol-mangling-version=v0"),
+    kind("tokio_unstable", "unstable", NEWEST).rustflags("--cfg tokio_unstable"),
+    kind("static-PIE", "static-pie", NEWEST).rustflags("-C target-feature=+crt-static"),
+    kind("no PIE", "no-pie", NEWEST).rustflags("-C relocation-model=static"),
+    kind("randomised layout, seed 1", "random-1", NEWEST)
+        .rustflags("-Zrandomize-layout -Zlayout-seed=1"),
+    kind("randomised layout, seed 2", "random-2", NEWEST)
+        .rustflags("-Zrandomize-layout -Zlayout-seed=2"),
+    kind("release", "tokio-1-47", "=1.47.1"),
+    kind("release", "tokio-1-44", "=1.44.2"),
+    kind("release, stripped", "stripped-1-44", "=1.44.2").profile("strip = true"),
+    kind("release", "tokio-1-38", "=1.38.2"),
+    kind("release", "tokio-1-32", "=1.32.1"),
+    kind("release", "tokio-1-28", "=1.28.2"),
+    kind("release", "tokio-1-25", "=1.25.3"),
+    kind("release", "tokio-1-20", "=1.20.6"),
+];
+
+/// What a program does while hud watches.
+pub struct Scenario {
+    pub name: &'static str,
+    /// Milliseconds of its shortest blocks.
+    block_ms: &'static str,
+    pub blocks: bool,
+    /// Only in builds that try everything.
+    pub rare: bool,
+}
+
+const fn blocking(name: &'static str, block_ms: &'static str) -> Scenario {
+    Scenario {
+        name,
+        block_ms,
+        blocks: true,
+        rare: true,
+    }
+}
+
+const fn healthy(name: &'static str) -> Scenario {
+    Scenario {
+        name,
+        block_ms: "20",
+        blocks: false,
+        rare: true,
+    }
+}
+
+impl Scenario {
+    const fn often(mut self) -> Scenario {
+        self.rare = false;
+        self
+    }
+
+    pub fn arguments(&self) -> [&'static str; 2] {
+        ["--block-ms", self.block_ms]
+    }
+
+    pub fn expect(&self) -> Expect {
+        match self.blocks {
+            true => Expect::blocking(),
+            false => Expect::nothing(),
+        }
+    }
+}
+
+/// Every cause, and the controls.
+pub const SCENARIOS: &[Scenario] = &[
+    blocking("cpu", "50").often(),
+    blocking("lock", "20").often(),
+    blocking("channel", "20"),
+    blocking("sleep", "20").often(),
+    blocking("file_io", "20").often(),
+    blocking("fsync", "20"),
+    blocking("network", "20"),
+    blocking("pipe", "20"),
+    blocking("child_process", "20"),
+    blocking("page_fault", "50"),
+    healthy("healthy_busy").often(),
+    healthy("spawn_blocking").often(),
+    healthy("block_in_place"),
+    healthy("idle"),
+    healthy("stolen"),
+    healthy("multi_thread_root"),
+    healthy("timers"),
+];
