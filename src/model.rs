@@ -291,7 +291,8 @@ pub struct SlowPoll {
     /// It was under way when hud attached: `start_ns` is the latest it can have started.
     pub began_before_attach: bool,
     pub split: TimeSplit,
-    /// The cause with the largest share.
+    /// The largest cause of those the code itself is to blame for, if they alone make the poll slow;
+    /// otherwise the largest of the others.
     pub cause: Cause,
     /// Time by cause, largest first.
     pub causes: Vec<(Cause, u64)>,
