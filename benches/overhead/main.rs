@@ -1,12 +1,17 @@
-//! What hud costs: its BPF programs per event, its target's throughput, itself at rest, and how
-//! long it takes to the first finding. Prints one table, with the goals.
+//! What hud costs: its BPF programs per event, its target's throughput beside what other tools
+//! leave of it, itself at rest, and how it does on large and busy targets. Prints tables, with the
+//! goals.
 //!
 //! Needs root and the built examples: `make bench`. With `--quick`, short rounds to see that it
-//! works; their figures say little.
+//! works; their figures say little. Of the parts `events`, `throughput`, `rest`, `large`, `busy` and
+//! `others` only those named as arguments are measured, or all.
 
+mod big_binary;
 mod kernel;
 mod measure;
+mod others;
 mod programs;
+mod scale;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,7 +23,12 @@ use measure::{Effort, Figures};
 fn main() -> ExitCode {
     env_logger::init();
     // cargo adds `--bench`; the rest is of no matter.
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let parts: Vec<String> = arguments
+        .into_iter()
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
     let effort = if quick {
         Effort {
             pairs: 1,
@@ -32,7 +42,7 @@ fn main() -> ExitCode {
             rest: Duration::from_secs(20),
         }
     };
-    match run(&effort) {
+    match run(&effort, &parts) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overhead: {error:#}");
@@ -41,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(effort: &Effort) -> Result<()> {
+fn run(effort: &Effort, parts: &[String]) -> Result<()> {
     // SAFETY: no preconditions.
     ensure!(
         unsafe { libc::geteuid() } == 0,
@@ -49,7 +59,28 @@ fn run(effort: &Effort) -> Result<()> {
     );
     println!("{}", machine());
     let mut rows = Rows::new();
+    for (name, measure) in PARTS {
+        if parts.is_empty() || parts.iter().any(|part| part == name) {
+            measure(effort, &mut rows)?;
+        }
+    }
+    println!("{}", rows.0);
+    println!("{}", machine());
+    Ok(())
+}
 
+type Part = fn(&Effort, &mut Rows) -> Result<()>;
+
+const PARTS: [(&str, Part); 6] = [
+    ("events", events),
+    ("throughput", throughput),
+    ("rest", rest),
+    ("large", large),
+    ("busy", busy),
+    ("others", others),
+];
+
+fn events(effort: &Effort, rows: &mut Rows) -> Result<()> {
     let events = measure::events(effort)?;
     rows.ns("an empty program at sched_switch", &events.empty, "");
     let over = "  over it: another process's switch";
@@ -57,20 +88,35 @@ fn run(effort: &Effort) -> Result<()> {
     rows.ns("  over it: a park", &events.park, "<= 100");
     let observed = "  over it: an observed switch in a poll";
     rows.ns(observed, &events.observed, "<= 350");
-    rows.ns(
-        "  over it: the same with a stack captured",
-        &events.capture,
-        "",
-    );
-    rows.ns("a tick of the CPU clock in a poll", &events.tick, "");
+    let captured = "  over it: the same with a stack captured";
+    rows.ns(captured, &events.capture, "");
+    rows.ns("a sample of a poll", &events.tick, "");
+    Ok(())
+}
 
+fn throughput(effort: &Effort, rows: &mut Rows) -> Result<()> {
     for (name, arguments, goal) in [
         ("yield storm", &["yield"][..], ">= 0.98"),
+        (
+            "yield storm, 1 worker",
+            &["yield", "--workers", "1"],
+            ">= 0.98",
+        ),
+        (
+            "yield storm, 8 workers",
+            &["yield", "--workers", "8"],
+            ">= 0.98",
+        ),
+        (
+            "yield storm, 64 workers",
+            &["yield", "--workers", "64", "--tasks", "256"],
+            ">= 0.98",
+        ),
         ("HTTP hello", &["http"], ">= 0.98"),
         (
             "ping-pong on one CPU",
             &["ping-pong", "--cpu", "1"],
-            ">= 0.93",
+            ">= 0.95",
         ),
     ] {
         let ratios = measure::throughput(arguments, effort)?;
@@ -78,20 +124,69 @@ fn run(effort: &Effort) -> Result<()> {
         rows.add(&what, "ratio", &ratios.throughput, 3, goal);
         rows.add("  per CPU time", "ratio", &ratios.per_cpu_time, 3, "");
     }
+    Ok(())
+}
 
+fn rest(effort: &Effort, rows: &mut Rows) -> Result<()> {
     let (percent, mib) = measure::at_rest(effort)?;
     rows.one("hud at rest, of one core", "%", percent, "<= 1");
     rows.one("hud at rest, peak memory", "MiB", mib, "<= 64");
-    let (seconds, mib) = measure::first_finding(effort)?;
-    rows.add(
-        &format!("start to first finding, {mib:.0} MiB binary"),
+    let (alone, watched) = scale::timer_interrupts(effort)?;
+    rows.one("timer interrupts of a resting machine", "per s", alone, "");
+    rows.one("  with hud", "per s", watched, "");
+    let (seconds, percent, mib) = scale::many_threads(10_000, effort)?;
+    rows.one(
+        "beside 10,000 idle threads: until attached",
         "s",
-        &seconds,
-        2,
-        "<= 1",
+        seconds,
+        "",
     );
-    println!("{}", rows.0);
-    println!("{}", machine());
+    rows.one("  of one core", "%", percent, "");
+    rows.one("  peak memory", "MiB", mib, "");
+    Ok(())
+}
+
+fn large(effort: &Effort, rows: &mut Rows) -> Result<()> {
+    let programs = [
+        (programs::example("debug", "scenarios")?, "<= 1", "<= 64"),
+        (big_binary::build(250_000)?, "<= 1", "<= 128"),
+        (big_binary::build(1_400_000)?, "<= 2", "<= 128"),
+    ];
+    for (program, soon, small) in &programs {
+        let start = measure::start(program, effort)?;
+        let what = format!("start to first finding, {:.0} MiB binary", start.binary_mib);
+        rows.add(&what, "s", &start.first_finding, 2, soon);
+        rows.add("  peak memory", "MiB", &start.peak_mib, 1, small);
+    }
+    Ok(())
+}
+
+fn busy(effort: &Effort, rows: &mut Rows) -> Result<()> {
+    for (rate, workers, goal) in [(1, 2, ">= 0.99"), (1_000, 16, ">= 0.99"), (8_000, 96, "")] {
+        let slow = scale::slow_polls(rate, workers, effort)?;
+        let what = format!("slow polls, {workers} workers");
+        rows.add(&what, "per s", &slow.rate, 0, "");
+        rows.add("  of them found", "ratio", &slow.found, 3, goal);
+        rows.one("  counted as lost", "", slow.lost as f64, "");
+        rows.add("  hud, of one core", "%", &slow.cpu_percent, 1, "");
+        rows.add("  hud's peak memory", "MiB", &slow.peak_mib, 1, "");
+    }
+    Ok(())
+}
+
+fn others(effort: &Effort, rows: &mut Rows) -> Result<()> {
+    for load in [&["http"][..], &["ping-pong", "--cpu", "1"]] {
+        let ratios = measure::throughput(load, effort)?;
+        let what = format!("throughput of {} with hud", load[0]);
+        rows.add(&what, "ratio", &ratios.throughput, 3, "");
+        for tool in others::TOOLS.iter().filter(|tool| tool.is_installed()) {
+            let ratios = measure::throughput_beside(load, effort, |target| {
+                programs::Other::start(&tool.command(target))
+            })?;
+            let what = format!("  with {}", tool.title);
+            rows.add(&what, "ratio", &ratios.throughput, 3, "");
+        }
+    }
     Ok(())
 }
 

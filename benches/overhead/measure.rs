@@ -1,5 +1,6 @@
 //! What is measured, one function each, and how the figures of several rounds become one.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub struct Effort {
 }
 
 /// Room for hud to attach before a target counts.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub const WARM_UP: Duration = Duration::from_secs(1);
 /// Time for what starting up leaves behind to pass.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -174,12 +175,21 @@ pub struct Ratios {
 /// Measures in pairs run one after the other, each in the other order than the pair before. The
 /// ratio is that of the medians; least and most are of a pair.
 pub fn throughput(arguments: &[&str], effort: &Effort) -> Result<Ratios> {
+    throughput_beside(arguments, effort, Hud::watch)
+}
+
+/// The same with anything that watches.
+pub fn throughput_beside<W>(
+    arguments: &[&str],
+    effort: &Effort,
+    watch: impl Fn(&Target) -> Result<W>,
+) -> Result<Ratios> {
     let warm_up = WARM_UP.as_secs_f64().to_string();
     let mut arguments = arguments.to_vec();
     arguments.extend(["--warm-up", &warm_up]);
-    let run = |with_hud: bool| -> Result<Counted> {
+    let run = |watched: bool| -> Result<Counted> {
         let target = Target::bench(&arguments, effort.round)?;
-        let _hud = with_hud.then(|| Hud::watch(&target)).transpose()?;
+        let _watcher = watched.then(|| watch(&target)).transpose()?;
         target.finish()
     };
     let mut pairs = Vec::new();
@@ -220,18 +230,30 @@ pub fn at_rest(effort: &Effort) -> Result<(f64, f64)> {
     Ok((100.0 * used.as_secs_f64() / effort.rest.as_secs_f64(), peak))
 }
 
-/// Seconds from the start of hud's process to its first finding, on a dev build with debug info.
-/// Also that binary's size in MiB.
-pub fn first_finding(effort: &Effort) -> Result<(Figures, f64)> {
-    let program = example("debug", "scenarios")?;
-    let mib = program.metadata()?.len() as f64 / f64::from(1 << 20);
-    let mut seconds = Vec::new();
+/// What hud needs for a program of the scenarios, which shows up at once.
+pub struct Start {
+    pub binary_mib: f64,
+    /// Seconds from the start of hud's process to its first finding.
+    pub first_finding: Figures,
+    /// hud's peak memory, MiB.
+    pub peak_mib: Figures,
+}
+
+/// Measures that for a build of the scenarios.
+pub fn start(program: &Path, effort: &Effort) -> Result<Start> {
+    let (mut seconds, mut peak) = (Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
         let blocks = ["--scenario", "cpu", "--block-ms", "20", "--duration", "15"];
-        let target = Target::start(&program, &blocks)?;
+        let target = Target::start(program, &blocks)?;
         let hud = Hud::watch(&target)?;
         seconds.push(hud.until_first_finding()?.as_secs_f64());
+        thread::sleep(SETTLE);
+        peak.push(hud.peak_mib()?);
         hud.stop()?;
     }
-    Ok((Figures::of(seconds)?, mib))
+    Ok(Start {
+        binary_mib: program.metadata()?.len() as f64 / f64::from(1 << 20),
+        first_finding: Figures::of(seconds)?,
+        peak_mib: Figures::of(peak)?,
+    })
 }

@@ -13,14 +13,17 @@ use serde_json::Value;
 /// hud of the release profile.
 const HUD: &str = env!("CARGO_BIN_EXE_hud");
 
+/// cargo's target directory.
+pub fn target_dir() -> Result<PathBuf> {
+    let folder = Path::new(HUD).ancestors().nth(2);
+    Ok(folder
+        .context("hud lies in no target directory")?
+        .to_owned())
+}
+
 /// An example program: of the release profile, or of the dev profile where debug info matters.
 pub fn example(profile: &str, name: &str) -> Result<PathBuf> {
-    let targets = Path::new(HUD).ancestors().nth(2);
-    let path = targets
-        .context("hud lies in no target directory")?
-        .join(profile)
-        .join("examples")
-        .join(name);
+    let path = target_dir()?.join(profile).join("examples").join(name);
     ensure!(
         path.exists(),
         "{} is not built: use `make bench`",
@@ -73,14 +76,22 @@ impl Target {
 
     /// Waits for the end of a target of `bench-targets`, and for what it counted.
     pub fn finish(mut self) -> Result<Counted> {
+        let counted = self.finish_counting()?;
+        ensure!(self.child.0.wait()?.success(), "the target failed");
+        Ok(counted)
+    }
+
+    /// Waits for what it counted; it may still run.
+    pub fn finish_counting(&mut self) -> Result<Counted> {
         let line = self.lines.next().context("the target told no result")??;
         let value: Value = serde_json::from_str(&line)?;
-        ensure!(self.child.0.wait()?.success(), "the target failed");
         let number = |name: &str| value[name].as_f64().with_context(|| format!("no {name}"));
         Ok(Counted {
             ops: number("ops")?,
             seconds: number("seconds")?,
             cpu_seconds: number("cpu_seconds")?,
+            start_ns: number("start_ns")? as u64,
+            end_ns: number("end_ns")? as u64,
         })
     }
 }
@@ -90,6 +101,26 @@ pub struct Counted {
     pub ops: f64,
     pub seconds: f64,
     pub cpu_seconds: f64,
+    /// When it counted, on `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+    pub end_ns: u64,
+}
+
+/// Another tool, watching the same target.
+pub struct Other(#[allow(dead_code, reason = "runs until it is dropped")] Running);
+
+impl Other {
+    /// Starts it; what it prints is dropped. Its own way to end does not matter: it is killed.
+    pub fn start(command: &[String]) -> Result<Other> {
+        let (program, arguments) = command.split_first().context("no command")?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        Ok(Other(Running(child)))
+    }
 }
 
 /// hud, headless, watching.
@@ -103,10 +134,16 @@ pub struct Hud {
 impl Hud {
     /// Points hud at a target and waits until it is attached.
     pub fn watch(target: &Target) -> Result<Hud> {
+        Hud::watch_with(target, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn watch_with(target: &Target, arguments: &[&str]) -> Result<Hud> {
         let started = Instant::now();
         let mut child = Running(
             Command::new(HUD)
                 .args(["--headless", "--pid", &target.pid.to_string()])
+                .args(arguments)
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
@@ -135,6 +172,11 @@ impl Hud {
     pub fn until_first_finding(&self) -> Result<Duration> {
         let at = self.first_finding.recv_timeout(Duration::from_secs(10));
         Ok(at.context("hud found nothing")? - self.started)
+    }
+
+    /// From the start of hud's process.
+    pub fn since_start(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// CPU time of the process so far.

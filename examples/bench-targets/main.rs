@@ -1,13 +1,15 @@
 //! Targets to measure hud's cost on: each does one thing as often as it can, and counts.
 //!
-//! Prints one JSON line at the end: `mode`, `ops`, `seconds`, `cpu_seconds` (of the whole
-//! process), and `pid` on a first line once it is running.
+//! Prints one JSON line at the end: `mode`, `ops`, `seconds`, `start_ns` and `end_ns` (on
+//! `CLOCK_MONOTONIC`), `cpu_seconds` (of the whole process), and `pid` on a first line once it is
+//! running.
 
 mod blocking;
 mod http;
 #[path = "../load/client.rs"]
 mod http_client;
 mod ping_pong;
+mod slow_polls;
 mod yield_storm;
 
 use std::io::Write as _;
@@ -28,6 +30,8 @@ enum Mode {
     PingPong,
     /// The same through pipes, inside polls: every op blocks one worker and wakes the other
     Blocking,
+    /// Polls of 6 ms, at a steady rate: slow polls per second
+    Slow,
 }
 
 /// Something for hud to watch while its throughput is measured.
@@ -50,6 +54,12 @@ struct Args {
     /// Microseconds that `blocking` also sleeps each time
     #[arg(long, default_value_t = 0)]
     pause_us: u64,
+    /// Slow polls a second, of `slow`
+    #[arg(long, default_value_t = 1)]
+    rate: u32,
+    /// Threads that do nothing, beside
+    #[arg(long, default_value_t = 0)]
+    idle_threads: usize,
     /// Seconds to run before counting: what a start-up costs is not what is measured
     #[arg(long, default_value_t = 0.1)]
     warm_up: f64,
@@ -99,7 +109,12 @@ fn run(args: Args) -> Result<()> {
         Mode::Http => Box::new(http::start(args.workers, args.tasks)?),
         Mode::PingPong => Box::new(ping_pong::start()?),
         Mode::Blocking => Box::new(blocking::start(args.blocks_per_poll, pause)?),
+        Mode::Slow => Box::new(slow_polls::start(args.workers, args.rate)?),
     };
+    for _ in 0..args.idle_threads {
+        let idle = std::thread::Builder::new().stack_size(16 << 10);
+        idle.spawn(std::thread::park)?;
+    }
     print(&serde_json::json!({ "pid": std::process::id() }));
     std::thread::sleep(warm_up);
     let (ops, start, cpu) = (
@@ -107,13 +122,17 @@ fn run(args: Args) -> Result<()> {
         Instant::now(),
         cpu_seconds(),
     );
+    let start_ns = monotonic_ns();
     std::thread::sleep(duration);
+    let end_ns = monotonic_ns();
     let ops = COUNTER.ops.load(Ordering::Relaxed) - ops;
     let mode = args.mode.to_possible_value();
     print(&serde_json::json!({
         "mode": mode.as_ref().map(|mode| mode.get_name()),
         "ops": ops,
         "seconds": start.elapsed().as_secs_f64(),
+        "start_ns": start_ns,
+        "end_ns": end_ns,
         "cpu_seconds": cpu_seconds() - cpu,
     }));
     COUNTER.stop.store(true, Ordering::Relaxed);
@@ -136,13 +155,21 @@ fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 /// CPU time of the process so far.
 fn cpu_seconds() -> f64 {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID).as_secs_f64()
+}
+
+fn monotonic_ns() -> u64 {
+    clock(libc::CLOCK_MONOTONIC).as_nanos() as u64
+}
+
+fn clock(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a valid timespec, and this clock always exists on Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    // SAFETY: `time` is a valid timespec, and these clocks always exist on Linux.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Keeps this process, threads yet to come included, on one CPU.
