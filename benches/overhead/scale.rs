@@ -24,6 +24,8 @@ pub struct SlowPolls {
 
 /// Measures that for so many slow polls a second, which take so many workers.
 pub fn slow_polls(rate: u32, workers: u32, effort: &Effort) -> Result<SlowPolls> {
+    // At the lowest rate, some there must be.
+    let round = effort.round.max(Duration::from_secs(5) / rate.max(1));
     let (rate, workers) = (rate.to_string(), workers.to_string());
     let warm_up = WARM_UP.as_secs_f64().to_string();
     let arguments = [
@@ -41,7 +43,7 @@ pub fn slow_polls(rate: u32, workers: u32, effort: &Effort) -> Result<SlowPolls>
     let (mut rates, mut found) = (Vec::new(), Vec::new());
     let (mut cpu_percent, mut peak_mib) = (Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
-        let mut target = Target::bench(&arguments, effort.round)?;
+        let mut target = Target::bench(&arguments, round)?;
         let hud = Hud::watch_with(&target, &["--export", trace.to_str().context("a path")?])?;
         let before = hud.cpu_time()?;
         let counted = target.finish_counting()?;
