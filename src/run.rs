@@ -26,11 +26,10 @@ use crate::target::debug_files::DebugFiles;
 use crate::target::debuginfod::Debuginfod;
 use crate::target::lookup;
 use crate::target::preflight;
-use crate::target::process::Target;
+use crate::target::process::{Lifeline, Target};
 
-/// How often it is looked whether the target still runs, and for the other ends while no records
-/// come.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the end is looked for while no records come.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Records the interactive view takes in before it looks for keys again.
 const AT_ONCE: usize = 1024;
 
@@ -194,10 +193,9 @@ fn debug_files(config: &Config) -> Result<DebugFiles> {
 struct Watch<'a> {
     config: &'a Config,
     target: &'a Target,
+    lifeline: Lifeline,
     stop: &'a AtomicBool,
     deadline: Option<Instant>,
-    /// When to look at the target again.
-    look_at: Instant,
     live: Live,
     recorder: Recorder,
 }
@@ -220,26 +218,21 @@ impl<'a> Watch<'a> {
             target,
             stop,
             deadline: config.duration.map(|duration| Instant::now() + duration),
-            look_at: Instant::now(),
+            lifeline: Lifeline::to(target)?,
             live,
             recorder: Recorder::new(trace),
         })
     }
 
     /// Why to end now, if there is a reason.
-    fn over(&mut self) -> Option<EndReason> {
-        let now = Instant::now();
+    fn over(&self) -> Option<EndReason> {
         if self.stop.load(Ordering::Relaxed) {
             return Some(EndReason::Interrupted);
         }
-        if self.deadline.is_some_and(|at| now >= at) {
+        if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(EndReason::Duration);
         }
-        if now < self.look_at {
-            return None;
-        }
-        self.look_at = now + LOOK_EVERY;
-        (!self.target.is_alive()).then_some(EndReason::TargetExited)
+        (!self.lifeline.holds()).then_some(EndReason::TargetExited)
     }
 
     /// Detaches, gives the view all that is left, and completes the trace.

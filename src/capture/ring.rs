@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::RingBufferBuilder;
 
 use super::decode::{self, Capture, Event};
@@ -21,7 +21,8 @@ use super::threads::{SeenAs, ThreadState};
 use crate::bpf::types::hud_captures;
 use crate::clock::monotonic_ns;
 
-/// How often the ring is drained: a timer, since a wakeup per event would preempt the target.
+/// How often the ring is drained while events come: a timer, since a wakeup per event would preempt
+/// the target. While none come, only with each look.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// How often the workers' states are read.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -194,8 +195,13 @@ fn run(
                 profiling = wanted;
             }
         }
-        ring.consume().context("cannot read the ring buffer")?;
-        thread::sleep(DRAIN_EVERY);
+        let drained = ring.consume_raw();
+        ensure!(drained >= 0, "cannot read the ring buffer: error {drained}");
+        thread::sleep(if drained == 0 {
+            LOOK_EVERY
+        } else {
+            DRAIN_EVERY
+        });
     }
     loaded.detach();
     ring.consume().context("cannot read the ring buffer")?;

@@ -1,5 +1,6 @@
 //! The process to look at, by its number.
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -77,6 +78,11 @@ impl Target {
         })
     }
 
+    fn exited(&self) -> Failure {
+        let what = format!("PID {} ({}) has exited", self.pid, self.comm);
+        Failure::new(Kind::Failed, what)
+    }
+
     /// Whether this very process still runs.
     pub fn is_alive(&self) -> bool {
         i32::try_from(self.pid)
@@ -88,6 +94,43 @@ impl Target {
                         stat.starttime == self.start_time && !matches!(stat.state, 'Z' | 'X' | 'x')
                     })
             })
+    }
+}
+
+/// A hold on a process: says whether it still runs, at a cost that does not depend on its threads
+/// (`/proc/PID/stat` adds up the times of all of them).
+#[derive(Debug)]
+pub struct Lifeline(OwnedFd);
+
+impl Lifeline {
+    /// Takes hold of this very process.
+    ///
+    /// # Errors
+    /// A [`Failure`] when it has exited.
+    pub fn to(target: &Target) -> Result<Lifeline> {
+        // SAFETY: takes two integers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, target.pid, 0) };
+        let lifeline = match i32::try_from(fd) {
+            // SAFETY: a fresh descriptor that nobody else has.
+            Ok(fd) if fd >= 0 => Lifeline(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => return Err(target.exited().into()),
+        };
+        // Only now can the number no longer be used again.
+        match target.is_alive() {
+            true => Ok(lifeline),
+            false => Err(target.exited().into()),
+        }
+    }
+
+    /// Whether the process still runs.
+    pub fn holds(&self) -> bool {
+        let mut poll = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid pollfd, and no waiting.
+        unsafe { libc::poll(&mut poll, 1, 0) == 0 }
     }
 }
 
@@ -133,6 +176,19 @@ mod tests {
 
     fn failure(result: Result<Target>) -> Failure {
         result.unwrap_err().downcast::<Failure>().unwrap()
+    }
+
+    #[test]
+    fn a_lifeline_ends_with_its_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let target = Target::open(child.id()).unwrap();
+        let lifeline = Lifeline::to(&target).unwrap();
+        assert!(lifeline.holds());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!lifeline.holds());
+        let failure = Lifeline::to(&target).unwrap_err().to_string();
+        assert!(failure.contains("has exited"), "{failure}");
     }
 
     #[test]
