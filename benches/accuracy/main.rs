@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "the live tests use more of it")]
 mod compare;
 #[path = "../../tests/live/fixtures.rs"]
+#[allow(dead_code, reason = "the live tests use more of it")]
 mod fixtures;
 mod matrix;
 #[path = "../../tests/live/program.rs"]
@@ -20,7 +21,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use hud::analysis::late_names::LateNames;
 use hud::model::{Record, Tier};
+use hud::target::debug_files::{DebugFile, DebugFiles};
 use matrix::{KINDS, Kind, SCENARIOS, Scenario};
 use program::{Build, Run};
 use tally::{COLUMNS, Tally};
@@ -50,18 +53,22 @@ fn run(wanted: &[String]) -> Result<()> {
     let mut cells = heading(&["Tokio", "build", "scenario"]);
     let mut refusals = String::new();
     for kind in KINDS.iter().filter(is_wanted) {
-        let build = fixtures::build(&kind.fixture);
+        let twin = fixtures::build(&kind.fixture);
+        let build = match kind.stripped {
+            true => fixtures::stripped(&twin),
+            false => twin.clone(),
+        };
         let mut all = Tally::default();
         let mut tokio = kind.fixture.tokio.trim_start_matches('=').to_owned();
         for scenario in SCENARIOS
             .iter()
             .filter(|scenario| kind.all || !scenario.rare)
         {
-            match try_cell(&build, scenario) {
+            match try_cell(&build, kind.stripped.then_some(&twin), scenario) {
                 Ok((version, tally)) => {
                     tokio = version.unwrap_or(tokio);
                     let names = [&tokio, kind.title, scenario.name];
-                    row(&mut cells, &names, &tally.cells(kind.is_stripped()))?;
+                    row(&mut cells, &names, &tally.cells())?;
                     all.merge(&tally);
                 }
                 Err(refusal) => {
@@ -74,11 +81,7 @@ fn run(wanted: &[String]) -> Result<()> {
             }
         }
         if all.tier.is_some() {
-            row(
-                &mut summary,
-                &[&tokio, kind.title],
-                &all.cells(kind.is_stripped()),
-            )?;
+            row(&mut summary, &[&tokio, kind.title], &all.cells())?;
         }
         print!("{}", last_line(&summary));
     }
@@ -91,12 +94,25 @@ fn run(wanted: &[String]) -> Result<()> {
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Runs one scenario: which Tokio the program has, and what came of it. An error is hud's refusal.
-fn try_cell(build: &Build, scenario: &Scenario) -> Result<(Option<String>, Tally), String> {
-    let run = Run::new(build, scenario.name)
+/// Runs one scenario: which Tokio the program has, and what came of it. What a stripped build's
+/// functions are called is taken from its twin, afterwards. An error is hud's refusal.
+fn try_cell(
+    build: &Build,
+    twin: Option<&Build>,
+    scenario: &Scenario,
+) -> Result<(Option<String>, Tally), String> {
+    let mut run = Run::new(build, scenario.name)
         .arguments(&scenario.arguments())
         .seconds(SECONDS)
         .try_watch()?;
+    if let Some(twin) = twin {
+        let twin = DebugFile::open(&twin.program()).map_err(|error| error.to_string())?;
+        let mut names = LateNames::new(Some(twin), DebugFiles::default());
+        let named = run.records.into_iter().map(|record| names.name(record));
+        run.records = named
+            .collect::<Result<_, _>>()
+            .map_err(|failure| failure.to_string())?;
+    }
     let header = run.records.iter().find_map(|record| match record {
         Record::Header(header) => Some((header.tier, header.tokio_version.clone())),
         _ => None,

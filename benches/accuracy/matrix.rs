@@ -9,6 +9,8 @@ pub struct Kind {
     /// What the table calls it.
     pub title: &'static str,
     pub fixture: Fixture<'static>,
+    /// Without its symbols.
+    pub stripped: bool,
     /// All scenarios, not only the ones that differ most.
     pub all: bool,
 }
@@ -24,14 +26,15 @@ const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> K
             profile: "",
             rustflags: "",
         },
+        stripped: false,
         all: false,
     }
 }
 
 impl Kind {
-    /// Whether there are no symbols: then no function has a name.
-    pub fn is_stripped(&self) -> bool {
-        self.fixture.profile.contains("strip")
+    const fn stripped(mut self) -> Kind {
+        self.stripped = true;
+        self
     }
 
     const fn profile(mut self, profile: &'static str) -> Kind {
@@ -53,9 +56,7 @@ impl Kind {
 /// Every kind of binary, the plainest first.
 pub const KINDS: &[Kind] = &[
     kind("release", "newest", NEWEST).all(),
-    kind("release, stripped", "stripped", NEWEST)
-        .profile("strip = true")
-        .all(),
+    kind("release, stripped", "newest", NEWEST).stripped().all(),
     kind("dev", "dev", NEWEST).profile("opt-level = 0\ndebug = 2\ndebug-assertions = true"),
     kind("debug = 1", "debug-1", NEWEST).profile("debug = 1"),
     kind("line-tables-only", "lines", NEWEST).profile("debug = \"line-tables-only\""),
@@ -66,13 +67,16 @@ pub const KINDS: &[Kind] = &[
     kind("tokio_unstable", "unstable", NEWEST).rustflags("--cfg tokio_unstable"),
     kind("static-PIE", "static-pie", NEWEST).rustflags("-C target-feature=+crt-static"),
     kind("no PIE", "no-pie", NEWEST).rustflags("-C relocation-model=static"),
+    kind("fat LTO, stripped", "fat-lto", NEWEST)
+        .profile("lto = \"fat\"\ncodegen-units = 1")
+        .stripped(),
     kind("randomised layout, seed 1", "random-1", NEWEST)
         .rustflags("-Zrandomize-layout -Zlayout-seed=1"),
     kind("randomised layout, seed 2", "random-2", NEWEST)
         .rustflags("-Zrandomize-layout -Zlayout-seed=2"),
     kind("release", "tokio-1-47", "=1.47.1"),
     kind("release", "tokio-1-44", "=1.44.2"),
-    kind("release, stripped", "stripped-1-44", "=1.44.2").profile("strip = true"),
+    kind("release, stripped", "tokio-1-44", "=1.44.2").stripped(),
     kind("release", "tokio-1-38", "=1.38.2"),
     kind("release", "tokio-1-32", "=1.32.1"),
     kind("release", "tokio-1-28", "=1.28.2"),

@@ -54,9 +54,8 @@ impl Tally {
         self.healthy_runs += other.healthy_runs;
     }
 
-    /// The cells of a row, in the order of [`COLUMNS`]. Functions have no names in a stripped
-    /// binary.
-    pub fn cells(&self, stripped: bool) -> Vec<String> {
+    /// The cells of a row, in the order of [`COLUMNS`].
+    pub fn cells(&self) -> Vec<String> {
         let found = self.blocks - self.missed;
         let tier = self
             .tier
@@ -64,10 +63,6 @@ impl Tally {
         let healthy = match self.healthy_runs {
             0 => String::new(),
             _ => self.healthy_findings.to_string(),
-        };
-        let attribution = match stripped {
-            true => "no names".to_owned(),
-            false => share(found - self.wrong_function.min(found), found),
         };
         vec![
             tier,
@@ -79,7 +74,7 @@ impl Tally {
             share(found, self.blocks),
             share(self.findings - self.false_findings, self.findings),
             share(found - self.wrong_cause.min(found), found),
-            attribution,
+            share(found - self.wrong_function.min(found), found),
             percent(quantile(&self.duration_errors, 0.5)),
             percent(quantile(&self.duration_errors, 0.95)),
             healthy,
