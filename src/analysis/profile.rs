@@ -113,3 +113,77 @@ pub(super) fn put_down(stack: WeightedStack) -> ProfiledStack {
         location: culprit.location,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{PollTimes, Site, StackKind};
+
+    fn sample(tid: u32, syscall: i64) -> Capture {
+        Capture {
+            tid,
+            at_ns: 0,
+            kind: StackKind::Sample,
+            poll: PollTimes::default(),
+            site: Site {
+                syscall: syscall as i32,
+                ..Site::default()
+            },
+            registers: Default::default(),
+            kernel: Vec::new(),
+            stack_base: 0,
+            stack: Vec::new(),
+            cut: false,
+        }
+    }
+
+    fn user(address: u64) -> Unwound {
+        Unwound {
+            addresses: vec![address],
+            complete: true,
+        }
+    }
+
+    /// Worker, and weights with causes, of what is told.
+    fn told(profile: &mut Profile, now_ns: u64) -> Vec<(u32, u64, Vec<(u64, Cause)>)> {
+        let modules = ModuleMap::read(std::process::id()).unwrap();
+        let times = profile.take(now_ns, &mut Symbolizer::new(), &modules);
+        let tell = |time: &PollTime| {
+            assert_eq!(time.to_ns, now_ns);
+            let stacks = time.stacks.iter();
+            let stacks = stacks.map(|s| (s.stack.weight_ns, s.stack.cause));
+            (time.tid, time.from_ns, stacks.collect())
+        };
+        times.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn samples_add_up_by_worker_and_stack_and_are_told_once() {
+        let mut profile = Profile::default();
+        assert_eq!(told(&mut profile, 5), []);
+        profile.add(&sample(2, -1), user(8), false, 4);
+        profile.add(&sample(1, -1), user(8), false, 4);
+        profile.add(&sample(1, -1), user(16), false, 4);
+        profile.add(&sample(1, -1), user(16), false, 8);
+        // The same code in a page fault is another matter.
+        let mut fault = sample(1, -1);
+        fault.kernel = vec![0xffff_ffff_8100_0000];
+        profile.add(&fault, user(16), true, 1);
+        let stacks = vec![(12, Cause::Cpu), (4, Cause::Cpu), (1, Cause::PageFault)];
+        let expected = [(1, 5, stacks), (2, 5, vec![(4, Cause::Cpu)])];
+        assert_eq!(told(&mut profile, 9), expected);
+        assert_eq!(told(&mut profile, 11), []);
+    }
+
+    #[test]
+    fn stacks_that_wait_are_bounded_by_telling_early() {
+        let mut profile = Profile::default();
+        for address in 0..MAX_STACKS as u64 {
+            assert!(!profile.is_full());
+            profile.add(&sample(1, -1), user(address), false, 1);
+        }
+        assert!(profile.is_full());
+        told(&mut profile, 1);
+        assert!(!profile.is_full());
+    }
+}

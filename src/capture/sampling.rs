@@ -199,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn many_cpus_give_no_more_stacks_than_can_be_unwound() {
+        let sampling = |tick| Sampling {
+            tick,
+            period: Duration::from_millis(4),
+        };
+        assert_eq!(sampling(None).profile_stride(2), 1);
+        assert_eq!(sampling(None).profile_stride(8), 1);
+        assert_eq!(sampling(None).profile_stride(9), 2);
+        let fast = sampling(Some(Duration::from_millis(1)));
+        assert_eq!(fast.profile_stride(64), 32);
+    }
+
+    #[test]
     fn the_tick_is_some_milliseconds() {
         let tick = tick_period().unwrap();
         assert!(tick >= Duration::from_micros(900) && tick <= Duration::from_millis(10));

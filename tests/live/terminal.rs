@@ -55,6 +55,25 @@ fn signal(pid: i32, signal: i32) {
 }
 
 #[test]
+fn all_poll_time_is_switched_on_and_off_by_a_key() {
+    let arguments = ["--scenario", "thousand_cuts", "--duration", "60"];
+    let target = Target::start(&Build::Release.program(), &arguments);
+    let tmux = Tmux::new(USUAL);
+    tmux.start_hud(&format!("--pid {} --threshold 20", target.pid));
+    tmux.wait_for("2 workers");
+    tmux.key("5");
+    tmux.wait_for("press x to sample it");
+    tmux.key("x");
+    tmux.wait_for("of one CPU); on");
+    let screen = tmux.wait_for("one_of_a_thousand_cuts");
+    assert!(screen.contains("5 Poll time ●"), "{screen}");
+    tmux.key("x");
+    tmux.wait_for("of one CPU); no longer sampled");
+    tmux.key("q");
+    tmux.wait_for_end(0);
+}
+
+#[test]
 fn from_start_to_the_restored_terminal() {
     let target = sleeper();
     let tmux = watching(&target, "");
