@@ -389,7 +389,7 @@ impl PollTime {
 /// One distinct stack of [`PollTime`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfiledStack {
-    /// Its weight is the CPU time that its samples stand for.
+    /// Its weight is the CPU time that its samples stand for: what the worker used up to each.
     pub stack: WeightedStack,
     /// The code it is put down to, by the same rule as a slow poll's culprit.
     pub function: String,

@@ -144,8 +144,10 @@ mod tests {
         }
     }
 
-    /// Worker, and weights with causes, of what is told.
-    fn told(profile: &mut Profile, now_ns: u64) -> Vec<(u32, u64, Vec<(u64, Cause)>)> {
+    /// Of what is told: worker, since when, and weights with causes.
+    type Told = (u32, u64, Vec<(u64, Cause)>);
+
+    fn told(profile: &mut Profile, now_ns: u64) -> Vec<Told> {
         let modules = ModuleMap::read(std::process::id()).unwrap();
         let times = profile.take(now_ns, &mut Symbolizer::new(), &modules);
         let tell = |time: &PollTime| {

@@ -221,7 +221,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	u64 thread_pointer;
 	u32 index = 0;
 	bool profiled = profiling == (by_tick ? HUD_PROFILING_BY_TICK : HUD_PROFILING_BY_CLOCK);
-	bool due = true;
+	bool due = true, in_poll;
 
 	count(work.samples);
 	at.now = bpf_ktime_get_ns() - mono_minus_clock;
@@ -260,17 +260,18 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		check_seed(thread, BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw), &at);
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
-	if (!observe(thread, index, &at, &state))
-		return 0;
-	due = due && wants_running_stack(thread, at.now);
-	profiled = profiled && wants_profile_stack(thread);
+	in_poll = observe(thread, index, &at, &state);
+	if (!profiling)
+		forget_profile(thread);
+	profiled = profiled && wants_profile_stack(thread, in_poll);
+	due = due && in_poll && wants_running_stack(thread, at.now);
 	if (!due && !profiled)
 		return 0;
 	capture_running(ctx, thread, index, &regs, at.now);
 	if (due)
 		keep_running(thread, index, at.now);
 	if (profiled)
-		send_profile(thread, index, by_tick ? config.tick_ns : config.sample_period_ns);
+		send_profile(thread, index);
 	return 0;
 }
 

@@ -183,7 +183,7 @@ struct hud_thread {
 	u64 idle_task;
 	u64 idle_core;
 	/* Samples inside polls that no stack was sent for yet. */
-	u32 profile_pending;
+	u32 profile_samples;
 	u32 site; /* where it is blocked, while seen_as is BLOCKED inside a poll */
 	u64 seen_clock;
 	u64 delay_seen;
@@ -192,6 +192,10 @@ struct hud_thread {
 	u64 mean_poll_ns;
 	/* The newest sample, whatever it met. */
 	u64 sampled_clock;
+	/* All poll time: used_on_cpu_ns at the newest sample, and what no stack was sent for yet.
+	 */
+	u64 profiled_cpu_ns;
+	u64 profile_ns;
 	/* The core whose tick was read at the last observation (0: none was), and that tick. */
 	u64 tick_core;
 	u32 tick;

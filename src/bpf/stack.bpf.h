@@ -160,28 +160,44 @@ static __noinline int keep_running(struct hud_thread *thread, u32 index, u64 now
 }
 
 /*
- * Counts a sample inside a poll; whether a stack is to be sent now, which stands for all that were
- * counted. Half of the ring stays free for slow polls: until there is room the samples add up.
+ * All poll time: what the thread used of the CPU since its sample before goes to what this sample
+ * meets. (A sample does not simply stand for one period: threads lose the CPU at the tick, so on a
+ * busy machine a tick meets those that have not run for a whole period before it.) Returns whether
+ * a stack is to be sent now; it stands for all that has come together. Half of the ring stays free
+ * for slow polls.
  */
-static __always_inline bool wants_profile_stack(struct hud_thread *thread)
+static __always_inline bool wants_profile_stack(struct hud_thread *thread, bool in_poll)
 {
-	thread->profile_pending++;
-	return thread->profile_pending >= config.profile_stride &&
+	if (in_poll) {
+		thread->profile_ns += thread->used_on_cpu_ns - thread->profiled_cpu_ns;
+		thread->profile_samples++;
+	}
+	thread->profiled_cpu_ns = thread->used_on_cpu_ns;
+	return in_poll && thread->profile_samples >= config.profile_stride &&
 	       bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < RING_BYTES / 2;
 }
 
-/* Sends what was just captured for all poll time; each sample stands for `sample_ns`. */
-static __noinline int send_profile(struct hud_thread *thread, u32 index, u64 sample_ns)
+/* All poll time is off: it begins with the next sample. */
+static __always_inline void forget_profile(struct hud_thread *thread)
+{
+	thread->profiled_cpu_ns = thread->used_on_cpu_ns;
+	thread->profile_ns = 0;
+	thread->profile_samples = 0;
+}
+
+/* Sends what was just captured for all poll time. */
+static __noinline int send_profile(struct hud_thread *thread, u32 index)
 {
 	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
 
 	if (!all)
 		return 0;
 	all->sample.head.header.kind = HUD_EVENT_PROFILE;
-	all->sample.head.profile_ns = thread->profile_pending * sample_ns;
+	all->sample.head.profile_ns = thread->profile_ns;
 	send_stack(&all->sample);
 	all->sample.head.header.kind = HUD_EVENT_STACK;
-	thread->profile_pending = 0;
+	thread->profile_ns = 0;
+	thread->profile_samples = 0;
 	return 0;
 }
 

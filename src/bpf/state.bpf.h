@@ -164,7 +164,9 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
 	thread->sampled_clock = 0;
-	thread->profile_pending = 0;
+	thread->profile_samples = 0;
+	thread->profiled_cpu_ns = 0;
+	thread->profile_ns = 0;
 	thread->tick_core = 0;
 	thread->kept_valid = 0;
 	thread->newest_valid = 0;
