@@ -16,6 +16,7 @@ mod aggregate;
 mod bins;
 mod durations;
 mod key;
+mod picture;
 mod profile;
 mod query;
 mod releasers;
@@ -31,7 +32,6 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use self::aggregate::Aggregate;
 use self::profile::Profile;
 use self::table::{Limits, Table};
 use self::workers::Workers;
@@ -52,8 +52,6 @@ pub use self::tree::{CallTree, Leaf, Node, ROOT};
 const KEEP_LONGEST: usize = 256;
 /// Moves between tiers that are remembered.
 const KEEP_TIER_CHANGES: usize = 64;
-/// A detail's last polls.
-const DETAIL_POLLS: usize = 50;
 /// The rate of slow polls is taken over this long.
 const RATE_NS: u64 = 10_000_000_000;
 
@@ -239,100 +237,6 @@ impl Session {
         self.view = None;
     }
 
-    /// The session as a view wants it. Cheap where nothing changed; changes nothing but caches.
-    pub fn snapshot(&mut self, query: &Query) -> Snapshot {
-        let now_ns = query.now_ns.unwrap_or(self.latest_ns);
-        let scope = match self.window {
-            Some(_) => query.scope,
-            None => Scope::Session,
-        };
-        self.prepare_view(query, scope);
-        let (table, basis) = match (&mut self.view, &mut self.window, scope) {
-            (Some(view), _, _) => (&mut view.table, view.basis),
-            (None, Some(window), Scope::Window) => (window, Basis::All),
-            _ => (&mut self.all, Basis::All),
-        };
-        table.advance(now_ns);
-
-        let mut kept = Kept {
-            polls_seen: self.polls_seen,
-            polls_whole: self.recent.len() as u64,
-            polls_of_other_culprits: 0,
-        };
-        let (mut blocking, mut not_code) = (Sum::default(), Sum::default());
-        let (mut rows, mut not_code_rows) = (Vec::new(), Vec::new());
-        for aggregate in table.rows_mut() {
-            let (sum, rows) = match aggregate.key().blames_code() {
-                true => (&mut blocking, &mut rows),
-                false => (&mut not_code, &mut not_code_rows),
-            };
-            add_row(sum, aggregate);
-            if let RowKey::Other(_) = aggregate.key() {
-                kept.polls_of_other_culprits += aggregate.polls();
-            }
-            rows.push(aggregate.row());
-        }
-        sort_rows(&mut rows, query.sort);
-        sort_rows(&mut not_code_rows, query.sort);
-
-        let recent = &self.recent;
-        let last = |key: &RowKey| -> Vec<Arc<SlowPoll>> {
-            let matching = recent.iter().rev().filter(|poll| key.matches(poll));
-            matching.take(DETAIL_POLLS).cloned().collect()
-        };
-        let mut detail = |key: &RowKey| table.get_mut(key).map(|row| row.detail(last));
-        let details = rows.iter().take(query.details);
-        let details = details.filter_map(|row| detail(&row.key)).collect();
-        let selected = query.selected.as_ref().and_then(detail);
-
-        let mut running: Vec<_> = self.running.values().cloned().collect();
-        running.sort_by_key(|poll| (poll.start_ns, poll.tid));
-        let window = window_ns(&self.options, scope);
-        let since_ns = window.map_or(0, |ns| now_ns.saturating_sub(ns));
-        let profile = query.profile.then(|| {
-            let chosen = query.filter.workers.as_ref();
-            self.profile.view(window.is_some(), chosen, now_ns)
-        });
-        let workers = self.workers.views(now_ns, |tid| self.running.get(&tid));
-        Snapshot {
-            header: self.header.clone(),
-            tier: self.tier,
-            tier_changes: self.tier_changes.clone(),
-            now_ns,
-            ended: self.ended,
-            scope,
-            window_ns: window,
-            group: query.group,
-            basis,
-            blocking,
-            not_code,
-            rows,
-            not_code_rows,
-            details,
-            selected,
-            running,
-            held_runtimes: held_runtimes(&workers),
-            workers,
-            recent: self
-                .recent
-                .iter()
-                .rev()
-                .take(query.recent)
-                .cloned()
-                .collect(),
-            in_span: query.span.map_or_else(Vec::new, |span| self.in_span(span)),
-            longest: self.longest.clone(),
-            polls_per_second: self.rate(now_ns),
-            kept,
-            profiling: self.profile.is_on(),
-            profiled_ns: self.profile.sampled_ns(since_ns, now_ns),
-            profile,
-            losses: self.losses,
-            cost: self.cost,
-            cost_share: self.cost_share,
-        }
-    }
-
     fn saw(&mut self, at_ns: u64) {
         self.latest_ns = self.latest_ns.max(at_ns);
     }
@@ -455,39 +359,4 @@ fn new_table(options: &SessionOptions, group: Group, scope: Scope) -> Table {
         tree_nodes: options.keep_tree_nodes,
     };
     Table::new(group, window_ns(options, scope), limits)
-}
-
-fn add_row(sum: &mut Sum, row: &Aggregate) {
-    sum.polls += row.polls();
-    sum.held_ns = sum.held_ns.saturating_add(row.total_ns());
-    sum.max_ns = sum.max_ns.max(row.max_ns());
-}
-
-/// Sorts by the column, then by total and by name, so that equal rows do not change places.
-fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
-    rows.sort_unstable_by(|a, b| {
-        let column = match sort {
-            Sort::Total => b.total_ns.cmp(&a.total_ns),
-            Sort::Polls => b.polls.cmp(&a.polls),
-            Sort::Max => b.max_ns.cmp(&a.max_ns),
-            Sort::P50 => b.p50_ns.cmp(&a.p50_ns),
-            Sort::P99 => b.p99_ns.cmp(&a.p99_ns),
-            Sort::LastSeen => b.last_seen_ns.cmp(&a.last_seen_ns),
-            Sort::Name => a.label.cmp(&b.label),
-            Sort::Cause => a.cause.cmp(&b.cause),
-        };
-        column
-            .then_with(|| b.total_ns.cmp(&a.total_ns))
-            .then_with(|| a.key.cmp(&b.key))
-    });
-}
-
-/// Runtimes that have workers, all of which are stuck.
-fn held_runtimes(workers: &[WorkerView]) -> Vec<u32> {
-    let mut held: BTreeMap<u32, bool> = BTreeMap::new();
-    for view in workers.iter().filter(|view| view.gone_ns.is_none()) {
-        *held.entry(view.worker.runtime).or_insert(true) &= view.running.is_some();
-    }
-    let all_held = held.into_iter().filter(|(_, held)| *held);
-    all_held.map(|(runtime, _)| runtime).collect()
 }

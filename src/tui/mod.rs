@@ -6,6 +6,7 @@
 
 mod app;
 mod canvas;
+mod columns;
 mod copy;
 mod culprits;
 mod detail;
@@ -23,6 +24,7 @@ mod poll_facts;
 mod poll_time;
 mod preview;
 mod screen;
+mod shorten;
 mod source;
 mod stuck;
 pub mod terminal;

@@ -1,4 +1,4 @@
-//! Text that fits: durations, counts, shortened names, bars and sparklines.
+//! Text that fits: durations, counts, bars and sparklines; names are [`shorten`](super::shorten)ed.
 //!
 //! Widths are terminal columns, as ratatui counts them. Names come from other people's binaries:
 //! control characters in them are replaced, and no name is trusted to be short.
@@ -10,8 +10,7 @@ use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-/// Between a function and what it called.
-const ARROW: &str = " → ";
+pub use super::shorten::{call, path};
 
 /// Eighths of a cell, from empty to full.
 pub const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -144,13 +143,13 @@ pub fn cut(text: &str, columns: usize) -> String {
 }
 
 /// The longest beginning that takes at most `columns`.
-fn head(text: &str, columns: usize) -> &str {
+pub(super) fn head(text: &str, columns: usize) -> &str {
     let fits = fitting(graphemes(text), columns);
     text.get(..fits).unwrap_or_default()
 }
 
 /// The longest end that takes at most `columns`.
-fn tail(text: &str, columns: usize) -> &str {
+pub(super) fn tail(text: &str, columns: usize) -> &str {
     let fits = fitting(graphemes(text).rev(), columns);
     text.get(text.len() - fits..).unwrap_or_default()
 }
@@ -167,65 +166,6 @@ fn fitting<'a>(graphemes: impl Iterator<Item = (&'a str, usize)>, columns: usize
         .sum()
 }
 
-/// A path of segments (a function or a file) in at most `columns`, shortened in the middle: what
-/// says most are the first segment, the crate, and the last ones.
-pub fn path(name: &str, columns: usize) -> String {
-    let name = clean(name);
-    if width(&name) <= columns {
-        return name.into_owned();
-    }
-    // Generic arguments say least.
-    let bare = without_generics(&name);
-    if width(&bare) <= columns {
-        return bare;
-    }
-    let separator = if bare.contains("::") { "::" } else { "/" };
-    let segments: Vec<&str> = bare.split(separator).collect();
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
-        return cut(&bare, columns);
-    };
-    for keep in (1..segments.len().saturating_sub(1)).rev() {
-        let end = segments[segments.len() - keep..].join(separator);
-        let short = match *first {
-            // An absolute path: nothing is said by its root.
-            "" => format!("…{separator}{end}"),
-            first => format!("{first}{separator}…{separator}{end}"),
-        };
-        if width(&short) <= columns {
-            return short;
-        }
-    }
-    let short = format!("…{separator}{last}");
-    if width(&short) <= columns {
-        return short;
-    }
-    if width(last) <= columns {
-        return (*last).to_owned();
-    }
-    // Not even the last segment fits: its two ends.
-    let room = columns.saturating_sub(1);
-    let mut out = head(last, room.div_ceil(2)).to_owned();
-    if columns > 0 {
-        out.push('…');
-    }
-    out.push_str(tail(last, room / 2));
-    out
-}
-
-/// A function and what it called, shortened to take at most `columns` together with the arrow
-/// between them. Too narrow for both: the function alone.
-pub fn call(function: &str, calls: Option<&str>, columns: usize) -> (String, String) {
-    let Some(calls) = calls.filter(|_| columns >= 16) else {
-        return (path(function, columns), String::new());
-    };
-    let room = columns - width(ARROW);
-    // Both whole if they fit; else the function gets at least three fifths.
-    let for_calls = room.saturating_sub(width(function)).max(room * 2 / 5);
-    let function = path(function, room - width(calls).min(for_calls));
-    let calls = path(calls, room.saturating_sub(width(&function)));
-    (function, format!("{ARROW}{calls}"))
-}
-
 /// A text in rows of at most `columns`, broken anywhere.
 pub fn rows(text: &str, columns: usize) -> Vec<String> {
     let text = clean(text);
@@ -238,37 +178,6 @@ pub fn rows(text: &str, columns: usize) -> Vec<String> {
         rest = rest.get(row.len().max(1)..).unwrap_or_default();
     }
     rows
-}
-
-/// `foo::<Bar<Baz>>::qux` as `foo::<…>::qux`; `<T as Trait>::f` keeps its first level.
-fn without_generics(name: &str) -> String {
-    let keep = if name.starts_with('<') { 1 } else { 0 };
-    let mut out = String::with_capacity(name.len());
-    let mut depth = 0usize;
-    let mut before = ' ';
-    for c in name.chars() {
-        match c {
-            '<' => {
-                depth += 1;
-                if depth <= keep {
-                    out.push('<');
-                } else if depth == keep + 1 {
-                    out.push_str("<…");
-                }
-            }
-            // The arrow of a closure's or function's type closes nothing.
-            '>' if before != '-' && depth > 0 => {
-                if depth <= keep + 1 {
-                    out.push('>');
-                }
-                depth -= 1;
-            }
-            c if depth <= keep => out.push(c),
-            _ => {}
-        }
-        before = c;
-    }
-    out
 }
 
 /// A bar of `columns` cells, `part` of it filled, in eighths of a cell.
@@ -363,32 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shortened_in_the_middle() {
-        let name = "my_app::api::handlers::orders::create";
-        assert_eq!(path(name, 40), name);
-        assert_eq!(path(name, 32), "my_app::…::orders::create");
-        assert_eq!(path(name, 18), "my_app::…::create");
-        assert_eq!(path(name, 12), "…::create");
-        assert_eq!(path(name, 5), "cr…te");
-        assert_eq!(path("/srv/shop/src/api/main.rs:42", 16), "…/api/main.rs:42");
-        assert_eq!(path("/srv/shop/src/api/main.rs:42", 15), "…/main.rs:42");
-        let generic = "core::ptr::drop<alloc::vec::Vec<fn() -> u8>>::now";
-        assert_eq!(path(generic, 30), "core::ptr::drop<…>::now");
-        let method = "<shop::Pool<u8, u16> as shop::Get>::get";
-        assert_eq!(path(method, 36), "<shop::Pool<…> as shop::Get>::get");
-    }
-
-    #[test]
-    fn a_function_keeps_its_own_name_beside_what_it_called() {
-        let call = |columns| {
-            let (function, calls) = call("my_app::hash", Some("bcrypt::v2::hash"), columns);
-            assert!(width(&function) + width(&calls) <= columns);
-            function + &calls
-        };
-        assert_eq!(call(40), "my_app::hash → bcrypt::v2::hash");
-        assert_eq!(call(30), "my_app::hash → bcrypt::…::hash");
-        assert_eq!(call(24), "my_app::hash → …::hash");
-        assert_eq!(call(15), "my_app::hash");
+    fn a_text_is_broken_where_the_row_ends() {
         assert_eq!(rows("漢字abc", 3), ["漢", "字a", "bc"]);
     }
 

@@ -1,0 +1,247 @@
+//! What keys, clicks and records change on the screen.
+
+use super::*;
+
+#[test]
+fn all_workers_held_is_an_alarm() {
+    let mut driven = Driven::empty(USUAL, Palette::Mono);
+    let stuck = |i| {
+        let mut poll = t::poll(i, 7_000, 3_000, Cause::Lock, "shop::stock", "Mutex::lock");
+        poll.running = true;
+        Record::Running(poll.into())
+    };
+    driven.take(&[t::header(), t::worker(0), t::worker(1), stuck(0)]);
+    assert!(!driven.has("ALL WORKERS"));
+    driven.take(&[stuck(1)]);
+    assert!(driven.has("ALL WORKERS HELD for 3.0 s"));
+    driven.now_ns = Some(START_NS + 11_500 * MS);
+    driven.draw();
+    assert!(driven.has("ALL WORKERS HELD for 4.5 s"));
+}
+
+#[test]
+fn the_cursor_follows_its_culprit() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("j");
+    assert_eq!(driven.selected(), "shop::retry");
+    // It becomes the first; the cursor moves along.
+    let poll = |i| {
+        slow(t::poll(
+            1,
+            i,
+            900,
+            Cause::Sleep,
+            "shop::retry",
+            "std::thread::sleep",
+        ))
+    };
+    driven.take(&[poll(1), poll(1000)]);
+    assert_eq!(driven.selected(), "shop::retry");
+    assert!(driven.find("shop::retry → ").1 < driven.find("shop::hash → bcrypt::bcrypt  ").1);
+    driven.key(KeyCode::Home);
+    driven.take(&[slow(t::poll(
+        0,
+        1,
+        9000,
+        Cause::Cpu,
+        "shop::hash",
+        "bcrypt::bcrypt",
+    ))]);
+    assert_eq!(driven.selected(), "shop::hash", "on top, it stays on top");
+}
+
+#[test]
+fn sorting_grouping_and_searching() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("s");
+    assert!(driven.has("▼POLLS"));
+    driven.press("S");
+    let (x, y) = driven.find("MAX");
+    driven.click(x, y);
+    assert!(driven.has("▼MAX"));
+    driven.click(x, y);
+    assert!(driven.has("▲MAX"));
+    driven.press("g");
+    assert!(driven.has("By function"));
+    driven.press("gg");
+    assert!(driven.has("By cause"));
+    driven.press("gggg");
+    driven.press("/retry");
+    assert!(driven.has("search: retry"));
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("matching \"retry\"") && !driven.has("shop::audit"));
+    driven.key(KeyCode::Esc);
+    assert!(driven.has("shop::audit"));
+    // A letter in a prompt is a letter.
+    assert_eq!(driven.press("/q"), None);
+    assert_eq!(driven.key(KeyCode::Esc), None);
+    assert_eq!(driven.press("q"), Some(Effect::Quit));
+}
+
+#[test]
+fn a_pause_freezes_the_picture_and_not_the_session() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press(" ");
+    let before = driven.text();
+    let poll = || {
+        slow(t::poll(
+            0,
+            9_900,
+            70,
+            Cause::FileIo,
+            "shop::late",
+            "std::fs::read",
+        ))
+    };
+    assert!(!driven.app.needs_redraw(std::time::Duration::MAX));
+    driven.take(&[poll(), poll()]);
+    assert!(!driven.has("shop::late"));
+    assert!(driven.has("PAUSED  +2 slow polls since"));
+    assert_eq!(before.lines().count(), driven.text().lines().count());
+    // What is frozen can still be asked.
+    driven.press("s");
+    assert!(driven.has("▼POLLS"));
+    driven.press(" ");
+    assert!(driven.has("shop::late") && driven.has("LIVE"));
+}
+
+#[test]
+fn the_view_threshold_goes_up_and_never_below_the_captured_one() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("-");
+    driven.press("++");
+    assert!(driven.has("polls of 20.0 ms and longer") && !driven.has("shop::retry"));
+    driven.press("---");
+    assert!(driven.has("5.00 ms are not captured"));
+    assert!(driven.has("shop::retry"));
+}
+
+#[test]
+fn drilling_down_folding_and_coming_back() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("jj");
+    driven.key(KeyCode::Enter);
+    assert_eq!(driven.app.view, View::Detail);
+    assert!(driven.has("shop::audit → std::fs::write") && driven.has("2 frames of the runtime"));
+    driven.press("u");
+    assert!(driven.has("tokio::runtime::task::raw::poll"));
+    driven.key(KeyCode::Esc);
+    assert_eq!(
+        (driven.app.view, driven.selected().as_str()),
+        (View::Culprits, "shop::audit")
+    );
+    let (x, y) = driven.find("shop::retry");
+    driven.click(x, y);
+    assert_eq!(driven.selected(), "shop::retry");
+    driven.click(x, y);
+    assert!(driven.app.view == View::Detail && driven.has("shop::retry → std::thread::sleep"));
+}
+
+#[test]
+fn the_flame_view_is_about_what_one_comes_from() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("3");
+    assert!(driven.has("all blocking code") && driven.has("▏shop::retry"));
+    driven.press("a");
+    assert!(driven.has("Flame shop::hash") && !driven.has("▏shop::retry"));
+    driven.press("1j23");
+    assert!(driven.has("Flame shop::retry"));
+    driven.press("j");
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("zoomed in 1 times"));
+    driven.key(KeyCode::Esc);
+    driven.key(KeyCode::Esc);
+    assert_eq!(driven.app.view, View::Detail);
+}
+
+#[test]
+fn a_poll_of_the_timeline_leads_to_its_culprit_and_back() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("4LLL");
+    let poll = driven.app.timeline.poll().unwrap().clone();
+    assert_eq!(poll.culprit.function, "shop::検索::照会する");
+    let copied = driven.press("y");
+    assert!(matches!(copied, Some(Effect::Copy(text)) if text.contains("検索")));
+    driven.key(KeyCode::Enter);
+    assert!(driven.app.view == View::Detail && driven.has("shop::検索::照会する"));
+    driven.key(KeyCode::Esc);
+    assert_eq!(driven.app.view, View::Timeline);
+    assert_eq!(driven.app.timeline.poll(), Some(&poll));
+    // A click on the scrubber moves there.
+    let (x, y) = driven.find("━━━━");
+    driven.click(x, y);
+    assert!(driven.has("▲ 00:00.0"));
+}
+
+#[test]
+fn keys_that_come_together_act_one_after_another() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    for key in "4LL".chars() {
+        driven
+            .app
+            .handle(&Event::Key(KeyEvent::from(KeyCode::Char(key))));
+    }
+    driven.draw();
+    let poll = driven.app.timeline.poll().expect("the second longest");
+    assert_eq!(poll.held_ns(), 150 * MS);
+}
+
+#[test]
+fn chosen_workers_narrow_every_view() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("wa ");
+    driven.key(KeyCode::Enter);
+    assert!(driven.has("1 chosen workers"));
+    assert!(driven.has("shop::hash") && !driven.has("shop::retry"));
+    driven.press("4");
+    assert!(!driven.has("worker 1"));
+}
+
+#[test]
+fn keys_that_act_outside() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    let control = |c| Event::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
+    assert_eq!(driven.event(control('c')), Some(Effect::Quit));
+    assert_eq!(driven.event(control('z')), Some(Effect::Suspend));
+    assert_eq!(driven.press("m"), Some(Effect::Mouse(false)));
+    let Some(Effect::Copy(text)) = driven.press("y") else {
+        panic!("nothing copied");
+    };
+    assert!(text.starts_with("shop::hash → bcrypt::bcrypt\n  at /srv/shop/src/main.rs:42"));
+    assert!(text.contains("shop::serve (/srv/shop/src/main.rs:20)"));
+    assert_eq!(driven.press("e"), None);
+    let saved = driven.key(KeyCode::Enter);
+    assert_eq!(saved, Some(Effect::Save("shop.trace.json".into())));
+    driven.press("w");
+    assert_eq!(
+        driven.event(control('c')),
+        Some(Effect::Quit),
+        "even above a list"
+    );
+}
+
+#[test]
+fn the_workers_of_an_exited_target_stay_in_view() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    let at_ns = START_NS + 10_000 * MS;
+    let reason = EndReason::TargetExited;
+    let gone = |tid| Record::WorkerGone { tid, at_ns };
+    driven.take(&[4001, 4002, 4003, 4101].map(gone));
+    driven.take(&[Record::End { reason, at_ns }]);
+    assert!(driven.has("2 runtimes, 4 workers") && driven.has("runtime 0 worker 2"));
+}
+
+#[test]
+fn an_exited_target_stays_readable() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    let at_ns = START_NS + 10_500 * MS;
+    let reason = EndReason::TargetExited;
+    driven.take(&[Record::End { reason, at_ns }]);
+    assert!(driven.has("EXITED") && driven.has("Stuck at the end") && driven.has("shop::stock"));
+    // The clock stands still.
+    driven.now_ns = Some(START_NS + 60_000 * MS);
+    let before = driven.text();
+    driven.draw();
+    assert_eq!(driven.text(), before);
+    assert!(!driven.app.needs_redraw(std::time::Duration::MAX));
+}
