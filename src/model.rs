@@ -116,7 +116,7 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// The readable name: `my_app::handler` for `my_app::handler::{{closure}}`;
-    /// `module+0x1234` where there is no symbol.
+    /// `module+0x1234` where there is no symbol: the start of the function, if that is known.
     pub function: String,
     /// The whole demangled name, where it differs from `function`.
     pub raw: Option<String>,

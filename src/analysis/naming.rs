@@ -65,8 +65,8 @@ pub fn name_poll(
     })
 }
 
-/// Stacks through the same functions become one: a loop is sampled at many addresses. Heaviest
-/// first.
+/// Stacks through the same functions become one: a loop is sampled at many addresses. Those without
+/// names stay apart, since what was inlined at each address is not known yet. Heaviest first.
 pub(super) fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<WeightedStack> {
     let mut merged: Vec<WeightedStack> = Vec::new();
     let same = |a: &WeightedStack, b: &WeightedStack| {
@@ -75,7 +75,7 @@ pub(super) fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<Weighted
             && a.frames
                 .iter()
                 .zip(&b.frames)
-                .all(|(a, b)| a.function == b.function && a.raw == b.raw)
+                .all(|(a, b)| a.function == b.function && a.raw == b.raw && a.address == b.address)
     };
     for stack in stacks {
         match merged.iter_mut().find(|other| same(other, &stack)) {

@@ -19,6 +19,7 @@ use super::origin::{Origins, module_path};
 use crate::model::{CodeAddress, Frame, Location, Origin};
 use crate::target::debug_files::{DebugFile, SYSTEM_DIR};
 use crate::target::elf;
+use crate::target::function_starts::FunctionStarts;
 use crate::target::mapped_file::reopen_path;
 use crate::target::modules::{Module, ModuleMap};
 
@@ -39,6 +40,8 @@ pub struct Symbolizer {
     generation: Option<u64>,
     known: HashMap<u64, Frames>,
     known_kernel: HashMap<u64, Frames>,
+    /// Where functions begin that have no names, by the first address of their module.
+    starts: HashMap<u64, FunctionStarts>,
     strings: HashSet<Arc<str>>,
 }
 
@@ -61,13 +64,14 @@ impl Symbolizer {
             generation: None,
             known: HashMap::new(),
             known_kernel: HashMap::new(),
+            starts: HashMap::new(),
             strings: HashSet::new(),
         }
     }
 
     /// The frames at these addresses, leaf first, with inlined calls as frames of their own,
-    /// innermost first. Every address gives at least one frame: `module+0x1234` where no symbol
-    /// covers it, the bare address outside of all modules.
+    /// innermost first. Every address gives at least one frame: `module+0x1234`, the function's
+    /// start, where no symbol covers it; the bare address outside of all modules.
     pub fn frames(&mut self, modules: &ModuleMap, addresses: &[u64]) -> Vec<Arc<Frame>> {
         self.follow(modules);
         let mut missing: Vec<(Option<&Arc<Module>>, Vec<u64>)> = Vec::new();
@@ -144,6 +148,7 @@ impl Symbolizer {
         if self.generation != Some(modules.generation()) {
             self.generation = Some(modules.generation());
             self.known.clear();
+            self.starts.clear();
             let main = modules.main();
             if main.map(Arc::as_ptr) != self.main.as_ref().map(Arc::as_ptr) {
                 self.main = main.cloned();
@@ -163,17 +168,28 @@ impl Symbolizer {
         let svmas: Vec<u64> = list.iter().map(|&address| module.svma(address)).collect();
         let (debug, own) = (modules.debug_file(module), module.file.as_deref());
         let named = self.of_files(debug, own, &module.name, &svmas);
+        let first = module.ranges.first().map_or(0, |range| range.start);
+        if named.iter().any(Option::is_none)
+            && let Some(file) = &module.file
+        {
+            let read = || FunctionStarts::read(file);
+            self.starts.entry(first).or_insert_with(read);
+        }
         let build_id = module
             .build_id
             .as_ref()
             .map(|id| self.intern(&id.to_string()));
+        let starts = self.starts.get(&first);
         named
             .into_iter()
             .zip(svmas)
             .map(|(frames, address)| {
                 let unnamed = || {
+                    // One function is one culprit, wherever in it the samples are.
+                    let start = starts.and_then(|starts| starts.before(address));
+                    let start = start.unwrap_or(address);
                     [Arc::new(Frame {
-                        function: format!("{}+{address:#x}", module.name),
+                        function: format!("{}+{start:#x}", module.name),
                         raw: None,
                         location: None,
                         module: Some(module.name.clone()),

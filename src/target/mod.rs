@@ -3,6 +3,7 @@
 pub mod debug_files;
 pub mod debuginfod;
 pub mod elf;
+pub mod function_starts;
 pub mod layout;
 pub mod lookup;
 pub mod mapped_file;
