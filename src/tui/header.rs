@@ -219,16 +219,24 @@ fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
     }
     let mut chips = Vec::new();
     if let Some(ns) = mode.min_held_ns {
-        chips.push(format!(" polls of {} and longer ", text::duration(ns)));
+        let least = text::duration(ns);
+        chips.push([format!("polls of {least} and longer"), format!("≥ {least}")]);
     }
     if let Some(n) = mode.workers {
-        chips.push(format!(" {n} chosen workers "));
+        chips.push([format!("{n} chosen workers"), format!("{n} workers")]);
     }
-    let chips = chips.into_iter().flat_map(|chip| {
-        let style = c.theme.warn().patch(c.theme.selected());
-        [Span::raw(" "), Span::styled(chip, style)]
-    });
-    let line = Line::from(chips.collect::<Vec<_>>());
+    let style = c.theme.warn().patch(c.theme.selected());
+    let line = |short: usize| {
+        let chips = chips.iter().filter_map(|chip| chip.get(short));
+        let spans =
+            chips.flat_map(|chip| [Span::raw(" "), Span::styled(format!(" {chip} "), style)]);
+        Line::from(spans.collect::<Vec<_>>())
+    };
+    let room = usize::from(area.width.saturating_sub(x));
+    let line = match line(0) {
+        whole if whole.width() <= room => whole,
+        _ => line(1),
+    };
     if line.width() + usize::from(x) <= usize::from(area.width) {
         c.right(area, 2, line);
     } else {

@@ -127,6 +127,8 @@ fn runtimes(
             (bin.slow_ns, bin.slowest) = (0, None);
         }
         let name = match (stuck, several) {
+            (0, true) if widths.name < ROOMY_NAME => format!("rt {id}: {n}"),
+            (_, true) if widths.name < ROOMY_NAME => format!("rt {id} {stuck}/{n}"),
             (0, true) => format!("runtime {id}: {n}"),
             (0, false) => format!("all {n}"),
             (stuck, true) => format!("rt {id}: {stuck}/{n} stuck"),
@@ -138,6 +140,9 @@ fn runtimes(
     }
     used
 }
+
+/// From here on a name need not be abbreviated.
+const ROOMY_NAME: usize = 16;
 
 /// How a row's columns are divided.
 struct Widths {

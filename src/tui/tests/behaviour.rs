@@ -114,6 +114,11 @@ fn the_view_threshold_goes_up_and_never_below_the_captured_one() {
     driven.press("---");
     assert!(driven.has("5.00 ms are not captured"));
     assert!(driven.has("shop::retry"));
+    // Beside the tabs of a narrow screen it is said in fewer words.
+    let mut narrow = Driven::new((80, 24), Palette::Mono);
+    narrow.press("++");
+    narrow.key(KeyCode::Home);
+    assert!(narrow.has("≥ 20.0 ms") && !narrow.has("and longer"));
 }
 
 #[test]
