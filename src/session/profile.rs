@@ -11,8 +11,8 @@ use crate::model::{Cause, Location, PollTime, ProfiledStack, Record};
 
 /// Nodes of all trees together.
 const TREE_NODES: usize = 60_000;
-/// Code told apart per worker and slice; the rest is added up as [`OTHER`].
-const SPOTS: usize = 1_000;
+/// Code told apart, over all workers and slices; the rest is added up as [`OTHER`].
+const SPOTS: usize = 4_000;
 /// Workers told apart; those that come later are one, without a number.
 const WORKERS: usize = 256;
 /// A window leaves a slice at a time.
@@ -34,7 +34,7 @@ pub struct Profile {
     stints: VecDeque<(u64, Option<u64>)>,
     /// How long it was on before those.
     earlier_ns: u64,
-    room: usize,
+    room: Room,
     all: Slice,
     /// Length of a slice, and the slices of the window by their numbers.
     window: Option<(u64, VecDeque<(u64, Slice)>)>,
@@ -48,6 +48,13 @@ struct Asked {
     windowed: bool,
     workers: Option<BTreeSet<u32>>,
     oldest: u64,
+}
+
+/// What may still be made.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    spots: usize,
+    nodes: usize,
 }
 
 type Slice = BTreeMap<u32, BTreeMap<SpotKey, Spot>>;
@@ -117,7 +124,10 @@ impl Profile {
         Profile {
             stints: VecDeque::new(),
             earlier_ns: 0,
-            room: TREE_NODES,
+            room: Room {
+                spots: SPOTS,
+                nodes: TREE_NODES,
+            },
             all: Slice::new(),
             window: window_ns.map(|ns| ((ns / SLICES).max(1), VecDeque::new())),
             latest_ns: 0,
@@ -192,8 +202,10 @@ impl Profile {
         let oldest = (now_ns / *slice_ns).saturating_sub(SLICES);
         while slices.front().is_some_and(|(n, _)| *n < oldest) {
             if let Some((_, slice)) = slices.pop_front() {
-                let spots = slice.values().flat_map(BTreeMap::values);
-                self.room += spots.map(|spot| spot.tree.len()).sum::<usize>();
+                for (key, spot) in slice.values().flatten() {
+                    self.room.nodes += spot.tree.len();
+                    self.room.spots += usize::from(key.0 != OTHER);
+                }
             }
         }
     }
@@ -265,7 +277,7 @@ impl Profile {
     }
 }
 
-fn add(slice: &mut Slice, time: &PollTime, room: &mut usize) {
+fn add(slice: &mut Slice, time: &PollTime, room: &mut Room) {
     let tid = match slice.len() < WORKERS || slice.contains_key(&time.tid) {
         true => time.tid,
         false => 0,
@@ -273,8 +285,11 @@ fn add(slice: &mut Slice, time: &PollTime, room: &mut usize) {
     let spots = slice.entry(tid).or_default();
     for profiled in &time.stacks {
         let mut key = (profiled.function.clone(), profiled.calls.clone());
-        if spots.len() >= SPOTS && !spots.contains_key(&key) {
-            key = (OTHER.to_owned(), None);
+        if !spots.contains_key(&key) {
+            match room.spots.checked_sub(1) {
+                Some(left) => room.spots = left,
+                None => key = (OTHER.to_owned(), None),
+            }
         }
         let spot = spots.entry(key).or_default();
         spot.cpu_ns = spot.cpu_ns.saturating_add(profiled.stack.weight_ns);
@@ -282,7 +297,7 @@ fn add(slice: &mut Slice, time: &PollTime, room: &mut usize) {
         if profiled.location.is_some() {
             spot.location.clone_from(&profiled.location);
         }
-        spot.tree.add(&profiled.stack, room);
+        spot.tree.add(&profiled.stack, &mut room.nodes);
     }
 }
 
@@ -412,6 +427,17 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_the_window_makes_room() {
+        let mut profile = Profile::new(Some(1_000 * MS));
+        let mut room = Vec::new();
+        for second in 0..20 {
+            profile.add(&t::poll_time(0, second * 1000, &[("a::b", "c::d", 10)]));
+            room.push((profile.room.spots, profile.room.nodes));
+        }
+        assert_eq!(room[5], room[19]);
+    }
+
+    #[test]
     fn memory_is_bounded_and_nothing_is_dropped() {
         let mut profile = Profile::new(None);
         for i in 0..2 * SPOTS as u64 {
@@ -423,7 +449,8 @@ mod tests {
         }
         let view = profile.view(false, None, START_NS);
         assert_eq!(view.cpu_ns, 2 * (SPOTS + WORKERS) as u64 * MS);
-        assert!(view.spots.len() <= SPOTS + 2);
+        assert!(view.spots.len() <= SPOTS + 1);
+        assert!(view.find(&(OTHER.to_owned(), None)).is_some());
         assert!(profile.all.len() <= WORKERS + 1);
         let nodes: usize = profile
             .all
