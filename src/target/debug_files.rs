@@ -344,7 +344,7 @@ mod tests {
         fs::copy(&stripped.debug, &path).unwrap();
         assert_eq!(stripped.find(&[&dir]), Some(path.clone()));
         // A file of another build under this name is not taken.
-        fs::copy("/bin/sleep", &path).unwrap();
+        fs::copy("/proc/self/exe", &path).unwrap();
         assert_eq!(stripped.find(&[&dir]), None);
         // Under the program's own name it is found as well.
         let named = dir.join("app.debug");
@@ -371,7 +371,7 @@ mod tests {
             let moved = other.path().join(name);
             assert_eq!(stripped.find(&[other.path()]), Some(moved.clone()));
             // Damaged, it is another file: by its checksum, or by its build-id.
-            fs::copy("/bin/sleep", &moved).unwrap();
+            fs::copy("/proc/self/exe", &moved).unwrap();
             assert_eq!(stripped.find(&[other.path()]), None);
         }
     }

@@ -294,6 +294,9 @@ mod tests {
         let hint = container_hint(1, own).unwrap();
         assert!(hint.contains("--container-pid 1"), "{hint}");
         assert_eq!(failure(find("no-such-name")).kind, Kind::Failed);
+        // This process is in no container: its number is no number inside of one.
+        let error = failure(by_container_pid(own, None, 0));
+        assert_eq!(error.kind, Kind::Failed, "{error}");
         // A second container has a PID 1 as well.
         let _two = start();
         let waited = std::time::Instant::now();
