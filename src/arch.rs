@@ -105,6 +105,15 @@ mod aarch64 {
     }
 }
 
+/// Whether a thread in this system call waits in epoll.
+pub fn is_epoll(syscall: i64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let oldest = libc::SYS_epoll_wait;
+    #[cfg(target_arch = "aarch64")]
+    let oldest = libc::SYS_epoll_pwait;
+    [oldest, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&syscall)
+}
+
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::thread_pointer;
 #[cfg(target_arch = "x86_64")]

@@ -3,7 +3,9 @@
 //! Finds out where Tokio keeps its state, checks that on the running threads, loads the kernel
 //! side and starts the ring and analysis threads. What comes out is the same stream a trace gives.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -13,13 +15,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use crate::analysis::pipeline::{self, Subject, Warm};
+use crate::arch;
 use crate::capture::messages;
 use crate::capture::{CaptureConfig, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState};
 use crate::clock;
 use crate::failure::{Failure, Kind};
 use crate::model::{Flavor, Header, Record, Tier};
 use crate::target::debug_files::{DebugFile, DebugFiles};
-use crate::target::layout::{self, Discovery, Selection, ThreadView, TokioLayout, Verdict};
+use crate::target::layout::{
+    self, Discovery, Found, Search, ThreadView, TokioLayout, Verdict, Waiting,
+};
 use crate::target::mapped_file::root_of;
 use crate::target::memory::{Memory, ProcessMemory};
 use crate::target::modules::ModuleMap;
@@ -34,11 +39,6 @@ const RECORDS_ROOM: usize = 4096;
 const PAGE: u64 = 4096;
 /// As much of a stack as the kernel side copies, too.
 const MAX_STACK: usize = 128 * 1024;
-/// How often threads are looked at while no runtime runs yet.
-const RETRY_EVERY: Duration = Duration::from_millis(100);
-/// How often a layout found by its shape is tried again before it counts as wrong.
-const PATIENCE: u32 = 20;
-
 /// What to watch for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -64,6 +64,8 @@ pub enum Step {
     Debuginfod(String),
     /// No thread of the process runs a scheduler yet.
     WaitingForRuntime,
+    /// No known layout of Tokio's state fits: it is learnt from what the workers do.
+    LearningLayout,
     Attaching,
 }
 
@@ -77,6 +79,9 @@ impl fmt::Display for Step {
             Step::WaitingForRuntime => {
                 f.write_str("no Tokio runtime runs in it yet: waiting for one")
             }
+            Step::LearningLayout => f.write_str(
+                "no known layout of Tokio's state fits: learning it from what the workers do",
+            ),
             Step::Attaching => f.write_str("attaching"),
         }
     }
@@ -273,7 +278,7 @@ fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) ->
     Ok(modules)
 }
 
-/// The layout that holds on the live threads. None if stopped before there was a runtime.
+/// The layout of the live threads' state. None if stopped before there was a runtime.
 fn select(
     target: &Target,
     discovery: &Discovery,
@@ -282,29 +287,25 @@ fn select(
     stop: &AtomicBool,
     say: &mut impl FnMut(Step),
 ) -> Result<Option<(TokioLayout, Tier)>> {
-    let mut told = false;
-    // A place found by its shape is taken for wrong only if it stays so: other words than Tokio's
-    // may point into a stack while no runtime runs.
-    let mut patience = match discovery.context_symbol {
-        true => 0,
-        false => PATIENCE,
-    };
+    let mut search = Search::new(discovery);
+    let mut stacks = Stacks::default();
+    let mut told = Waiting::Shortly;
     loop {
         let tasks = reader.read()?;
-        let mut views: Vec<ThreadView> = tasks.iter().map(view).collect();
-        if !discovery.context_symbol {
-            add_stacks(target.pid, &mut views);
-        }
-        match layout::select(discovery, memory, &views) {
-            Selection::Chosen(layout, tier) => {
+        stacks.learn(target.pid, &tasks);
+        let views: Vec<ThreadView> = tasks
+            .iter()
+            .map(|task| ThreadView {
+                stack: stacks.of(task),
+                ..view(task)
+            })
+            .collect();
+        match search.step(memory, &views) {
+            Found::Chosen(layout, tier) => {
                 log::debug!("{tier:?}: {layout:?}");
                 return Ok(Some((layout, tier)));
             }
-            Selection::Refuted(_) if patience > 0 => {
-                patience -= 1;
-                thread::sleep(RETRY_EVERY);
-            }
-            Selection::Refuted(why) => {
+            Found::Failed(why) => {
                 return Err(Failure::new(
                     Kind::Failed,
                     format!(
@@ -316,24 +317,60 @@ fn select(
                 .mend("build it with debug info (debug = true in its Cargo profile), or name an unstripped twin with --target")
                 .into());
             }
-            Selection::Undecided if !target.is_alive() => {
+            Found::Wait(..) if !target.is_alive() => {
                 return Err(Failure::new(
                     Kind::Failed,
                     format!("PID {} ({}) has exited", target.pid, target.comm),
                 )
                 .into());
             }
-            Selection::Undecided => {
-                if !told {
-                    say(Step::WaitingForRuntime);
-                    told = true;
+            Found::Wait(time, waiting) => {
+                match waiting {
+                    _ if waiting == told => {}
+                    Waiting::Shortly => {}
+                    Waiting::Runtime => say(Step::WaitingForRuntime),
+                    Waiting::Polls => say(Step::LearningLayout),
                 }
+                told = waiting;
                 if stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                thread::sleep(RETRY_EVERY);
+                thread::sleep(time);
             }
         }
+    }
+}
+
+/// The extents of the threads' stacks, as far as the memory map tells.
+#[derive(Default)]
+struct Stacks(HashMap<u32, Option<Range<u64>>>);
+
+impl Stacks {
+    /// Looks up threads that are new.
+    fn learn(&mut self, pid: u32, tasks: &[TaskState]) {
+        let is_new = |task: &&TaskState| !self.0.contains_key(&task.tid);
+        let new: Vec<&TaskState> = tasks.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return;
+        }
+        let maps = i32::try_from(pid)
+            .ok()
+            .and_then(|pid| procfs::process::Process::new(pid).ok())
+            .and_then(|process| process.maps().ok());
+        // Ascending by address, as the kernel lists them.
+        let ranges: Vec<(u64, u64)> = maps.iter().flatten().map(|map| map.address).collect();
+        for task in new {
+            let address = task.registers.sp;
+            let after = ranges.partition_point(|(start, _)| *start <= address);
+            let mapping = after.checked_sub(1).and_then(|index| ranges.get(index));
+            let stack = mapping.filter(|(_, end)| address < *end);
+            self.0
+                .insert(task.tid, stack.map(|(start, end)| *start..*end));
+        }
+    }
+
+    fn of(&self, task: &TaskState) -> Option<Range<u64>> {
+        self.0.get(&task.tid)?.clone()
     }
 }
 
@@ -343,23 +380,7 @@ fn view(task: &TaskState) -> ThreadView {
         thread_pointer: task.thread_pointer,
         stack_pointer: task.registers.sp,
         stack: None,
-    }
-}
-
-/// Adds the extent of each thread's stack, as far as the memory map tells.
-fn add_stacks(pid: u32, views: &mut [ThreadView]) {
-    let maps = i32::try_from(pid)
-        .ok()
-        .and_then(|pid| procfs::process::Process::new(pid).ok())
-        .and_then(|process| process.maps().ok());
-    // Ascending by address, as the kernel lists them.
-    let ranges: Vec<(u64, u64)> = maps.iter().flatten().map(|map| map.address).collect();
-    for view in views {
-        let after = ranges.partition_point(|(start, _)| *start <= view.stack_pointer);
-        let mapping = after.checked_sub(1).and_then(|index| ranges.get(index));
-        view.stack = mapping
-            .filter(|(_, end)| view.stack_pointer < *end)
-            .map(|(start, end)| *start..*end);
+        parked: task.is_asleep() && arch::is_epoll(task.syscall),
     }
 }
 

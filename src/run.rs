@@ -152,7 +152,9 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
         };
     }
     let live = Live::start(target, &options, stop, |step| match step {
-        Step::WaitingForRuntime | Step::Debuginfod(_) => note(config, &step.to_string()),
+        Step::WaitingForRuntime | Step::LearningLayout | Step::Debuginfod(_) => {
+            note(config, &step.to_string());
+        }
         Step::ReadingExecutable { .. } | Step::Attaching => {}
     })?;
     let Some(live) = live else {

@@ -400,6 +400,7 @@ impl Pipeline {
                 thread_pointer: state.thread_pointer,
                 stack_pointer: 0,
                 stack: None,
+                parked: false,
             })
             .collect();
         match layout::holds(

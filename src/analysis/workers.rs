@@ -50,6 +50,7 @@ impl Workers {
             thread_pointer: state.thread_pointer,
             stack_pointer: 0,
             stack: None,
+            parked: false,
         };
         let Verdict::Worker(found) = layout::check(layout, memory, &view) else {
             return None; // between two lives: the next look tells

@@ -326,7 +326,7 @@ fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
         scheduler: within("scheduler", fields.scheduler, 8, CONTEXT_BYTES)?,
         flavor: within(
             "scheduler flavor",
-            layout.flavor,
+            layout.flavor.unwrap_or(0),
             8,
             SCHEDULER_CONTEXT_BYTES,
         )?,
@@ -334,7 +334,7 @@ fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
         current_thread_tick,
         multi_thread_core,
         multi_thread_tick,
-        has_flavor: layout.has_flavor_tag().into(),
+        has_flavor: layout.flavor.is_some().into(),
     })
 }
 
@@ -360,10 +360,10 @@ mod tests {
                 task_id_wide: false,
                 budget: 68,
                 scheduler: 40,
-                runtime: 70,
+                runtime: Some(70),
                 handle: None,
             },
-            flavor: 0,
+            flavor: None,
             current_thread: None,
             multi_thread: Some(CoreFields {
                 tag: 1,

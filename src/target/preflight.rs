@@ -207,7 +207,7 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
         Some(version) if !discovery.context_symbol && discovery.has_symbols => {
             return fail(
                 format!("{name} contains Tokio {version}, but not its scheduler's state"),
-                "hud looks at the executable itself, not at shared libraries, and needs Tokio 1.44 \
+                "hud looks at the executable itself, not at shared libraries, and needs Tokio 1.29 \
                  or newer with the feature rt",
             );
         }
@@ -219,14 +219,11 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
             Some(problem) => {
                 format!("the layout of Tokio {version} in {name} is unknown: {problem}")
             }
-            None => format!(
-                "Tokio {version} in {name} is older than 1.44, and no debug info tells its layout"
-            ),
+            None => {
+                format!("Tokio {version} in {name} is older than 1.29, the oldest that hud knows")
+            }
         };
-        return fail(
-            what,
-            "build with Tokio 1.44 or newer, or from Tokio 1.32 on with debug = true in the profile",
-        );
+        return fail(what, "build with Tokio 1.29 or newer");
     }
     let mut warnings = Vec::new();
     if let Some(problem) = &discovery.debug_info_problem {

@@ -68,7 +68,12 @@ pub fn build(fixture: &Fixture) -> Build {
 
 /// The same program without its symbols.
 pub fn stripped(build: &Build) -> Build {
+    let name = match build {
+        Build::Other(path) => path.ancestors().nth(4).and_then(Path::file_name),
+        Build::Release | Build::Dev => None,
+    };
     let folder = target_dir().join("fixtures/stripped");
+    let folder = name.map_or(folder.clone(), |name| folder.join(name));
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("scenarios");
     let output = Command::new("strip")

@@ -19,6 +19,7 @@ mod tmux;
 
 use compare::{Expect, compare};
 use fixtures::Fixture;
+use hud::model::Tier;
 use program::{Build, Run};
 
 /// Every cause, from blocks between 20 and 60 ms, and from 50 ms on where their edges are
@@ -149,4 +150,25 @@ fn a_stripped_build() {
     let flavor = ["--flavor", "current_thread", "--block-ms", "50"];
     let expect = Expect::blocking_without_symbols();
     check(&build, "root", &flavor, &expect);
+}
+
+#[test]
+fn a_layout_that_no_table_knows() {
+    let build = fixtures::build(&Fixture {
+        name: "random-layout",
+        tokio: "1",
+        rustflags: "-Zrandomize-layout -Zlayout-seed=1",
+        ..Fixture::default()
+    });
+    let stripped = fixtures::stripped(&build);
+    for (build, expect) in [
+        (&build, Expect::blocking()),
+        (&stripped, Expect::blocking_without_symbols()),
+    ] {
+        let run = Run::new(build, "sleep")
+            .arguments(&["--block-ms", "20"])
+            .watch();
+        assert_eq!(run.tier(), Tier::Scan);
+        compare(&run, &expect).assert();
+    }
 }

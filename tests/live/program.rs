@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hud::export::read_trace;
-use hud::model::{Record, SlowPoll};
+use hud::model::{Record, SlowPoll, Tier};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -238,6 +238,16 @@ impl Watched {
             _ => None,
         });
         polls.collect()
+    }
+
+    /// How polls were tracked at the end.
+    pub fn tier(&self) -> Tier {
+        let mut tiers = self.records.iter().rev().filter_map(|record| match record {
+            Record::Header(header) => Some(header.tier),
+            Record::TierChanged { tier, .. } => Some(*tier),
+            _ => None,
+        });
+        tiers.next().unwrap()
     }
 
     pub fn workers(&self) -> usize {

@@ -195,7 +195,7 @@ mod tests {
         let [exact] = found.exact.as_slice() else {
             panic!("{:?}", found.exact);
         };
-        assert!(exact.context != 0 && exact.has_flavor_tag());
+        assert!(exact.context != 0 && exact.flavor.is_some());
         assert!(
             exact
                 .multi_thread

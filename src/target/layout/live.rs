@@ -22,6 +22,8 @@ pub struct ThreadView {
     pub stack_pointer: u64,
     /// Addresses of the thread's stack, where known.
     pub stack: Option<Range<u64>>,
+    /// It waits in epoll: on a worker that is the park of Tokio's driver.
+    pub parked: bool,
 }
 
 /// What a worker's thread-local state says.
@@ -43,8 +45,8 @@ pub struct WorkerState {
     pub handle: Option<u64>,
     /// The worker's index in its runtime.
     pub worker_index: Option<u32>,
-    /// Tokio's `EnterRuntime` as a byte.
-    pub runtime: u8,
+    /// Tokio's `EnterRuntime` as a byte, where its place is known.
+    pub runtime: Option<u8>,
 }
 
 /// A thread by a layout.
@@ -122,10 +124,10 @@ fn observe(
     };
     let fields = &layout.fields;
     let scheduler = memory.read_u64(at(fields.scheduler))?;
-    let runtime = byte(fields.runtime)?;
+    let runtime = fields.runtime.map(byte).transpose()?;
     let budget = byte(fields.budget)?;
     let left = byte(fields.budget.saturating_add(1))?;
-    if runtime > 2 {
+    if let Some(runtime) = runtime.filter(|runtime| *runtime > 2) {
         return broken(format_args!("the runtime state is {runtime}"));
     }
     if budget > 1 {
@@ -210,13 +212,13 @@ fn flavor<'l>(
     let mut present = flavors
         .into_iter()
         .filter_map(|(flavor, fields)| Some((flavor, fields?)));
-    if !layout.has_flavor_tag() {
+    let Some(offset) = layout.flavor else {
         // An enum with one variant has no discriminant.
         return present
             .next()
             .ok_or_else(|| Obstacle::Broken("the layout has no flavor".into()));
-    }
-    let tag = memory.read_u64(scheduler.wrapping_add(u64::from(layout.flavor)))?;
+    };
+    let tag = memory.read_u64(scheduler.wrapping_add(u64::from(offset)))?;
     present
         .find(|(_, fields)| fields.tag == tag)
         .ok_or_else(|| Obstacle::Broken(format!("the scheduler's flavor is {tag:#x}")))

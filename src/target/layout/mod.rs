@@ -3,22 +3,29 @@
 //! A [`TokioLayout`] is all that the kernel side needs to know of a Tokio version: offsets, found
 //! from the target's debug info or from a version table.
 
+mod behaviour;
 mod discovery;
 mod dwarf;
 mod elf;
+mod learn;
 mod live;
 mod package;
 mod scan;
+mod search;
 mod sections;
 mod select;
+mod survey;
 mod symbols;
 mod table;
+#[cfg(test)]
+mod testing;
 mod types;
 mod versions;
 
 pub use discovery::{Discovery, discover};
 pub use live::{ThreadView, Verdict, WorkerState, check};
-pub use select::{Selection, holds, select};
+pub use search::{Found, Search, Waiting};
+pub use select::holds;
 
 /// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
 ///
@@ -32,19 +39,19 @@ pub struct TokioLayout {
     pub context: i64,
     /// Fields of `tokio::runtime::context::Context`.
     pub fields: ContextFields,
-    /// `tokio::runtime::scheduler::Context`: offset of the discriminant (u64). There is none, and
-    /// this must not be read, unless [`TokioLayout::has_flavor_tag`].
-    pub flavor: u32,
-    /// The `current_thread` variant, unless compiled out.
+    /// `tokio::runtime::scheduler::Context`: offset of the discriminant (u64). None with one flavor
+    /// compiled in.
+    pub flavor: Option<u32>,
+    /// The `current_thread` variant, unless compiled out or not known.
     pub current_thread: Option<CoreFields>,
-    /// The `multi_thread` variant, unless compiled out.
+    /// The `multi_thread` variant, unless compiled out or not known.
     pub multi_thread: Option<CoreFields>,
 }
 
 impl TokioLayout {
-    /// Whether the scheduler's context has a discriminant: not with one flavor compiled in.
-    pub fn has_flavor_tag(&self) -> bool {
-        self.current_thread.is_some() && self.multi_thread.is_some()
+    /// Whether it was learnt from what the fields do: then no order of fields is known.
+    pub fn is_learnt(&self) -> bool {
+        self.fields.runtime.is_none()
     }
 }
 
@@ -59,8 +66,9 @@ pub struct ContextFields {
     pub budget: u32,
     /// `scheduler`: pointer to the scheduler's context, null outside a worker.
     pub scheduler: u32,
-    /// `runtime`: `EnterRuntime` as a byte, 2 where no runtime is entered.
-    pub runtime: u32,
+    /// `runtime`: `EnterRuntime` as a byte, 2 where no runtime is entered. None where
+    /// the layout was learnt.
+    pub runtime: Option<u32>,
     /// `current`'s handle, an `Option<scheduler::Handle>`: where the pointer to the runtime's
     /// shared `Handle` lies. Equal for all threads of one runtime. None where unknown.
     pub handle: Option<u32>,

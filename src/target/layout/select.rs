@@ -191,10 +191,16 @@ fn shape(
     if !(-1..=1).contains(&flag) {
         return Err(format!("the core's borrow flag is {flag}"));
     }
-    let tick = core.wrapping_add(u64::from(fields.tick));
-    let interval = memory.read_u32(tick.wrapping_add(4)).map_err(unreadable)?;
-    if !(1..=max_interval).contains(&interval) {
-        return Err(format!("the global queue interval is {interval}"));
+    let mut first_poll = false;
+    if !layout.is_learnt() {
+        let tick = core.wrapping_add(u64::from(fields.tick));
+        let interval = memory.read_u32(tick.wrapping_add(4)).map_err(unreadable)?;
+        if !(1..=max_interval).contains(&interval) {
+            return Err(format!("the global queue interval is {interval}"));
+        }
+        // The first poll of a `current_thread` root comes before the first round, and may take
+        // forever.
+        first_poll = state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
     }
     if fields.worker.is_some() && state.worker_index.is_none() {
         return Err("the worker has no index".into());
@@ -206,8 +212,6 @@ fn shape(
         // Unless this thread has entered another runtime on top of its own.
         return Ok(false);
     }
-    // The first poll of a `current_thread` root comes before the first round, and may take forever.
-    let first_poll = state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
     Ok(first_poll || state.tick.is_some_and(|tick| tick != 0))
 }
 

@@ -24,7 +24,7 @@ const FIELDS: ContextFields = ContextFields {
     task_id_wide: false,
     budget: 68,
     scheduler: 40,
-    runtime: 70,
+    runtime: Some(70),
     handle: Some(16),
 };
 
@@ -33,8 +33,28 @@ const FIELDS_ONE_FLAVOR: ContextFields = ContextFields {
     task_id: 40,
     budget: 60,
     scheduler: 32,
-    runtime: 62,
+    runtime: Some(62),
     ..FIELDS
+};
+
+/// `Context` with both flavors while a task id was an `Option<u64>` of 16 bytes.
+const FIELDS_WIDE: ContextFields = ContextFields {
+    task_id: 32,
+    task_id_wide: true,
+    budget: 76,
+    scheduler: 56,
+    runtime: Some(78),
+    handle: Some(16),
+};
+
+/// The same with `current_thread` alone.
+const FIELDS_WIDE_ONE_FLAVOR: ContextFields = ContextFields {
+    task_id: 0,
+    task_id_wide: true,
+    budget: 68,
+    scheduler: 48,
+    runtime: Some(70),
+    handle: Some(32),
 };
 
 const MULTI_THREAD: CoreFields = CoreFields {
@@ -63,8 +83,11 @@ const CURRENT_THREAD_ALONE: CoreFields = CoreFields {
 /// assertions, then with time alone, without any driver, and with `--cfg tokio_unstable`.
 const CURRENT_TICKS: &[u32] = &[160, 136, 192, 168, 88, 80, 280];
 
-/// The same for 1.44, whose core was smaller.
-const CURRENT_TICKS_1_44: &[u32] = &[96, 128, 72, 40];
+/// The same for 1.32 to 1.44, whose core was smaller.
+const CURRENT_TICKS_1_32: &[u32] = &[96, 128, 72, 40];
+
+/// The same for 1.29 to 1.31, whose core held the metrics of every poll.
+const CURRENT_TICKS_1_29: &[u32] = &[552, 528];
 
 /// Newest first; of one version the row with both flavors first.
 const ROWS: &[Row] = &[
@@ -76,10 +99,22 @@ const ROWS: &[Row] = &[
         current_thread: (CURRENT_THREAD, CURRENT_TICKS),
     },
     Row {
-        minors: 44..=44,
+        minors: 40..=44,
         fields: FIELDS,
         multi_thread: Some((MULTI_THREAD, &[64])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_44),
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_32),
+    },
+    Row {
+        minors: 32..=39,
+        fields: FIELDS_WIDE,
+        multi_thread: Some((MULTI_THREAD, &[64])),
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_32),
+    },
+    Row {
+        minors: 29..=31,
+        fields: FIELDS_WIDE,
+        multi_thread: Some((MULTI_THREAD, &[64])),
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_29),
     },
     Row {
         minors: 45..=u32::MAX,
@@ -88,10 +123,22 @@ const ROWS: &[Row] = &[
         current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS),
     },
     Row {
-        minors: 44..=44,
+        minors: 40..=44,
         fields: FIELDS_ONE_FLAVOR,
         multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_44),
+        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_32),
+    },
+    Row {
+        minors: 32..=39,
+        fields: FIELDS_WIDE_ONE_FLAVOR,
+        multi_thread: None,
+        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_32),
+    },
+    Row {
+        minors: 29..=31,
+        fields: FIELDS_WIDE_ONE_FLAVOR,
+        multi_thread: None,
+        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_29),
     },
 ];
 
@@ -119,7 +166,7 @@ fn expand(row: &Row) -> Vec<TokioLayout> {
             layouts.push(TokioLayout {
                 context: 0,
                 fields: row.fields,
-                flavor: 0,
+                flavor: row.multi_thread.map(|_| 0),
                 current_thread: Some(current_thread),
                 multi_thread,
             });
@@ -149,12 +196,12 @@ mod tests {
 
     #[test]
     fn every_supported_version_has_candidates_and_older_ones_have_none() {
-        for supported in 44..60 {
+        for supported in 29..60 {
             let layouts = candidates(&[minor(supported)]);
-            assert!(layouts.iter().any(TokioLayout::has_flavor_tag));
-            assert!(!layouts.iter().all(TokioLayout::has_flavor_tag));
+            assert!(layouts.iter().any(|layout| layout.flavor.is_some()));
+            assert!(layouts.iter().any(|layout| layout.flavor.is_none()));
         }
-        assert_eq!(candidates(&[minor(43)]), []);
+        assert_eq!(candidates(&[minor(28)]), []);
         assert_eq!(
             candidates(&[Version {
                 major: 2,

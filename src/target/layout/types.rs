@@ -126,11 +126,11 @@ impl Types<'_, '_, '_> {
                     self.entry(type_)?.size == Some(8),
                     "scheduler::Context has a discriminant of an unexpected size"
                 );
-                member.location.unwrap_or(0)
+                Some(offset(member.location.unwrap_or(0))?)
             }
             None => {
                 ensure!(variants.len() == 1, "an enum without a discriminant");
-                0
+                None
             }
         };
         let core_of = |name: &str| -> Result<Option<CoreFields>> {
@@ -149,7 +149,7 @@ impl Types<'_, '_, '_> {
         Ok(TokioLayout {
             context: 0,
             fields,
-            flavor: offset(flavor)?,
+            flavor,
             current_thread,
             multi_thread,
         })
@@ -184,7 +184,7 @@ impl Types<'_, '_, '_> {
             task_id: offset(id.offset)?,
             task_id_wide,
             budget: flag("budget")?,
-            runtime: flag("runtime")?,
+            runtime: Some(flag("runtime")?),
             scheduler: 0,
             handle: None,
         })

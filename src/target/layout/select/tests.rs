@@ -3,63 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
-use crate::target::layout::discover;
 use crate::target::layout::live::worker_index;
+use crate::target::layout::testing::{memory, multi_thread, own, this_thread};
 use crate::target::layout::{CoreFields, WorkerState};
-use crate::target::memory::ProcessMemory;
-
-/// The calling thread as hud sees it from outside.
-fn this_thread() -> ThreadView {
-    let local = 0u8;
-    let stack_pointer = &raw const local as u64;
-    let maps = procfs::process::Process::myself().unwrap().maps().unwrap();
-    let stack = maps
-        .iter()
-        .find(|map| (map.address.0..map.address.1).contains(&stack_pointer))
-        .map(|map| map.address.0..map.address.1);
-    ThreadView {
-        // SAFETY: gettid has no preconditions.
-        tid: unsafe { libc::gettid() } as u32,
-        thread_pointer: crate::arch::thread_pointer(),
-        stack_pointer,
-        stack,
-    }
-}
-
-fn memory() -> ProcessMemory {
-    ProcessMemory::new(std::process::id())
-}
-
-fn own() -> Discovery {
-    discover("/proc/self/exe".as_ref(), None).unwrap()
-}
-
-/// A runtime of two workers, and their threads. Blocking threads come later than workers.
-fn multi_thread() -> (tokio::runtime::Runtime, Vec<ThreadView>) {
-    let threads: Arc<Mutex<Vec<ThreadView>>> = Arc::default();
-    let seen = threads.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .on_thread_start(move || seen.lock().unwrap().push(this_thread()))
-        .build()
-        .unwrap();
-    // Enough polls on both workers for their ticks to move.
-    runtime.block_on(async {
-        let polls = (0..200).map(|_| tokio::spawn(tokio::task::yield_now()));
-        for poll in polls.collect::<Vec<_>>() {
-            poll.await.unwrap();
-        }
-    });
-    while threads.lock().unwrap().len() < 2 {
-        std::thread::yield_now();
-    }
-    let workers = threads.lock().unwrap().clone();
-    (runtime, workers)
-}
 
 /// With patience: a thread has started before it runs its worker.
 fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
@@ -169,7 +118,7 @@ fn polls_parks_and_blocking_threads_are_told_apart() {
         let state = state(&layout, &thread);
         assert!(state.in_poll);
         assert_eq!(state.task_id, id);
-        assert_eq!(state.runtime, 1);
+        assert_eq!(state.runtime, Some(1));
         assert_eq!(state.flavor, Flavor::MultiThread);
         let other = threads.iter().find(|other| other.tid != thread.tid);
         // The other worker may still be looking for work; it parks soon.
@@ -266,7 +215,7 @@ fn a_wrong_layout_is_never_chosen() {
             ..right
         },
         TokioLayout {
-            flavor: right.flavor + 8,
+            flavor: right.flavor.map(|offset| offset + 8),
             ..right
         },
         TokioLayout {

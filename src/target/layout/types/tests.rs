@@ -243,10 +243,10 @@ fn every_offset_is_followed_through_its_wrappers() {
             task_id_wide: false,
             budget: 8 + 2 + 1,
             scheduler: 64,
-            runtime: 3 + 1,
+            runtime: Some(3 + 1),
             handle: Some(72),
         },
-        flavor: 48,
+        flavor: Some(48),
         current_thread: Some(CoreFields {
             tag: 5,
             core: 16 + 8,
@@ -277,7 +277,7 @@ fn one_flavor_alone_has_no_tag() {
         multi_thread: false,
         ..USUAL
     });
-    assert!(!layout.has_flavor_tag());
+    assert!(layout.flavor.is_none());
     assert_eq!(layout.multi_thread, None);
     assert_eq!(layout.current_thread.unwrap().core, 24);
 }

@@ -1,0 +1,323 @@
+//! The rules by which a field of Tokio's state is known from what it does, whatever its offset.
+//!
+//! `at` is an offset in the surveyed block of thread-locals; word indices count in the scheduler's
+//! context. Threads run on while they are read, so a rule allows for a few samples that lie.
+
+use std::collections::HashMap;
+
+use super::survey::{CONTEXT_WORDS, OnStack, Sample};
+use crate::model::Flavor;
+
+/// What the samples say of one field at one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It is not there.
+    No,
+    /// Nothing speaks against it, too little for it.
+    Maybe,
+    /// It does all that the field does.
+    Yes,
+}
+use Finding::{Maybe, No, Yes};
+
+/// What a task may spend in one poll, and how little of it a fresh poll has spent.
+const MAX_BUDGET: u8 = 128;
+const FRESH_BUDGET: u8 = 64;
+
+/// Task ids count from 1: none comes near.
+const MAX_TASK_ID: u64 = 1 << 40;
+
+/// Samples that must show a field at work before it is believed.
+const ENOUGH: usize = 3;
+/// The same for polls without a task's id, and for steps of the tick, which has rivals.
+const ENOUGH_POLLS: usize = 8;
+const ENOUGH_STEPS: usize = 8;
+
+/// No worker makes more scheduling rounds between two samples.
+const MAX_ROUNDS: u32 = 1 << 22;
+
+/// Of every so many samples one may lie.
+const TOLERANCE: usize = 5;
+
+fn too_many(wrong: usize, of: usize) -> bool {
+    wrong * TOLERANCE > of
+}
+
+/// A thread that runs a scheduler, as its `scheduler` field at one place shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'s> {
+    pub sample: &'s Sample,
+    pub context: &'s OnStack,
+    pub flavor: Flavor,
+    /// `multi_thread`: which word of the context points to the `Worker`.
+    pub worker: Option<usize>,
+}
+
+/// The workers that the word at `scheduler` shows, if the word at `handle` is the handle of their
+/// runtime: `current_thread`'s context points to it, `multi_thread`'s through the `Worker`. None
+/// unless nearly all agree.
+pub fn workers(samples: &[Sample], scheduler: usize, handle: usize) -> Option<Vec<Seen<'_>>> {
+    let mut seen = Vec::new();
+    let mut all = 0;
+    for sample in samples {
+        let Some(context) = sample.context(scheduler) else {
+            // Null where no scheduler runs, never anything else.
+            if sample.word(scheduler) != Some(0) {
+                return None;
+            }
+            continue;
+        };
+        all += 1;
+        let Some((flavor, worker)) = sample
+            .word(handle)
+            .and_then(|handle| runtime_of(context, handle))
+        else {
+            continue;
+        };
+        seen.push(Seen {
+            sample,
+            context,
+            flavor,
+            worker,
+        });
+    }
+    (!seen.is_empty() && !too_many(all - seen.len(), all)).then_some(seen)
+}
+
+/// How the scheduler's context leads to the runtime's handle.
+fn runtime_of(context: &OnStack, handle: u64) -> Option<(Flavor, Option<usize>)> {
+    if handle == 0 || !handle.is_multiple_of(8) {
+        return None;
+    }
+    if context.words.contains(&handle) {
+        return Some((Flavor::CurrentThread, None));
+    }
+    // `ArcInner<Worker>`: two counts, then the handle, the index and the core in any order.
+    let leads = |pointee: &Vec<u8>| {
+        (16..40)
+            .step_by(8)
+            .any(|at| word(pointee, at) == Some(handle))
+    };
+    let worker = context.pointees.iter().position(leads)?;
+    Some((Flavor::MultiThread, Some(worker)))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(8)?)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+fn half_word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Whether the coop budget is in force, if it is at this place.
+fn in_poll(sample: &Sample, budget: usize) -> bool {
+    sample.block.get(budget) == Some(&1)
+}
+
+/// `budget`: a flag that is 0 in parks and 1 in polls, then, while it is 1, at most 128 left.
+pub fn budget(samples: &[Sample], seen: &[Seen<'_>], at: usize) -> Finding {
+    let (mut clear, mut fresh) = (0, false);
+    for sample in samples {
+        match (sample.block.get(at), sample.block.get(at + 1)) {
+            (Some(0), Some(_)) => clear += 1,
+            (Some(1), Some(left)) if *left <= MAX_BUDGET => fresh |= *left >= FRESH_BUDGET,
+            _ => return No,
+        }
+    }
+    let polls = seen.iter().filter(|seen| in_poll(seen.sample, at)).count();
+    let parked = seen.iter().filter(|seen| seen.sample.parked);
+    let (parked, lies) = parked.fold((0, 0), |(all, lies), seen| {
+        (all + 1, lies + usize::from(in_poll(seen.sample, at)))
+    });
+    if too_many(lies, parked) {
+        return No;
+    }
+    match fresh && clear > 0 && polls >= ENOUGH {
+        true => Yes,
+        false => Maybe,
+    }
+}
+
+/// Where `current_task_id` lies: a word, or `wide`, a discriminant and a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdPlace {
+    pub at: usize,
+    pub wide: bool,
+}
+
+impl IdPlace {
+    /// The task's id, 0 for none; None if this cannot be one.
+    fn id(self, sample: &Sample) -> Option<u64> {
+        let id = match (self.wide, sample.word(self.at)?) {
+            (false, id) => id,
+            (true, 0) => 0,
+            (true, 1) => sample.word(self.at + 8)?,
+            (true, _) => return None,
+        };
+        (id < MAX_TASK_ID).then_some(id)
+    }
+}
+
+/// `current_task_id`: in polls that of the task, in parks none (`current_thread`) or the one of the
+/// blocking task that the worker runs in.
+pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
+    // By thread: the id between polls. Where the thread was never seen to park, what it has most
+    // often while no budget is in force may be the id of a task in block_in_place.
+    let mut parked: HashMap<u32, u64> = HashMap::new();
+    let mut idle: HashMap<u32, HashMap<u64, usize>> = HashMap::new();
+    let (mut parks, mut wrong) = (0, 0);
+    for seen in seen {
+        let (Some(id), tid) = (place.id(seen.sample), seen.sample.tid) else {
+            return No;
+        };
+        if seen.sample.parked {
+            parks += 1;
+            let changed = parked.insert(tid, id).is_some_and(|before| before != id);
+            wrong += usize::from(changed || (seen.flavor == Flavor::MultiThread) != (id != 0));
+        } else if !in_poll(seen.sample, budget) {
+            *idle.entry(tid).or_default().entry(id).or_default() += 1;
+        }
+    }
+    if too_many(wrong, parks) {
+        return No;
+    }
+    let between = |tid: u32| {
+        let usual = || idle.get(&tid)?.iter().max_by_key(|(_, count)| **count);
+        parked
+            .get(&tid)
+            .or_else(|| usual().map(|(id, _)| id))
+            .copied()
+    };
+    let (mut polls, mut known) = (0, 0);
+    for seen in seen.iter().filter(|seen| in_poll(seen.sample, budget)) {
+        let id = place.id(seen.sample).unwrap_or(0);
+        // The root future of `current_thread` has none.
+        if id == 0 && seen.flavor == Flavor::CurrentThread {
+            continue;
+        }
+        let Some(between) = between(seen.sample.tid) else {
+            continue;
+        };
+        polls += 1;
+        // `multi_thread` has an id between polls, too: that of the blocking task it runs in.
+        let idle = (seen.flavor == Flavor::MultiThread) == (between != 0);
+        known += usize::from(idle && id != 0 && id != between);
+    }
+    // Where polls are short, much of the time in which the budget is in force goes by before the
+    // task's id is set and after it is reset.
+    if parks > 0 && polls >= ENOUGH_POLLS && known * 8 < polls {
+        return No;
+    }
+    match known >= ENOUGH && known * 4 >= polls {
+        true => Yes,
+        false => Maybe,
+    }
+}
+
+/// How a number in the core went on from sample to sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// From one poll or park to another it grew.
+    pub grew: usize,
+    /// It should have grown and did not.
+    pub stood: usize,
+    /// It went back, or leapt.
+    pub fell: usize,
+    /// Whether it was odd exactly in parks, as a count of parks and unparks is.
+    pub counts_parks: bool,
+}
+
+/// The number at `tick` in the core behind word `core` of the scheduler's context.
+pub fn steps(seen: &[Seen<'_>], budget: usize, ids: IdPlace, core: usize, tick: usize) -> Steps {
+    let mut steps = Steps::default();
+    let mut last: HashMap<u64, (bool, Option<u64>, u32)> = HashMap::new();
+    // How often it was odd, in parks and in polls, and how often even.
+    let (mut odd, mut even) = ([0, 0], [0, 0]);
+    for seen in seen {
+        let Some((address, value)) = seen
+            .context
+            .words
+            .get(core)
+            .zip(seen.context.pointees.get(core))
+            .and_then(|(address, bytes)| Some((*address, half_word(bytes, tick)?)))
+        else {
+            continue;
+        };
+        let polls = in_poll(seen.sample, budget);
+        if seen.sample.parked || polls {
+            let parity = if value % 2 == 1 { &mut odd } else { &mut even };
+            parity[usize::from(polls)] += 1;
+        }
+        let id = ids.id(seen.sample);
+        if let Some((polled, before, was)) = last.insert(address, (polls, id, value)) {
+            let grown = value.wrapping_sub(was);
+            // Between a park of `current_thread` and a poll of its root there is no round.
+            let root = seen.flavor == Flavor::CurrentThread && polls && id == Some(0);
+            let moved = !root && (polled != polls || polls && before != id);
+            match grown {
+                0 if moved => steps.stood += 1,
+                0 => {}
+                1..=MAX_ROUNDS if moved => steps.grew += 1,
+                1..=MAX_ROUNDS => {}
+                _ => steps.fell += 1,
+            }
+        }
+    }
+    let only =
+        |parks: usize, polls: usize, not: [usize; 2]| parks > 0 && polls > 0 && not == [0, 0];
+    steps.counts_parks =
+        only(odd[0], even[1], [even[0], odd[1]]) || only(even[0], odd[1], [odd[0], even[1]]);
+    steps
+}
+
+/// Whether that is how `Core::tick` goes: on with every scheduling round.
+pub fn is_tick(steps: &Steps) -> Finding {
+    let all = steps.grew + steps.stood;
+    if steps.fell * 20 > all || (all >= ENOUGH_STEPS && too_many(steps.stood, all)) {
+        return No;
+    }
+    match steps.grew >= ENOUGH_STEPS {
+        true => Yes,
+        false => Maybe,
+    }
+}
+
+/// Whether word `core` of the scheduler's context may be the `Box<Core>` in its `RefCell`: after a
+/// borrow flag, a pointer or null, never null in a park.
+pub fn core(seen: &[Seen<'_>], core: usize) -> Finding {
+    let Some(flag) = core.checked_sub(1) else {
+        return No;
+    };
+    let mut held = 0;
+    for seen in seen {
+        let words = &seen.context.words;
+        let (Some(pointer), Some(flag)) = (words.get(core), words.get(flag)) else {
+            return No;
+        };
+        let readable = seen
+            .context
+            .pointees
+            .get(core)
+            .is_some_and(|bytes| !bytes.is_empty());
+        let fits = (-1..=1).contains(&(*flag as i64))
+            && seen.worker != Some(core)
+            && if *pointer == 0 {
+                !seen.sample.parked
+            } else {
+                readable
+            };
+        if !fits {
+            return No;
+        }
+        held += usize::from(*pointer != 0);
+    }
+    if held >= ENOUGH { Yes } else { Maybe }
+}
+
+/// Every word of the scheduler's context.
+pub fn context_words() -> std::ops::Range<usize> {
+    0..CONTEXT_WORDS
+}

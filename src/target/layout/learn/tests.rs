@@ -1,0 +1,160 @@
+//! Learning on this very process, whose debug info tells what must come out.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::arch;
+use crate::model::Tier;
+use crate::target::layout::Discovery;
+use crate::target::layout::live::ThreadView;
+use crate::target::layout::select::{Selection, select};
+use crate::target::layout::testing::{memory, multi_thread, own, this_thread};
+
+/// Tasks that block, compute and wait, on all workers, until the end.
+fn keep_busy(runtime: &tokio::runtime::Runtime, end: Instant) {
+    for task in 0..4u64 {
+        runtime.spawn(async move {
+            while Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(1 + task)).await;
+                thread::sleep(Duration::from_millis(2));
+                tokio::task::yield_now().await;
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+}
+
+/// Whether the thread waits in epoll now.
+fn parked(tid: u32) -> bool {
+    let path = format!("/proc/self/task/{tid}/syscall");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let number = text
+        .split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok());
+    number.is_some_and(arch::is_epoll)
+}
+
+fn watch(
+    survey: &mut Survey,
+    threads: &[ThreadView],
+    mut enough: impl FnMut(&Survey) -> bool,
+) -> bool {
+    (0..4000).any(|round| {
+        let views: Vec<ThreadView> = threads
+            .iter()
+            .map(|thread| ThreadView {
+                parked: parked(thread.tid),
+                ..thread.clone()
+            })
+            .collect();
+        survey.look(&memory(), &views);
+        thread::sleep(Duration::from_millis(1));
+        round % 200 == 199 && enough(survey)
+    })
+}
+
+#[test]
+fn a_layout_is_learnt_from_what_the_workers_do() {
+    let discovery = own();
+    let (runtime, mut threads) = multi_thread();
+    threads.push(this_thread());
+    keep_busy(&runtime, Instant::now() + Duration::from_secs(60));
+    let exact = discovery.exact[0];
+    let mut survey = Survey::new(discovery.thread_local_block.clone().unwrap());
+    let mut learnt = Err("");
+    watch(&mut survey, &threads, |survey| {
+        learnt = learn(survey, false);
+        learnt.is_ok()
+    });
+    let learnt = learnt.unwrap();
+    let place = |layout: &TokioLayout, offset: u32| layout.context + i64::from(offset);
+    for field in [
+        |fields: &ContextFields| fields.task_id,
+        |fields: &ContextFields| fields.budget,
+        |fields: &ContextFields| fields.scheduler,
+        |fields: &ContextFields| fields.handle.unwrap(),
+    ] {
+        assert_eq!(
+            place(&learnt, field(&learnt.fields)),
+            place(&exact, field(&exact.fields)),
+            "{learnt:?} for {exact:?}"
+        );
+    }
+    let exact_core = exact.multi_thread.unwrap();
+    let core = learnt.multi_thread.unwrap();
+    assert_eq!(
+        (core.tag, core.core, core.tick, core.worker),
+        (
+            exact_core.tag,
+            exact_core.core,
+            exact_core.tick,
+            exact_core.worker
+        )
+    );
+    assert_eq!(learnt.flavor, exact.flavor);
+    assert_eq!(learnt.current_thread, None, "no such runtime was seen");
+    let learnt = Discovery {
+        exact: vec![learnt],
+        ..discovery
+    };
+    assert!(matches!(
+        select(&learnt, &memory(), &threads),
+        Selection::Chosen(_, Tier::DebugInfo)
+    ));
+}
+
+#[test]
+fn the_right_layout_is_seen_at_work_and_wrong_ones_are_not() {
+    let (runtime, threads) = multi_thread();
+    keep_busy(&runtime, Instant::now() + Duration::from_secs(60));
+    let discovery = own();
+    let right = discovery.exact[0];
+    let mut survey = Survey::new(discovery.thread_local_block.unwrap());
+    assert!(watch(&mut survey, &threads, |survey| {
+        judge(survey, &right) == Finding::Yes
+    }));
+    let fields = |change: fn(&mut ContextFields)| {
+        let mut wrong = right;
+        change(&mut wrong.fields);
+        wrong
+    };
+    let tick = |by: u32| TokioLayout {
+        multi_thread: right.multi_thread.map(|core| CoreFields {
+            tick: core.tick + by,
+            ..core
+        }),
+        ..right
+    };
+    // Each is beside something that looks like it at times.
+    for wrong in [
+        fields(|fields| fields.budget += 1),
+        fields(|fields| fields.budget = fields.runtime.unwrap()),
+        fields(|fields| fields.budget = fields.task_id),
+        fields(|fields| fields.task_id = fields.scheduler),
+        fields(|fields| fields.task_id -= 16),
+        fields(|fields| fields.handle = Some(fields.task_id)),
+        tick(4),
+        tick(8),
+    ] {
+        let finding = judge(&survey, &wrong);
+        assert_ne!(finding, Finding::Yes, "{wrong:?} for {right:?}");
+    }
+    assert_eq!(
+        judge(&survey, &fields(|fields| fields.budget += 1)),
+        Finding::No
+    );
+    assert_eq!(judge(&survey, &tick(4)), Finding::No);
+}
+
+#[test]
+fn nothing_is_learnt_where_nothing_happens() {
+    let (_runtime, threads) = multi_thread();
+    let mut survey = Survey::new(own().thread_local_block.unwrap());
+    for _ in 0..20 {
+        survey.look(&memory(), &threads);
+    }
+    assert!(learn(&survey, false).is_err());
+    assert_eq!(learn(&Survey::new(-64..0), false), Err(NO_RUNTIME));
+}

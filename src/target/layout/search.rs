@@ -1,0 +1,173 @@
+//! The search for the layout of a live target, step by step: what the file suggests, tried on the
+//! threads as they are; what is only a guess, watched at work; and where no guess holds, a layout
+//! learnt from what the threads do.
+
+use std::time::{Duration, Instant};
+
+use super::behaviour::Finding;
+use super::live::ThreadView;
+use super::select::{Selection, select};
+use super::survey::Survey;
+use super::{Discovery, TokioLayout, learn};
+use crate::model::Tier;
+use crate::target::memory::Memory;
+
+/// How often threads are looked at while a layout is watched at work, and while no runtime runs.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+const WAIT: Duration = Duration::from_millis(100);
+
+/// How long a guess that nothing contradicts is watched: an idle program shows no more.
+const PROBATION: Duration = Duration::from_millis(300);
+
+/// How long a target is watched that no known layout fits before that is told, and how long after
+/// its runtime was seen the search is given up.
+const LEARN_AFTER: Duration = Duration::from_millis(300);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
+
+/// As much of `Context` as any version has, bytes: where its symbol is known, the survey looks no
+/// farther.
+const CONTEXT_BYTES: i64 = 128;
+
+/// Task ids are `Option`s of 16 bytes before this minor version.
+const NARROW_IDS_SINCE: u32 = 40;
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This layout is the target's.
+    Chosen(TokioLayout, Tier),
+    /// Look again after a while.
+    Wait(Duration, Waiting),
+    /// No layout can be found; why.
+    Failed(String),
+}
+
+/// What a search waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Nothing that takes long.
+    Shortly,
+    /// A runtime that runs.
+    Runtime,
+    /// Polls to learn an unknown layout from.
+    Polls,
+}
+
+/// A search under way.
+#[derive(Debug)]
+pub struct Search {
+    discovery: Discovery,
+    survey: Option<Survey>,
+    /// Since when something like a worker has been seen.
+    since: Option<Instant>,
+    /// Learning takes a while: it is tried again when there are this many samples.
+    learn_at: usize,
+    obstacle: &'static str,
+    /// The guess being watched, and since when.
+    guess: Option<(TokioLayout, Tier, Instant)>,
+    wide_ids: bool,
+}
+
+impl Search {
+    pub fn new(discovery: &Discovery) -> Self {
+        let contexts = || discovery.candidates.iter().map(|layout| layout.context);
+        let range = discovery.thread_local_block.clone().map(|block| {
+            match contexts().min().zip(contexts().max()) {
+                Some((first, last)) => first..last.saturating_add(CONTEXT_BYTES).min(block.end),
+                None => block,
+            }
+        });
+        let minor = discovery
+            .tokio_version()
+            .and_then(|version| version.split('.').nth(1)?.parse().ok());
+        Search {
+            discovery: discovery.clone(),
+            survey: range.map(Survey::new),
+            since: None,
+            learn_at: 0,
+            obstacle: "its threads were not watched long enough",
+            guess: None,
+            wide_ids: minor.is_some_and(|minor: u32| minor < NARROW_IDS_SINCE),
+        }
+    }
+
+    /// Looks at the threads once.
+    pub fn step(&mut self, memory: &dyn Memory, threads: &[ThreadView]) -> Found {
+        let shows = self
+            .survey
+            .as_mut()
+            .is_some_and(|survey| survey.look(memory, threads));
+        if let Some((layout, tier, since)) = self.guess {
+            return self.watch(layout, tier, since);
+        }
+        let why = match select(&self.discovery, memory, threads) {
+            Selection::Chosen(layout, Tier::DebugInfo) => {
+                return Found::Chosen(layout, Tier::DebugInfo);
+            }
+            Selection::Chosen(layout, tier) => {
+                self.guess = Some((layout, tier, Instant::now()));
+                return self.watch(layout, tier, Instant::now());
+            }
+            Selection::Refuted(why) => Some(why),
+            Selection::Undecided => None,
+        };
+        if shows || why.is_some() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        let Some(since) = self.since else {
+            return Found::Wait(WAIT, Waiting::Runtime);
+        };
+        if since.elapsed() < LEARN_AFTER {
+            return Found::Wait(LOOK_EVERY, Waiting::Shortly);
+        }
+        if let Some(survey) = &self.survey
+            && survey.samples().len() >= self.learn_at
+        {
+            self.learn_at = survey.samples().len() * 3 / 2;
+            match learn::learn(survey, self.wide_ids) {
+                Ok(layout) => return Found::Chosen(layout, Tier::Scan),
+                Err(obstacle) => {
+                    log::debug!("after {} samples: {obstacle}", survey.samples().len());
+                    self.obstacle = obstacle;
+                }
+            }
+        }
+        // Words that point into a stack without a runtime behind them are the program's own.
+        let is_runtime =
+            why.is_some() && self.discovery.context_symbol || self.obstacle != learn::NO_RUNTIME;
+        if !is_runtime {
+            return Found::Wait(WAIT, Waiting::Runtime);
+        }
+        if since.elapsed() >= GIVE_UP_AFTER {
+            let why = why.unwrap_or_else(|| "no known layout fits".to_owned());
+            return Found::Failed(format!("{why}; and it cannot be learnt: {}", self.obstacle));
+        }
+        Found::Wait(LOOK_EVERY, Waiting::Polls)
+    }
+
+    /// A guess that holds for the moment is believed once its fields were seen at work.
+    fn watch(&mut self, layout: TokioLayout, tier: Tier, since: Instant) -> Found {
+        let finding = self
+            .survey
+            .as_ref()
+            .map_or(Finding::Maybe, |survey| learn::judge(survey, &layout));
+        match finding {
+            Finding::Yes => Found::Chosen(layout, tier),
+            Finding::Maybe if since.elapsed() >= PROBATION => Found::Chosen(layout, tier),
+            Finding::Maybe => Found::Wait(LOOK_EVERY, Waiting::Shortly),
+            Finding::No => {
+                log::debug!("{layout:?} held, but does not behave");
+                let same = |other: &TokioLayout| {
+                    (TokioLayout {
+                        context: layout.context,
+                        ..*other
+                    }) == layout
+                };
+                self.discovery.candidates.retain(|other| *other != layout);
+                self.discovery.shapes.retain(|other| !same(other));
+                self.guess = None;
+                Found::Wait(LOOK_EVERY, Waiting::Shortly)
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the layout tests share: a Tokio runtime in the test itself, looked at through
+//! `process_vm_readv`, as any target is.
+
+use std::sync::{Arc, Mutex};
+
+use super::live::ThreadView;
+use super::{Discovery, discover};
+use crate::target::memory::ProcessMemory;
+
+/// The calling thread as hud sees it from outside.
+pub fn this_thread() -> ThreadView {
+    let local = 0u8;
+    let stack_pointer = &raw const local as u64;
+    let maps = procfs::process::Process::myself().unwrap().maps().unwrap();
+    let stack = maps
+        .iter()
+        .find(|map| (map.address.0..map.address.1).contains(&stack_pointer))
+        .map(|map| map.address.0..map.address.1);
+    ThreadView {
+        // SAFETY: gettid has no preconditions.
+        tid: unsafe { libc::gettid() } as u32,
+        thread_pointer: crate::arch::thread_pointer(),
+        stack_pointer,
+        stack,
+        parked: false,
+    }
+}
+
+pub fn memory() -> ProcessMemory {
+    ProcessMemory::new(std::process::id())
+}
+
+pub fn own() -> Discovery {
+    discover("/proc/self/exe".as_ref(), None).unwrap()
+}
+
+/// A runtime of two workers, and their threads. Blocking threads come later than workers.
+pub fn multi_thread() -> (tokio::runtime::Runtime, Vec<ThreadView>) {
+    let threads: Arc<Mutex<Vec<ThreadView>>> = Arc::default();
+    let seen = threads.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .on_thread_start(move || seen.lock().unwrap().push(this_thread()))
+        .build()
+        .unwrap();
+    // Enough polls on both workers for their ticks to move.
+    runtime.block_on(async {
+        let polls = (0..200).map(|_| tokio::spawn(tokio::task::yield_now()));
+        for poll in polls.collect::<Vec<_>>() {
+            poll.await.unwrap();
+        }
+    });
+    while threads.lock().unwrap().len() < 2 {
+        std::thread::yield_now();
+    }
+    let workers = threads.lock().unwrap().clone();
+    (runtime, workers)
+}
