@@ -11,6 +11,7 @@ Examples:
   hud --pid 1234 --target ./my-app        take the symbols from an unstripped twin
   hud my-app --debug-dir ./symbols        or from a directory of debug files
   hud my-app --container-pid 1            the one that is PID 1 in its container
+  hud my-app --census --duration 2        who holds what while it hangs: every thread's stack
   hud my-app --headless --duration 30     print findings for 30 seconds, then a summary
   hud my-app --export trace.json          record a trace while watching
   hud my-app --headless --all-poll-time   also where all poll time goes, slow or not
@@ -74,6 +75,12 @@ pub struct Args {
     #[arg(long)]
     headless: bool,
 
+    /// At the end print every thread of the process: its state, its stack and, for workers, its
+    /// poll, and what hangs, in words. Without it that is done only if a poll hangs then. SIGQUIT
+    /// (Ctrl+\) prints it at once
+    #[arg(long)]
+    census: bool,
+
     /// End after this many seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     duration: Option<Duration>,
@@ -125,6 +132,8 @@ pub struct Config {
     pub debuginfod: bool,
     pub export: Option<PathBuf>,
     pub headless: bool,
+    /// List every thread at the end, whether something hangs or not.
+    pub census: bool,
     pub duration: Option<Duration>,
     pub threshold: Duration,
     /// The threshold was given, not defaulted.
@@ -178,6 +187,9 @@ impl Args {
             if self.duration.is_some() {
                 return conflict("--duration goes with a live process");
             }
+            if self.census {
+                return conflict("--census goes with a live process: a trace shows its own");
+            }
         }
         Ok(Config {
             source,
@@ -185,7 +197,8 @@ impl Args {
             debug_dirs: self.debug_dir,
             debuginfod: self.debuginfod,
             export: self.export,
-            headless: self.headless,
+            headless: self.headless || self.census,
+            census: self.census,
             duration: self.duration,
             threshold: self.threshold,
             threshold_given,

@@ -9,10 +9,14 @@ use crate::model::Record;
 use crate::report::{self, Findings, Layout};
 use crate::session::{Session, SessionOptions};
 
+/// A poll that lasts this long is taken for a hang.
+const HANG_NS: u64 = 1_000_000_000;
+
 /// Consumes records: prints and remembers.
 pub struct Headless {
     findings: Findings,
     session: Session,
+    start_ns: u64,
     /// The reader of standard output is gone: keep quiet, and end.
     closed: bool,
 }
@@ -27,6 +31,7 @@ impl Headless {
                 workers_prefix: config.workers_prefix.clone(),
                 ..SessionOptions::default()
             }),
+            start_ns: 0,
             closed: false,
         }
     }
@@ -36,12 +41,24 @@ impl Headless {
         self.closed
     }
 
+    /// Whether a poll has not ended for so long that it hangs.
+    pub fn sees_a_hang(&mut self) -> bool {
+        let snapshot = self.session.snapshot(&report::query());
+        let mut running = snapshot.running.iter();
+        running.any(|poll| poll.held_ns() >= HANG_NS)
+    }
+
     /// Takes in a record.
     ///
     /// # Errors
     /// When standard output cannot be written, other than for being closed.
     pub fn take(&mut self, record: &Record) -> Result<()> {
         self.session.apply(record);
+        match record {
+            Record::Header(header) => self.start_ns = header.start_ns,
+            Record::Census(census) => return self.print(&report::census(census, self.start_ns)),
+            _ => {}
+        }
         match self.findings.line(record) {
             Some(line) => self.print(&format!("{line}\n")),
             None => Ok(()),

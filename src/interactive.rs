@@ -30,6 +30,8 @@ pub struct Interactive {
     all_poll_time: Option<bool>,
     /// There may be input that was read and not handled yet.
     more: bool,
+    /// The user wants to see every thread.
+    wants_census: bool,
 }
 
 /// Whether to go on.
@@ -62,6 +64,7 @@ impl Interactive {
             more: false,
             clipboard: Clipboard::from_env(|name| std::env::var(name).ok()),
             all_poll_time: None,
+            wants_census: false,
         })
     }
 
@@ -88,6 +91,11 @@ impl Interactive {
     /// Names the process that is going to be watched, before there is a first record.
     pub fn watches(&mut self, target: &Target) {
         self.app.watches(&target.comm, target.pid, &target.command);
+    }
+
+    /// Whether the user has asked to see every thread since this was asked last.
+    pub fn wants_census(&mut self) -> bool {
+        std::mem::take(&mut self.wants_census)
     }
 
     /// Draws if there is something new, and waits a moment for keys. A terminal that is gone ends
@@ -146,6 +154,7 @@ impl Interactive {
     fn carry_out(&mut self, effect: Effect) -> io::Result<Turn> {
         match effect {
             Effect::Quit => return Ok(Turn::Quit),
+            Effect::Census => self.wants_census = true,
             Effect::Suspend => self.screen.suspend()?,
             Effect::AllPollTime(on) => self.all_poll_time = Some(on),
             Effect::Mouse(take) => self.screen.mouse(take)?,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::analysis::pipeline::{self, Subject, Warm};
 use crate::arch;
-use crate::capture::messages;
-use crate::capture::{CaptureConfig, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState};
+use crate::capture::{
+    CaptureConfig, Drained, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState, census,
+    messages,
+};
 use crate::clock;
 use crate::failure::{Failure, Kind};
 use crate::model::{Flavor, Header, Record, Tier};
@@ -103,6 +105,8 @@ pub struct Live {
     /// What the user should know although it is no obstacle, a line each.
     pub notes: Vec<String>,
     warm: Warm,
+    /// The way to the analysis for what comes not from the ring; closed when it is to end.
+    drained: Option<SyncSender<Drained>>,
     ring: Option<RingThread>,
     analysis: Option<JoinHandle<()>>,
 }
@@ -175,7 +179,7 @@ impl Live {
             layout,
             all_poll_time: options.all_poll_time,
         };
-        let ring = RingThread::start(config, workers, drained_in)
+        let ring = RingThread::start(config, workers, drained_in.clone())
             .with_context(|| gone_or(target, "cannot attach"))?;
         let header = Header {
             hud_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -194,6 +198,7 @@ impl Live {
             records,
             notes,
             warm,
+            drained: Some(drained_in),
             ring: Some(ring),
             analysis: Some(analysis),
         }))
@@ -215,11 +220,35 @@ impl Live {
         }
     }
 
+    /// Looks at every thread of the process; a [`Record::Census`] follows.
+    ///
+    /// # Errors
+    /// When the kernel refuses the look, or the analysis is too far behind to take it.
+    pub fn census(&self) -> Result<()> {
+        let Some(drained) = &self.drained else {
+            return Ok(()); // ending already
+        };
+        let memory = ProcessMemory::new(self.header.pid);
+        let threads = census::take(self.header.pid, |sp| {
+            let base = sp & !(PAGE - 1);
+            (base, read_up(&memory, base))
+        })
+        .context("cannot look at every thread")?;
+        let census = Drained::Census {
+            at_ns: clock::monotonic_ns(),
+            threads,
+        };
+        drained
+            .try_send(census)
+            .map_err(|_| anyhow!("cannot look at every thread: the analysis is too far behind"))
+    }
+
     /// Detaches. The records that are left can still be received; their channel closes after them.
     ///
     /// # Errors
     /// When the ring thread ended with an error of its own.
     pub fn stop(&mut self) -> Result<()> {
+        self.drained = None;
         self.ring.take().map_or(Ok(()), RingThread::stop)
     }
 

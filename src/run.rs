@@ -8,7 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::analysis::late_names::LateNames;
 use crate::cli::{Config, Source};
@@ -200,6 +200,8 @@ struct Watch<'a> {
     deadline: Option<Instant>,
     live: Live,
     recorder: Recorder,
+    /// Set by SIGQUIT: every thread is to be listed now.
+    dump: Arc<AtomicBool>,
 }
 
 impl<'a> Watch<'a> {
@@ -223,6 +225,7 @@ impl<'a> Watch<'a> {
             lifeline: Lifeline::to(target)?,
             live,
             recorder: Recorder::new(trace),
+            dump: Arc::default(),
         })
     }
 
@@ -259,7 +262,16 @@ impl<'a> Watch<'a> {
         stopped.and(complete)
     }
 
+    /// Asks for a look at every thread, which comes as a record.
+    fn census(&self) {
+        if let Err(error) = self.live.census() {
+            report::warn(format!("{error:#}"));
+        }
+    }
+
     fn headless(mut self) -> Result<()> {
+        signal_hook::flag::register(SIGQUIT, Arc::clone(&self.dump))
+            .context("cannot handle signals")?;
         note(
             self.config,
             &format!(
@@ -288,10 +300,16 @@ impl<'a> Watch<'a> {
             if result.is_err() || view.is_closed() {
                 break EndReason::Interrupted;
             }
+            if self.dump.swap(false, Ordering::Relaxed) {
+                self.census();
+            }
             if let Some(reason) = self.over() {
                 break reason;
             }
         };
+        if reason != EndReason::TargetExited && (self.config.census || view.sees_a_hang()) {
+            self.census();
+        }
         let ended = self.end(reason, |record| {
             if result.is_ok() {
                 result = view.take(record);
@@ -318,6 +336,11 @@ impl<'a> Watch<'a> {
             }
             if let Some(on) = view.asked_for_all_poll_time() {
                 self.live.set_all_poll_time(on);
+            }
+            if view.wants_census()
+                && let Err(error) = self.live.census()
+            {
+                view.say(&format!("{error:#}"));
             }
             if let Some(reason) = self.over() {
                 break reason;

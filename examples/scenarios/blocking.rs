@@ -305,11 +305,3 @@ pub fn block_on_page_faults(memory: &FreshMemory, time: Duration) {
         memory.advise(libc::MADV_DONTNEED);
     }
 }
-
-/// Takes a lock that it already holds. Never returns.
-#[inline(never)]
-pub fn deadlock_on_itself(lock: &Mutex<()>) {
-    let first = lock.lock();
-    let second = lock.lock();
-    black_box((&first, &second));
-}

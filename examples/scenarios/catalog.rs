@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::blocking::{self as block, DirectFile, FreshMemory, HeldLock, LatePipe, LateSender};
-use crate::healthy;
 use crate::options::{Flavor, Options};
 use crate::truth::{self, Label, Timed};
+use crate::{hangs, healthy};
 
 /// What a scenario runs with.
 #[derive(Clone)]
@@ -52,7 +51,7 @@ const fn scenario(
     }
 }
 
-static SCENARIOS: [Scenario; 23] = [
+static SCENARIOS: [Scenario; 26] = [
     // Blocking.
     scenario("cpu", "computes", cpu),
     scenario("lock", "waits for a mutex that another thread holds", lock),
@@ -69,7 +68,35 @@ static SCENARIOS: [Scenario; 23] = [
     scenario("late_runtime", "cpu, in a second runtime", late_runtime),
     Scenario {
         never_ends: true,
-        ..scenario("deadlock", "a poll that never returns", deadlock)
+        ..scenario(
+            "deadlock",
+            "a worker that waits for a lock of its own",
+            hangs::deadlock,
+        )
+    },
+    Scenario {
+        never_ends: true,
+        ..scenario(
+            "all_locked",
+            "all workers wait for one lock",
+            hangs::all_locked,
+        )
+    },
+    Scenario {
+        never_ends: true,
+        ..scenario(
+            "block_on",
+            "a future driven by hand inside a poll",
+            hangs::block_on_inside,
+        )
+    },
+    Scenario {
+        never_ends: true,
+        ..scenario(
+            "no_driver",
+            "all workers wait for their own timers",
+            hangs::no_driver,
+        )
     },
     Scenario {
         root: Root::Blocks,
@@ -206,7 +233,6 @@ const NETWORK: Label = label("block_on_network", "network");
 const PIPE: Label = label("block_on_pipe", "pipe");
 const CHILD: Label = label("block_on_child", "child_process");
 const PAGE_FAULT: Label = label("block_on_page_faults", "page_fault");
-const DEADLOCK: Label = label("deadlock_on_itself", "lock");
 
 fn nothing(_: &Context) -> io::Result<()> {
     Ok(())
@@ -322,18 +348,6 @@ fn late_runtime(context: &Context) -> io::Result<()> {
                 std::process::exit(1);
             }
         })?;
-    Ok(())
-}
-
-fn deadlock(context: &Context) -> io::Result<()> {
-    static TWICE: Mutex<()> = Mutex::new(());
-    healthy::background(context);
-    let wait = context.options.duration / 4;
-    tokio::spawn(Timed::new(async move {
-        tokio::time::sleep(wait).await;
-        truth::announce(DEADLOCK);
-        block::deadlock_on_itself(&TWICE);
-    }));
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 
 mod blocking;
 mod catalog;
+mod hangs;
 mod healthy;
 mod options;
 mod truth;

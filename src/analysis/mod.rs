@@ -2,7 +2,9 @@
 
 pub mod aliases;
 pub mod cause;
+pub mod census;
 pub mod culprit;
+pub mod diagnosis;
 pub mod late_names;
 pub mod names;
 pub mod naming;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::census;
+use super::diagnosis;
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
@@ -20,8 +22,8 @@ use super::symbolize::Symbolizer;
 use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::workers::Workers;
 use crate::capture::{
-    Capture, CaptureLosses, Drained, Event, OtherStack, Released, SavedRegisters, StackKind,
-    ThreadState,
+    Capture, CaptureLosses, Drained, Event, OtherStack, Released, SavedRegisters, SeenThread,
+    StackKind, ThreadState,
 };
 use crate::clock::monotonic_ns;
 use crate::cost;
@@ -119,6 +121,10 @@ struct Pipeline {
     verified_at: Instant,
     /// Per thread, the poll that was last reported as running.
     running: HashMap<u32, u64>,
+    /// The workers as they stood last.
+    last_look: Vec<ThreadState>,
+    /// A census that waits for the next look.
+    census: Option<(u64, Vec<SeenThread>)>,
 }
 
 impl Pipeline {
@@ -137,6 +143,8 @@ impl Pipeline {
             reported_at: Instant::now(),
             verified_at: Instant::now(),
             running: HashMap::new(),
+            last_look: Vec::new(),
+            census: None,
             subject,
             records,
         }
@@ -218,9 +226,21 @@ impl Pipeline {
                 self.tell_profile(at_ns)?;
                 self.send(Record::AllPollTime { on, at_ns })
             }
-            Drained::Workers { at_ns, states } => self.look(at_ns, &states),
+            Drained::Workers { at_ns, states } => {
+                self.look(at_ns, &states)?;
+                let before = std::mem::replace(&mut self.last_look, states);
+                match self.census.take() {
+                    Some((at_ns, threads)) => self.name_census(at_ns, &threads, &before),
+                    None => Ok(()),
+                }
+            }
             Drained::Losses(losses) => {
                 self.count(&losses);
+                Ok(())
+            }
+            // What workers do is certain if they do it before and after.
+            Drained::Census { at_ns, threads } => {
+                self.census = Some((at_ns, threads));
                 Ok(())
             }
         }
@@ -306,6 +326,39 @@ impl Pipeline {
             .map(|stack| self.frames_of(stack));
         let by = self.releases.name(released, at_wake, meanwhile);
         self.polls.add_release(released.tid, released.sequence, by);
+    }
+
+    /// Names every thread of the process. `before` is how the workers stood before the census.
+    fn name_census(
+        &mut self,
+        at_ns: u64,
+        seen: &[SeenThread],
+        before: &[ThreadState],
+    ) -> Result<(), Unread> {
+        let mut threads = Vec::with_capacity(seen.len());
+        for thread in seen {
+            let tid = thread.task.tid;
+            let user = match thread.stack.is_empty() {
+                true => Unwound::default(),
+                false => self.unwind(&thread.task.registers, thread.stack_base, &thread.stack),
+            };
+            let frames = self
+                .symbolizer
+                .frames(&self.subject.modules, &user.addresses);
+            let of = |states: &[ThreadState]| states.iter().find(|s| s.tid == tid).cloned();
+            let states = of(before).zip(of(&self.last_look));
+            let states = states.filter(|_| !self.has_lost_polls());
+            let worker = self.workers.get(tid);
+            threads.push(census::name_thread(
+                thread,
+                worker,
+                states.as_ref(),
+                at_ns,
+                frames,
+                user.complete,
+            ));
+        }
+        self.send(Record::Census(Arc::new(diagnosis::census(at_ns, threads))))
     }
 
     fn frames_of(&mut self, stack: &OtherStack) -> Vec<Arc<Frame>> {

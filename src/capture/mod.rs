@@ -3,6 +3,7 @@
 //! What leaves this module is plain Rust ([`Event`], [`ThreadState`], [`TaskState`]); libbpf and the
 //! generated types stay inside.
 
+pub mod census;
 mod decode;
 mod loader;
 pub mod messages;
@@ -12,6 +13,7 @@ mod seed;
 mod tasks;
 mod threads;
 
+pub use census::SeenThread;
 pub use decode::{
     Capture, DecodeError, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site,
     StackKind, ThreadExit,

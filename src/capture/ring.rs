@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::RingBufferBuilder;
 
+use super::census::SeenThread;
 use super::decode::{self, Capture, Event};
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
 use super::sampling::TickWatch;
@@ -48,6 +49,11 @@ pub enum Drained {
     AllPollTime {
         on: bool,
         at_ns: u64,
+    },
+    /// Every thread of the process, not from the ring: so that it comes in order.
+    Census {
+        at_ns: u64,
+        threads: Vec<SeenThread>,
     },
 }
 

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::micros::Micros;
-use crate::model::{Header, Origin, SelfCost, WorkerUsage};
+use crate::model::{CensusThread, Duty, Frame, Header, Origin, SelfCost, ThreadWait, WorkerUsage};
 
 /// What `otherData.format` says.
 pub const FORMAT: &str = "hud";
@@ -89,6 +90,10 @@ pub enum Extra<'a> {
     End {
         reason: Cow<'a, str>,
     },
+    Census {
+        words: Vec<Cow<'a, str>>,
+        threads: Vec<SeenThread<'a>>,
+    },
     Frames(NewFrames<'a>),
     AllPollTime {
         on: bool,
@@ -111,6 +116,105 @@ pub struct ProfiledRef<'a> {
     pub calls: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Place<'a>>,
+}
+
+/// One thread of a census.
+#[derive(Serialize, Deserialize)]
+pub struct SeenThread<'a> {
+    pub tid: u32,
+    pub name: Cow<'a, str>,
+    /// `running`, `stopped` or `asleep`; the next three go with the last.
+    pub state: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<u64>,
+    /// Of workers; `held_us` only inside a poll, and `task` only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_us: Option<Micros>,
+    pub sf: u32,
+    pub complete: bool,
+}
+
+impl<'a> SeenThread<'a> {
+    pub fn of(thread: &'a CensusThread, sf: u32) -> Self {
+        let (state, syscall, cause, lock) = match &thread.wait {
+            ThreadWait::Running => ("running", None, None, None),
+            ThreadWait::Stopped => ("stopped", None, None, None),
+            ThreadWait::Asleep {
+                syscall,
+                cause,
+                lock,
+            } => (
+                "asleep",
+                Some(syscall.as_str().into()),
+                Some(cause.as_str().into()),
+                *lock,
+            ),
+        };
+        let worker = thread.duty.worker();
+        let (task, held_us) = match thread.duty {
+            Duty::Polling { task, held_ns, .. } => (task, Some(Micros(held_ns))),
+            _ => (None, None),
+        };
+        SeenThread {
+            tid: thread.tid,
+            name: thread.name.as_str().into(),
+            state: state.into(),
+            syscall,
+            cause,
+            lock,
+            runtime: worker.map(|(runtime, _)| runtime),
+            worker: worker.and_then(|(_, index)| index),
+            task,
+            held_us,
+            sf,
+            complete: thread.complete,
+        }
+    }
+
+    /// The thread, with its stack; the error says what makes no sense.
+    pub fn into_model(self, frames: Vec<Arc<Frame>>) -> Result<CensusThread, String> {
+        let wait = match (&*self.state, self.syscall, self.cause) {
+            ("running", _, _) => ThreadWait::Running,
+            ("stopped", _, _) => ThreadWait::Stopped,
+            ("asleep", Some(syscall), Some(cause)) => ThreadWait::Asleep {
+                syscall: syscall.into_owned(),
+                cause: cause
+                    .parse()
+                    .map_err(|_| format!("unknown cause {cause:?}"))?,
+                lock: self.lock,
+            },
+            (state, ..) => return Err(format!("unknown state of a thread {state:?}")),
+        };
+        let index = self.worker;
+        let duty = match (self.runtime, self.held_us) {
+            (Some(runtime), Some(Micros(held_ns))) => Duty::Polling {
+                runtime,
+                index,
+                task: self.task,
+                held_ns,
+            },
+            (Some(runtime), None) => Duty::Parked { runtime, index },
+            (None, _) => Duty::Other,
+        };
+        Ok(CensusThread {
+            tid: self.tid,
+            name: self.name.into_owned(),
+            wait,
+            duty,
+            frames,
+            complete: self.complete,
+        })
+    }
 }
 
 /// Cumulative, as in the record.

@@ -435,6 +435,49 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
         )
 }
 
+fn census_thread() -> impl Strategy<Value = CensusThread> {
+    let wait = prop_oneof![
+        Just(ThreadWait::Running),
+        Just(ThreadWait::Stopped),
+        (text(), cause(), of(any::<u64>())).prop_map(|(syscall, cause, lock)| {
+            ThreadWait::Asleep {
+                syscall,
+                cause,
+                lock,
+            }
+        }),
+    ];
+    let worker = || (any::<u32>(), of(any::<u32>()));
+    let duty = prop_oneof![
+        Just(Duty::Other),
+        worker().prop_map(|(runtime, index)| Duty::Parked { runtime, index }),
+        (worker(), of(any::<u64>()), any::<u64>()).prop_map(|((runtime, index), task, held_ns)| {
+            Duty::Polling {
+                runtime,
+                index,
+                task,
+                held_ns,
+            }
+        }),
+    ];
+    (
+        any::<u32>(),
+        text(),
+        wait,
+        duty,
+        vec(frame(), 0..4),
+        any::<bool>(),
+    )
+        .prop_map(|(tid, name, wait, duty, frames, complete)| CensusThread {
+            tid,
+            name,
+            wait,
+            duty,
+            frames,
+            complete,
+        })
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let numbers = proptest::array::uniform8(any::<u64>());
     prop_oneof![
@@ -473,6 +516,13 @@ fn record() -> impl Strategy<Value = Record> {
                 bpf_ns,
                 peak_rss,
             })
+        ),
+        1 => (any::<u64>(), vec(text(), 0..3), vec(census_thread(), 0..4)).prop_map(
+            |(at_ns, words, threads)| Record::Census(Arc::new(Census {
+                at_ns,
+                words,
+                threads,
+            }))
         ),
         1 => (1u8..=5, any::<u64>(), text()).prop_map(|(n, at_ns, why)| Record::TierChanged {
             tier: Tier::from_number(n).unwrap(),

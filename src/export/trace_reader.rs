@@ -24,8 +24,8 @@ use super::events::{
 use super::micros::Micros;
 use super::stacks::{Table, location};
 use crate::model::{
-    Activity, Cause, Culprit, EndReason, Flavor, Header, Losses, PollTime, ProfiledStack, Record,
-    Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
+    Activity, Cause, Census, Culprit, EndReason, Flavor, Header, Losses, PollTime, ProfiledStack,
+    Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
 };
 
 /// Whether a trace holds its recording up to the end.
@@ -324,6 +324,19 @@ impl Replay<'_> {
                 at_ns: at()?.0,
                 why: why.into_owned(),
             },
+            Extra::Census { words, threads } => {
+                let threads = threads.into_iter().map(|thread| {
+                    let frames = self.table.stack(thread.sf);
+                    let frames =
+                        frames.ok_or_else(|| format!("stack {} is not defined", thread.sf))?;
+                    thread.into_model(frames)
+                });
+                Record::Census(Arc::new(Census {
+                    at_ns: at()?.0,
+                    words: words.into_iter().map(String::from).collect(),
+                    threads: threads.collect::<Result<_, String>>()?,
+                }))
+            }
             Extra::End { reason } => {
                 self.ended = true;
                 Record::End {

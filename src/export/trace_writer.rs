@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::events;
 use super::events::{
     CauseTime, Cost, Event, Extra, OtherData, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef,
     Usage, origin_name,
@@ -23,7 +24,9 @@ use super::micros::Micros;
 use super::stacks::{Dictionary, place};
 use super::whole_file::{Medium, WholeFile};
 use crate::failure::{Failure, Kind};
-use crate::model::{Frame, Header, Losses, PollTime, Record, SlowPoll, Worker, WorkerUsage};
+use crate::model::{
+    Census, Frame, Header, Losses, PollTime, Record, SlowPoll, Worker, WorkerUsage,
+};
 
 /// What a file ends with while it is written; `stackFrames` come at the end.
 const ENDING: &[u8] = b"\n]}\n";
@@ -246,6 +249,7 @@ impl TraceWriter {
                 let event = self.instant(&name, "p", *at_ns, extra);
                 push(&mut self.buffer, &event)?;
             }
+            Record::Census(census) => self.encode_census(census)?,
             Record::End { reason, at_ns } => {
                 self.encode_running()?;
                 let extra = Extra::End {
@@ -385,6 +389,21 @@ impl TraceWriter {
             from_us: Micros(time.from_ns),
             stacks,
         });
+        push(&mut self.buffer, &event)
+    }
+
+    fn encode_census(&mut self, census: &Census) -> serde_json::Result<()> {
+        let frames = census.threads.iter().map(|thread| thread.frames.len());
+        self.dictionary.make_room(frames.sum());
+        let mut threads = Vec::with_capacity(census.threads.len());
+        for thread in &census.threads {
+            let sf = self.dictionary.stack(&thread.frames);
+            threads.push(events::SeenThread::of(thread, sf));
+        }
+        self.define_frames()?;
+        let words = census.words.iter().map(Cow::from).collect();
+        let extra = Extra::Census { words, threads };
+        let event = self.instant("census", "p", census.at_ns, extra);
         push(&mut self.buffer, &event)
     }
 

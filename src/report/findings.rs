@@ -68,6 +68,7 @@ impl Findings {
             | Record::PollTime(_)
             | Record::Losses(_)
             | Record::Cost(_)
+            | Record::Census(_)
             | Record::End { .. } => {}
         }
         None

@@ -4,6 +4,7 @@
 //! process, so that a replay prints what its recording printed. Texts carry colours; [`print()`]
 //! takes them out where the output is no terminal or NO_COLOR is set.
 
+mod census;
 mod findings;
 mod format;
 mod poll_time;
@@ -15,6 +16,7 @@ use std::io::{self, Write};
 
 use crate::session::Query;
 
+pub use self::census::census;
 pub use self::findings::{Findings, finding_line};
 pub use self::format::{duration, shorten_location, shorten_name};
 pub use self::summary::summary;

@@ -14,6 +14,7 @@
 
 mod aggregate;
 mod bins;
+mod census;
 mod durations;
 mod key;
 mod picture;
@@ -35,10 +36,11 @@ use std::sync::Arc;
 use self::profile::Profile;
 use self::table::{Limits, Table};
 use self::workers::Workers;
-use crate::model::{EndReason, Header, Losses, Record, SelfCost, SlowPoll, Tier};
+use crate::model::{Census, EndReason, Header, Losses, Record, SelfCost, SlowPoll, Tier};
 
 pub use self::aggregate::{TREND_BIN_NS, TREND_BINS};
 pub use self::bins::{Bins, Merge, Overflow, Slice};
+pub use self::census::{RowKind, census_rows};
 pub use self::durations::Bar;
 pub use self::key::{CulpritKey, Group, RowKey};
 pub use self::profile::{ProfileView, SpotKey, SpotRow};
@@ -74,6 +76,7 @@ pub struct Session {
     cost: Option<SelfCost>,
     /// hud's part of one CPU between the last two readings.
     cost_share: Option<f64>,
+    census: Option<Arc<Census>>,
     all: Table,
     window: Option<Table>,
     profile: Profile,
@@ -108,6 +111,7 @@ impl Session {
             losses: Losses::default(),
             cost: None,
             cost_share: None,
+            census: None,
             all: new_table(&options, Group::Culprit, Scope::Session),
             window: options
                 .window
@@ -177,6 +181,10 @@ impl Session {
                     });
                 }
             }
+            Record::Census(census) => {
+                self.saw(census.at_ns);
+                self.census = Some(census.clone());
+            }
             Record::End { reason, at_ns } => {
                 self.saw(*at_ns);
                 self.ended = Some((*reason, *at_ns));
@@ -218,6 +226,7 @@ impl Session {
             .chain(self.profile.records(self.latest_ns))
             .chain([Record::Losses(self.losses)])
             .chain(self.cost.map(Record::Cost))
+            .chain(self.census.clone().map(Record::Census))
             .chain([Record::End { reason, at_ns }])
             .collect()
     }

@@ -104,6 +104,7 @@ impl Session {
             losses: self.losses,
             cost: self.cost,
             cost_share: self.cost_share,
+            census: self.census.clone(),
         }
     }
 }

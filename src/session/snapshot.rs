@@ -11,8 +11,8 @@ use super::profile::ProfileView;
 use super::query::Scope;
 use super::tree::CallTree;
 use crate::model::{
-    Cause, EndReason, Header, Location, Losses, ReleasedBy, SelfCost, SlowPoll, Tier, TimeSplit,
-    WeightedStack, Worker, WorkerUsage,
+    Cause, Census, EndReason, Header, Location, Losses, ReleasedBy, SelfCost, SlowPoll, Tier,
+    TimeSplit, WeightedStack, Worker, WorkerUsage,
 };
 
 /// A session at one moment.
@@ -68,6 +68,8 @@ pub struct Snapshot {
     /// hud's part of one CPU between the last two readings, BPF programs included, 0 to 1 (more
     /// with several threads).
     pub cost_share: Option<f64>,
+    /// The last census.
+    pub census: Option<Arc<Census>>,
 }
 
 /// Which polls the rows add up.

@@ -257,3 +257,28 @@ pub fn session() -> Vec<Record> {
     records.push(end(10_000));
     records
 }
+
+/// A census of one hanging worker, with one sentence.
+pub fn census() -> Record {
+    Record::Census(Arc::new(Census {
+        at_ns: START_NS + 9_000 * MS,
+        words: vec!["shop waits for itself".into()],
+        threads: vec![CensusThread {
+            tid: 4001,
+            name: "tokio-rt-worker".into(),
+            wait: ThreadWait::Asleep {
+                syscall: "futex".into(),
+                cause: Cause::Lock,
+                lock: Some(0x1000),
+            },
+            duty: Duty::Polling {
+                runtime: 0,
+                index: Some(0),
+                task: Some(9),
+                held_ns: 2_000 * MS,
+            },
+            frames: vec![frame("shop::serve", 20, false)],
+            complete: true,
+        }],
+    }))
+}

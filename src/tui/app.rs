@@ -86,6 +86,8 @@ pub enum Effect {
     Copy(String),
     /// Write a text into a new file.
     CopyToFile(String),
+    /// Look at every thread of the process.
+    Census,
     /// Save the trace.
     Save(PathBuf),
     /// Sample all poll time, or no longer.
@@ -104,8 +106,14 @@ pub enum Prompt {
 /// What lies above the view.
 #[derive(Debug)]
 pub enum Overlay {
-    Help { scroll: usize },
+    Help {
+        scroll: usize,
+    },
     Workers(Picker),
+    /// Every thread, as of the last look.
+    Census {
+        scroll: usize,
+    },
 }
 
 /// The whole view.

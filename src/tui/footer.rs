@@ -50,6 +50,12 @@ pub fn draw(c: &mut Canvas, area: Rect, foot: &Foot) -> Option<Position> {
         Some(Overlay::Help { .. }) => {
             hints(&mut line, c, width, &[("j k", "scroll"), ("Esc", "close")])
         }
+        Some(Overlay::Census { .. }) => hints(
+            &mut line,
+            c,
+            width,
+            &[("j k", "scroll"), ("T", "look again"), ("Esc", "close")],
+        ),
         Some(Overlay::Workers(_)) => hints(
             &mut line,
             c,

@@ -60,8 +60,9 @@ impl App {
             return self.prompt_key(key);
         }
         match &mut self.overlay {
-            Some(Overlay::Help { scroll }) => {
+            Some(Overlay::Help { scroll } | Overlay::Census { scroll }) => {
                 match keys::action(key) {
+                    Some(Action::Threads) => return self.threads(),
                     Some(Action::Down) => *scroll += 1,
                     Some(Action::Up) => *scroll = scroll.saturating_sub(1),
                     Some(Action::PageDown) => *scroll += 10,
@@ -157,6 +158,7 @@ impl App {
             }
             Action::Copy => return self.selection_text().map(Effect::Copy),
             Action::CopyToFile => return self.selection_text().map(Effect::CopyToFile),
+            Action::Threads => return self.threads(),
             Action::Help => self.overlay = Some(Overlay::Help { scroll: 0 }),
             Action::Mouse => {
                 self.mouse = !self.mouse;
@@ -365,9 +367,25 @@ impl App {
         None
     }
 
+    /// Opens the census; a live process is looked at anew.
+    fn threads(&mut self) -> Option<Effect> {
+        if self.options.replay || self.snap.ended.is_some() {
+            if self.snap.census.is_none() {
+                self.say("this recording has no census of the threads");
+                return None;
+            }
+            self.overlay = Some(Overlay::Census { scroll: 0 });
+            return None;
+        }
+        self.overlay = Some(Overlay::Census { scroll: 0 });
+        Some(Effect::Census)
+    }
+
     fn wheel(&mut self, hit: Option<Hit>, column: u16, by: isize) {
         match (&mut self.overlay, hit) {
-            (Some(Overlay::Help { scroll }), _) => *scroll = scroll.saturating_add_signed(by),
+            (Some(Overlay::Help { scroll } | Overlay::Census { scroll }), _) => {
+                *scroll = scroll.saturating_add_signed(by);
+            }
             (Some(Overlay::Workers(_)), _) => {}
             (None, Some(Hit::Lanes)) => {
                 self.lanes_scroll = self.lanes_scroll.saturating_add_signed(by);

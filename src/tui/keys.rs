@@ -51,6 +51,7 @@ pub enum Action {
     LanesDown,
     AllPollTime,
     AsFlame,
+    Threads,
 }
 
 /// Where a key is of use.
@@ -265,6 +266,12 @@ pub const KEYS: &[Key] = &[
         "view",
         "culprits, call tree, flame, timeline, all poll time",
     ),
+    key(
+        Place::Everywhere,
+        "T",
+        "",
+        "every thread of the process: state, stack, poll; what hangs, in words",
+    ),
     key(Place::Everywhere, "w", "workers", "choose workers"),
     key(
         Place::Everywhere,
@@ -355,6 +362,7 @@ pub fn action(event: &KeyEvent) -> Option<Action> {
         KeyCode::Char('p') => Action::Pane,
         KeyCode::Char('K') => Action::LanesUp,
         KeyCode::Char('J') => Action::LanesDown,
+        KeyCode::Char('T') => Action::Threads,
         _ => return None,
     })
 }

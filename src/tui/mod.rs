@@ -6,6 +6,7 @@
 
 mod app;
 mod canvas;
+mod census;
 mod columns;
 mod copy;
 mod culprits;

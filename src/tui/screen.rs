@@ -7,7 +7,7 @@ use ratatui::text::Span;
 use super::app::{App, Overlay, View};
 use super::canvas::Canvas;
 use super::header::Mode;
-use super::{culprits, footer, header, help, lanes, preview, stuck, verdict};
+use super::{census, culprits, footer, header, help, lanes, preview, stuck, verdict};
 
 /// Below this many columns or rows there is no view, only a line that says so.
 pub const SMALLEST: (u16, u16) = (60, 16);
@@ -75,6 +75,7 @@ impl App {
         }
         match &mut self.overlay {
             Some(Overlay::Help { scroll }) => help::draw(&mut c, middle, scroll),
+            Some(Overlay::Census { scroll }) => census::draw(&mut c, middle, scroll),
             Some(Overlay::Workers(picker)) => picker.draw(&mut c, middle),
             None => {}
         }

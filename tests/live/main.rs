@@ -3,6 +3,7 @@
 //! These tests load BPF and need root; `make test` sees to that. They measure time, so they run one
 //! after the other (`RUST_TEST_THREADS=1`).
 
+mod census;
 mod compare;
 mod containers;
 mod endings;

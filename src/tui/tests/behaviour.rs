@@ -250,3 +250,15 @@ fn an_exited_target_stays_readable() {
     assert_eq!(driven.text(), before);
     assert!(!driven.app.needs_redraw(std::time::Duration::MAX));
 }
+
+#[test]
+fn every_thread_is_a_key_away() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    assert_eq!(driven.press("T"), Some(Effect::Census));
+    assert!(driven.has("looking at every thread"));
+    driven.take(&[crate::session::testing::census()]);
+    assert!(driven.has("shop waits for itself") && driven.has("asleep in futex"));
+    assert!(driven.has("shop::serve") && driven.has("task 9 for 2.000 s"));
+    driven.key(KeyCode::Esc);
+    assert!(!driven.has("asleep in futex"));
+}

@@ -1,0 +1,56 @@
+//! Every thread of the target at one moment, with the stacks of those that sleep.
+//!
+//! Nothing is stopped: a thread's registers and stack belong together if it has not run between the
+//! two looks at it, which its count of context switches tells.
+
+use anyhow::Result;
+
+use super::tasks::{TaskReader, TaskState};
+
+/// Threads whose stacks are read; more are listed without.
+const MAX_STACKS: usize = 1024;
+
+/// A thread, and its stack if it stood still meanwhile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenThread {
+    pub task: TaskState,
+    /// It was asleep all the while: registers and stack belong together.
+    pub stood_still: bool,
+    /// Address of the first byte.
+    pub stack_base: u64,
+    pub stack: Vec<u8>,
+}
+
+/// Looks at every thread of the process `pid`. `read_stack` gives the memory from a stack pointer
+/// up, and where that begins.
+///
+/// # Errors
+/// When the kernel refuses the task iterator.
+pub fn take(pid: u32, read_stack: impl Fn(u64) -> (u64, Vec<u8>)) -> Result<Vec<SeenThread>> {
+    let reader = TaskReader::new(pid)?;
+    let mut seen: Vec<SeenThread> = Vec::new();
+    for task in reader.read()? {
+        let asleep = task.is_asleep();
+        let (stack_base, stack) = match asleep && seen.len() < MAX_STACKS {
+            true => read_stack(task.registers.sp),
+            false => (0, Vec::new()),
+        };
+        seen.push(SeenThread {
+            task,
+            stood_still: asleep,
+            stack_base,
+            stack,
+        });
+    }
+    let after = reader.read()?;
+    for thread in &mut seen {
+        let same = after
+            .iter()
+            .any(|task| task.tid == thread.task.tid && task.switches == thread.task.switches);
+        thread.stood_still &= same;
+        if !thread.stood_still {
+            thread.stack.clear();
+        }
+    }
+    Ok(seen)
+}
