@@ -10,10 +10,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hud::model::{Frame, Record, Tier};
+use hud::model::{Cause, Frame, Record, SlowPoll, Tier};
 use tempfile::TempDir;
 
-use crate::compare::{Expect, compare};
 use crate::fixtures::{self, Fixture};
 use crate::program::{Build, Run, Target, Watched, hud};
 
@@ -50,15 +49,22 @@ impl Stripped {
     }
 }
 
+/// The polls that slept: on a busy machine others may have waited for a CPU.
+fn slept(run: &Watched) -> Vec<Arc<SlowPoll>> {
+    let mut polls = run.polls();
+    polls.retain(|poll| poll.cause == Cause::Sleep);
+    assert!(polls.len() >= 10, "{} polls", polls.len());
+    polls
+}
+
 /// As with a program that has its debug info itself: the best tier, and everything named.
 fn named_and_placed(run: &Watched) {
-    compare(run, &Expect::blocking()).assert();
     let tier = run.records.iter().find_map(|record| match record {
         Record::Header(header) => Some(header.tier),
         _ => None,
     });
     assert_eq!(tier, Some(Tier::DebugInfo));
-    for poll in run.polls() {
+    for poll in slept(run) {
         let location = poll.culprit.location.as_ref();
         let file = location.map_or("", |location| &location.file);
         assert!(file.ends_with("blocking.rs"), "{:?}", poll.culprit);
@@ -225,13 +231,13 @@ fn a_recording_without_names_is_named_when_it_is_replayed() {
     let computes = Run::new(&build, "cpu").seconds(2).watch().polls();
     let functions: BTreeSet<&str> = computes
         .iter()
+        .filter(|poll| poll.cause == Cause::Cpu)
         .map(|poll| poll.culprit.function.as_str())
         .collect();
-    assert!(computes.len() > 10, "{} polls", computes.len());
+    assert!(computes.len() >= 5, "{} polls", computes.len());
     assert!(functions.len() <= 3, "{functions:?}");
     let run = Run::new(&build, "sleep").seconds(2).watch();
-    let polls = run.polls();
-    assert!(polls.len() > 10, "{} polls", polls.len());
+    let polls = slept(&run);
     for poll in &polls {
         let culprit = &poll.culprit.function;
         assert!(culprit.starts_with("scenarios+0x"), "{culprit}");
@@ -256,8 +262,7 @@ fn a_recording_without_names_is_named_when_it_is_replayed() {
         findings.iter().all(|line| line.ends_with(culprit)),
         "{report}"
     );
-    let row = report.lines().find(|line| line.contains("100.0 %"));
-    assert!(row.is_some_and(|row| row.contains(culprit)), "{report}");
+    assert!(report.contains(&format!("1. {culprit}: ")), "{report}");
     assert!(!report.contains("scenarios+0x"), "{report}");
     // The same from a directory that has a file of that build.
     let output = replay("--debug-dir", Build::Release.program().parent().unwrap());
