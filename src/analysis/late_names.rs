@@ -13,7 +13,7 @@ use super::profile::put_down;
 use super::release::holder;
 use super::symbolize::{Frames, Symbolizer};
 use crate::failure::{Failure, Kind};
-use crate::model::{Frame, PollTime, Record, ReleasedBy, SlowPoll, WeightedStack};
+use crate::model::{Census, Frame, PollTime, Record, ReleasedBy, SlowPoll, WeightedStack};
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::elf::{self, BuildId};
 
@@ -67,6 +67,7 @@ impl LateNames {
             Record::SlowPoll(poll) => Record::SlowPoll(self.poll(poll)?),
             Record::Running(poll) => Record::Running(self.poll(poll)?),
             Record::PollTime(time) => Record::PollTime(self.poll_time(time)?),
+            Record::Census(census) => Record::Census(self.census(census)?),
             other => other,
         })
     }
@@ -118,6 +119,15 @@ impl LateNames {
             stacks: stacks.into_iter().map(put_down).collect(),
             ..PollTime::clone(&time)
         }))
+    }
+
+    /// Its words stay as they were found: they rest on states more than on names.
+    fn census(&mut self, census: Arc<Census>) -> Result<Arc<Census>, Failure> {
+        let mut named = Census::clone(&census);
+        for thread in &mut named.threads {
+            thread.frames = self.stack(&thread.frames)?;
+        }
+        Ok(Arc::new(named))
     }
 
     /// The stacks with names where there are any, merged anew.
@@ -238,7 +248,7 @@ fn file_name(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CodeAddress, Header};
+    use crate::model::{CensusThread, CodeAddress, Duty, Header, ThreadWait};
     use crate::session::testing as t;
     use crate::target::modules::ModuleMap;
 
@@ -337,6 +347,34 @@ mod tests {
         assert_eq!((time.stacks.len(), named.stacks.len()), (2, 1));
         assert_eq!(named.stacks[0].function, live.function);
         assert_eq!(named.on_cpu_ns(), time.on_cpu_ns());
+    }
+
+    #[test]
+    fn a_census_is_named_as_well() {
+        let ([header, poll], live) = recorded(Some(&own_build_id()));
+        let Record::SlowPoll(poll) = poll else {
+            panic!("not a poll");
+        };
+        let thread = CensusThread {
+            tid: 7,
+            name: "keeper".into(),
+            wait: ThreadWait::Running,
+            duty: Duty::Other,
+            frames: poll.stacks[0].frames.clone(),
+            complete: true,
+        };
+        let census = Census {
+            at_ns: 0,
+            words: Vec::new(),
+            threads: vec![thread],
+        };
+        let twin = DebugFile::open("/proc/self/exe".as_ref()).unwrap();
+        let mut names = LateNames::new(Some(twin), DebugFiles::default());
+        names.name(header).unwrap();
+        let Record::Census(named) = names.name(Record::Census(Arc::new(census))).unwrap() else {
+            panic!("not a census");
+        };
+        assert_eq!(named.threads[0].frames, [live]);
     }
 
     #[test]
