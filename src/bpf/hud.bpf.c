@@ -220,16 +220,16 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	struct moment at;
 	u64 thread_pointer;
 	u32 index = 0;
-	bool profiled = profiling == (by_tick ? HUD_PROFILING_BY_TICK : HUD_PROFILING_BY_CLOCK);
+	/* Code that wakes in step with the tick would meet it always or never. */
+	bool profiled = profiling && !by_tick;
 	bool due = true, in_poll;
 
 	count(work.samples);
 	at.now = bpf_ktime_get_ns() - mono_minus_clock;
 	thread = find_thread((u32)bpf_get_current_pid_tgid(), &index);
 	if (thread) {
-		/* The tick may come more often than slow polls need; all poll time counts each. */
-		due = !by_tick ||
-		      less(at.now, thread->sampled_clock) >= config.sample_period_ns / 4 * 3;
+		/* Samples may come more often than slow polls need; all poll time counts each. */
+		due = less(at.now, thread->sampled_clock) >= config.sample_period_ns / 4 * 3;
 		if (!due && !profiled)
 			return 0;
 		if (due)
@@ -317,7 +317,7 @@ int tick(u64 *ctx)
 
 /*
  * Attached for a moment at the start, while hud does nothing but compute: learns the looks of the
- * tick. It is the timer that expires again exactly one period later.
+ * tick. Its expiries lie whole periods apart, on all CPUs; those of hardly another timer do.
  */
 SEC("tp_btf/hrtimer_expire_entry")
 int learn_tick(u64 *ctx)
@@ -325,31 +325,27 @@ int learn_tick(u64 *ctx)
 	struct hrtimer *timer = (void *)ctx[0];
 	u64 frames[HUD_KERNEL_FRAMES], expires, entry;
 	struct hud_tick *seen = &tick_seen;
+	bool again;
 	long bytes;
 	u32 last;
 
-	if (bpf_get_current_pid_tgid() >> 32 != config.own_tgid)
+	if (bpf_get_current_pid_tgid() >> 32 != config.own_tgid || !config.tick_ns)
 		return 0;
-	expires = timer->_softexpires;
-	if (seen->timer != (u64)timer) {
-		/* Another timer in between, unless the one before does not come any more. */
-		if (seen->timer && less(expires, seen->expires) <= config.tick_ns)
-			return 0;
-		seen->timer = (u64)timer;
-		seen->function = 0;
-	}
-	if (expires - seen->expires != config.tick_ns)
-		seen->function = 0;
-	seen->expires = expires;
 	bytes = bpf_get_stack(ctx, frames, sizeof(frames), 0);
 	if (bytes < (long)sizeof(u64) || bytes >= (long)sizeof(frames))
 		return 0;
 	last = bytes / sizeof(u64) - 1;
 	entry = frames[last & (HUD_KERNEL_FRAMES - 1)];
-	if (seen->function == (u64)timer->function && seen->user_entry == entry)
+	expires = timer->_softexpires;
+	again = seen->function == (u64)timer->function && seen->user_entry == entry &&
+		less(expires, seen->expires) % config.tick_ns == 0;
+	if (again) {
 		seen->confirmed++;
-	else
-		seen->confirmed = 0;
+	} else if (seen->confirmed) {
+		seen->confirmed--;
+		return 0;
+	}
+	seen->expires = expires;
 	seen->function = (u64)timer->function;
 	seen->user_entry = entry;
 	return 0;

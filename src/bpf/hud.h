@@ -64,22 +64,14 @@ struct hud_config {
 	u32 unused;
 };
 
-/* All poll time: which samples inside polls, slow or not, are sent with their stacks. */
-enum hud_profiling {
-	HUD_PROFILING_OFF = 0,
-	HUD_PROFILING_BY_TICK = 1,
-	HUD_PROFILING_BY_CLOCK = 2,
-};
-
 /* How the scheduler's tick is known from other timers. */
 struct hud_tick {
-	u64 timer;
 	u64 expires;
 	/* The timer's callback, equal on all CPUs. */
 	u64 function;
 	/* The outermost kernel frame of a tick that interrupts user mode. */
 	u64 user_entry;
-	/* How often all of this was seen in a row. */
+	/* How often all of this was seen again, less how often something else was. */
 	u64 confirmed;
 };
 
@@ -375,7 +367,6 @@ struct hud_enums {
 	enum hud_event_kind event_kind;
 	enum hud_stack_kind stack_kind;
 	enum hud_release_kind release_kind;
-	enum hud_profiling profiling;
 };
 
 /* How often the dearer paths were taken: for the benches and for hud's own view. */

@@ -11,7 +11,7 @@ const volatile struct hud_config config;
 struct hud_losses losses;
 struct hud_work work;
 
-/* enum hud_profiling; set by user space at any time. */
+/* All poll time: samples inside polls, slow or not, are sent. Set by user space at any time. */
 volatile u32 profiling;
 
 /*

@@ -11,7 +11,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
-use crate::bpf::types::{hud_captures, hud_config, hud_profiling, hud_tokio};
+use crate::bpf::types::{hud_captures, hud_config, hud_tokio};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
 use crate::target::layout::{CoreFields, TokioLayout};
@@ -48,6 +48,8 @@ pub(super) struct Loaded<'obj> {
     pub threads: ThreadStates,
     pub sampling: Sampling,
     links: Vec<Link>,
+    /// Those of the CPU clocks.
+    clock_links: Vec<Link>,
     free: Vec<u32>,
 }
 
@@ -93,6 +95,7 @@ impl<'obj> Loaded<'obj> {
             threads,
             sampling,
             links: Vec::new(),
+            clock_links: Vec::new(),
             free: (0..slots).rev().collect(),
         })
     }
@@ -219,6 +222,14 @@ impl<'obj> Loaded<'obj> {
     /// Samples by perf's CPU clock from now on, beside what gives samples already.
     pub fn attach_cpu_clocks(&mut self) -> Result<()> {
         self.sampling.tick = None;
+        if self.clock_links.is_empty() {
+            self.clock_links = self.cpu_clocks()?;
+        }
+        Ok(())
+    }
+
+    fn cpu_clocks(&self) -> Result<Vec<Link>> {
+        let mut links = Vec::new();
         for cpu in sampling::online_cpus()? {
             let event = sampling::open_cpu_clock(cpu, self.sampling.period)
                 .with_context(|| format!("cannot sample CPU {cpu}"))?;
@@ -230,22 +241,24 @@ impl<'obj> Loaded<'obj> {
                 .with_context(|| format!("cannot attach to the clock of CPU {cpu}"))?;
             // The link closes the event it was attached to.
             let _ = event.into_raw_fd();
-            self.links.push(link);
+            links.push(link);
         }
-        Ok(())
+        Ok(links)
     }
 
-    /// Sends the samples of all poll time from now on, or no longer.
-    pub fn set_profiling(&mut self, on: bool) {
-        let profiling = match (on, self.sampling.tick) {
-            (false, _) => hud_profiling::HUD_PROFILING_OFF,
-            (true, Some(_)) => hud_profiling::HUD_PROFILING_BY_TICK,
-            (true, None) => hud_profiling::HUD_PROFILING_BY_CLOCK,
-        };
+    /// Sends the samples of all poll time from now on, or no longer. They are the CPU clock's, which
+    /// runs for that alone where slow polls are sampled by the tick.
+    pub fn set_profiling(&mut self, on: bool) -> Result<()> {
+        if on && self.clock_links.is_empty() {
+            self.clock_links = self.cpu_clocks()?;
+        } else if !on && self.sampling.tick.is_some() {
+            self.clock_links.clear();
+        }
         if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
             // SAFETY: a plain integer that the kernel reads at any time, hence volatile.
-            unsafe { std::ptr::addr_of_mut!(data.profiling).write_volatile(profiling.0) };
+            unsafe { std::ptr::addr_of_mut!(data.profiling).write_volatile(on.into()) };
         }
+        Ok(())
     }
 
     /// Samples of the target so far.
@@ -260,6 +273,7 @@ impl<'obj> Loaded<'obj> {
     /// Detaches; what was captured stays readable.
     pub fn detach(&mut self) {
         self.links.clear();
+        self.clock_links.clear();
     }
 
     /// The bytes of a worker's capture buffers.

@@ -188,7 +188,7 @@ fn run(
             if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
                 log::info!("no ticks while the target computes: sampling by the CPU clock");
                 loaded.attach_cpu_clocks()?;
-                loaded.set_profiling(profiling);
+                loaded.set_profiling(profiling)?;
             }
         }
         let wanted = all_poll_time.load(Ordering::Relaxed);
@@ -197,7 +197,7 @@ fn run(
             let switched = Drained::AllPollTime { on: wanted, at_ns };
             // Where there is no room now there will be: it is tried again.
             if out.try_send(switched).is_ok() {
-                loaded.set_profiling(wanted);
+                loaded.set_profiling(wanted)?;
                 profiling = wanted;
             }
         }
