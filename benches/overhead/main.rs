@@ -90,6 +90,14 @@ fn events(effort: &Effort, rows: &mut Rows) -> Result<()> {
     rows.ns(observed, &events.observed, "<= 350");
     let captured = "  over it: the same with a stack captured";
     rows.ns(captured, &events.capture, "");
+    let [others, parked, in_poll] = &events.wakes;
+    rows.ns("  over it: another process's wake-up", others, "<= 10");
+    rows.ns("  over it: a parked worker's wake-up", parked, "");
+    rows.ns(
+        "  over it: a wake-up out of a short wait in a poll",
+        in_poll,
+        "",
+    );
     rows.ns("a sample of a poll", &events.tick, "");
     Ok(())
 }

@@ -58,6 +58,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 struct Round {
     switches: Runs,
+    wakes: Runs,
     empty: Runs,
     reads: u64,
     captures: u64,
@@ -68,6 +69,11 @@ impl Round {
     /// All of sched_switch's time beyond that of as many empty runs.
     fn over_empty_ns(&self) -> f64 {
         self.switches.ns as f64 - self.empty.mean_ns() * self.switches.count as f64
+    }
+
+    /// A wake-up's time beyond that of an empty run.
+    fn wake_ns(&self) -> f64 {
+        self.wakes.mean_ns() - self.empty.mean_ns()
     }
 }
 
@@ -82,6 +88,7 @@ fn round(target: &Target, effort: &Effort) -> Result<Round> {
         let work = programs.work()?;
         Ok(Round {
             switches: programs.runs("sched_switch")?,
+            wakes: programs.runs("sched_waking")?,
             empty: empty.runs()?,
             reads: work.reads,
             captures: work.captures,
@@ -94,6 +101,7 @@ fn round(target: &Target, effort: &Effort) -> Result<Round> {
     hud.stop()?;
     let round = Round {
         switches: after.switches.since(before.switches),
+        wakes: after.wakes.since(before.wakes),
         empty: after.empty.since(before.empty),
         reads: after.reads - before.reads,
         captures: after.captures - before.captures,
@@ -106,8 +114,10 @@ fn round(target: &Target, effort: &Effort) -> Result<Round> {
 /// Nanoseconds of hud's BPF programs, by kind of event.
 pub struct Events {
     pub empty: Figures,
-    /// Over the empty program, as the next three.
+    /// Over the empty program, as the next six.
     pub others_switch: Figures,
+    /// Wake-ups of another process, of parked workers, and of workers asleep inside a poll.
+    pub wakes: [Figures; 3],
     pub park: Figures,
     /// At most: what the switches that are not read cost is charged to those that are.
     pub observed: Figures,
@@ -121,6 +131,7 @@ pub struct Events {
 pub fn events(effort: &Effort) -> Result<Events> {
     let long = (effort.round + WARM_UP) * 2;
     let (mut empty, mut others, mut park) = (Vec::new(), Vec::new(), Vec::new());
+    let mut wakes = [const { Vec::new() }; 3];
     let (mut observed, mut capture, mut tick) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
         let ping_pong = ["ping-pong", "--cpu", "1"];
@@ -130,14 +141,17 @@ pub fn events(effort: &Effort) -> Result<Events> {
             let round = round(&idle, effort)?;
             empty.push(round.empty.mean_ns());
             others.push(round.over_empty_ns() / round.switches.count as f64);
+            wakes[0].push(round.wake_ns());
         }
         let parking = round(&Target::bench(&ping_pong, long)?, effort)?;
         park.push(parking.over_empty_ns() / parking.switches.count as f64);
+        wakes[1].push(parking.wake_ns());
 
         // Polls so long that their few captures do not count.
         let blocking = ["blocking", "--cpu", "1", "--blocks-per-poll", "2000"];
         let observing = round(&Target::bench(&blocking, long)?, effort)?;
         observed.push(observing.over_empty_ns() / observing.reads as f64);
+        wakes[2].push(observing.wake_ns());
 
         // Polls so short and so rare that nearly every switch in one is captured.
         let pausing = ["blocking", "--blocks-per-poll", "1", "--pause-us", "300"];
@@ -147,7 +161,13 @@ pub fn events(effort: &Effort) -> Result<Events> {
         let busy = round(&Target::bench(&["yield"], long)?, effort)?;
         tick.push(busy.ticks.mean_ns());
     }
+    let [others_wake, parked_wake, poll_wake] = wakes;
     Ok(Events {
+        wakes: [
+            Figures::of(others_wake)?,
+            Figures::of(parked_wake)?,
+            Figures::of(poll_wake)?,
+        ],
         empty: Figures::of(empty)?,
         others_switch: Figures::of(others)?,
         park: Figures::of(park)?,
