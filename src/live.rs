@@ -17,8 +17,8 @@ use anyhow::{Context, Result, anyhow};
 use crate::analysis::pipeline::{self, Subject, Warm};
 use crate::arch;
 use crate::capture::{
-    CaptureConfig, Drained, FoundWorker, RingThread, SleepingPoll, TaskReader, TaskState, census,
-    messages,
+    CaptureConfig, CoreTicks, Drained, FoundWorker, RingThread, SleepingPoll, TaskReader,
+    TaskState, census, messages,
 };
 use crate::clock;
 use crate::failure::{Failure, Kind};
@@ -162,10 +162,13 @@ impl Live {
         let workers = find_workers(&layout, &reader.read()?, &memory);
         let (drained_in, drained) = mpsc::sync_channel(DRAINED_ROOM);
         let (records_in, records) = mpsc::sync_channel(RECORDS_ROOM);
+        let core_ticks = CoreTicks::new(&layout);
         let (analysis, warm) = pipeline::start(
             Subject {
                 pid: target.pid,
                 layout,
+                other_ticks: discovery.other_ticks(&layout),
+                core_ticks: core_ticks.clone(),
                 tier,
                 threshold: options.threshold,
                 modules,
@@ -179,7 +182,7 @@ impl Live {
             layout,
             all_poll_time: options.all_poll_time,
         };
-        let ring = RingThread::start(config, workers, drained_in.clone())
+        let ring = RingThread::start(config, core_ticks, workers, drained_in.clone())
             .with_context(|| gone_or(target, "cannot attach"))?;
         let header = Header {
             hud_version: env!("CARGO_PKG_VERSION").to_owned(),

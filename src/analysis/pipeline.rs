@@ -22,13 +22,13 @@ use super::symbolize::Symbolizer;
 use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::workers::Workers;
 use crate::capture::{
-    Capture, CaptureLosses, Drained, Event, OtherStack, Released, SavedRegisters, SeenThread,
-    StackKind, ThreadState,
+    Capture, CaptureLosses, CoreTicks, Drained, Event, OtherStack, Released, SavedRegisters,
+    SeenThread, StackKind, ThreadState,
 };
 use crate::clock::monotonic_ns;
 use crate::cost;
 use crate::model::{Frame, Losses, Record, Tier};
-use crate::target::layout::{self, ThreadView, TokioLayout};
+use crate::target::layout::{self, Shown, ThreadView, TokioLayout};
 use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
 
@@ -43,6 +43,10 @@ const VERIFY_EVERY: Duration = Duration::from_secs(1);
 pub struct Subject {
     pub pid: u32,
     pub layout: TokioLayout,
+    /// What may hold instead for a flavor that has not run yet.
+    pub other_ticks: Vec<TokioLayout>,
+    /// Where the kernel side learns of it.
+    pub core_ticks: CoreTicks,
     pub tier: Tier,
     pub threshold: Duration,
     pub modules: ModuleMap,
@@ -119,6 +123,8 @@ struct Pipeline {
     reported_losses: Losses,
     reported_at: Instant,
     verified_at: Instant,
+    /// The flavors whose workers the layout was seen to hold on.
+    shown: Shown,
     /// Per thread, the poll that was last reported as running.
     running: HashMap<u32, u64>,
     /// The workers as they stood last.
@@ -142,6 +148,7 @@ impl Pipeline {
             reported_losses: Losses::default(),
             reported_at: Instant::now(),
             verified_at: Instant::now(),
+            shown: Shown::from_the_start(&subject.layout, subject.tier),
             running: HashMap::new(),
             last_look: Vec::new(),
             census: None,
@@ -190,7 +197,7 @@ impl Pipeline {
                 self.running.remove(&end.tid);
                 self.losses.stack_overwritten += assembled.missing_stacks;
                 let named = self.name(assembled);
-                match named {
+                match named.filter(|poll| !self.is_guessed(poll.tid)) {
                     Some(poll) => self.send(Record::SlowPoll(Arc::new(poll))),
                     None => Ok(()),
                 }
@@ -414,7 +421,8 @@ impl Pipeline {
         if self.profiled_at.elapsed() >= PROFILE_EVERY {
             self.tell_profile(at_ns)?;
         }
-        if self.verified_at.elapsed() >= VERIFY_EVERY {
+        let guessed = states.iter().any(|state| self.is_guessed(state.tid));
+        if guessed || self.verified_at.elapsed() >= VERIFY_EVERY {
             self.verified_at = Instant::now();
             self.verify(at_ns, states)?;
         }
@@ -422,7 +430,8 @@ impl Pipeline {
     }
 
     fn report_running(&mut self, at_ns: u64, state: &ThreadState) -> Result<(), Unread> {
-        let Some(poll) = state.poll.as_ref().filter(|_| !self.has_lost_polls()) else {
+        let told = !self.has_lost_polls() && !self.is_guessed(state.tid);
+        let Some(poll) = state.poll.as_ref().filter(|_| told) else {
             return Ok(());
         };
         let held = at_ns.saturating_sub(poll.times.start_ns);
@@ -456,15 +465,39 @@ impl Pipeline {
                 parked: false,
             })
             .collect();
-        match layout::holds(
-            &self.subject.layout,
-            self.subject.tier,
-            &self.memory,
-            &views,
-        ) {
-            Ok(_) => Ok(()),
-            Err(why) => self.lose_tier(at_ns, why),
+        let holds =
+            |layout: &TokioLayout| layout::holds(layout, self.subject.tier, &self.memory, &views);
+        let why = match holds(&self.subject.layout) {
+            Ok(shown) => {
+                self.shown = self.shown.and(shown);
+                return Ok(());
+            }
+            Err(why) => why,
+        };
+        // The tick of a flavor that had not run yet was only a guess: another one may hold.
+        let shown = self.shown;
+        let before = self.subject.layout;
+        let keeps_what_was_shown = |other: &&TokioLayout| {
+            (!shown.current_thread || other.current_thread == before.current_thread)
+                && (!shown.multi_thread || other.multi_thread == before.multi_thread)
+        };
+        let mut others = self.subject.other_ticks.iter().filter(keeps_what_was_shown);
+        match others.find(|other| holds(other).is_ok_and(|shown| shown.total > 0)) {
+            Some(found) => {
+                log::info!("another layout holds: {found:?}");
+                self.subject.core_ticks.set(found);
+                self.subject.layout = *found;
+                Ok(())
+            }
+            None => self.lose_tier(at_ns, why),
         }
+    }
+
+    /// Whether a worker of a flavor runs whose tick is only a guess: its polls cannot be told apart
+    /// for sure.
+    fn is_guessed(&self, tid: u32) -> bool {
+        let worker = self.workers.get(tid);
+        worker.is_some_and(|worker| !self.shown.has(worker.flavor))
     }
 
     /// Tokio's state can no longer be read: only usage is told.

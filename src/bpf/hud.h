@@ -42,11 +42,15 @@ struct hud_tokio {
 	u32 scheduler;
 	u32 flavor;
 	u32 current_thread_core;
-	u32 current_thread_tick;
 	u32 multi_thread_core;
-	u32 multi_thread_tick;
 	/* 0: only current_thread is compiled in, there is no discriminant. */
 	u32 has_flavor;
+};
+
+/* Offsets of Core::tick: where they are guesses, a flavor that starts later may correct its own. */
+struct hud_core_ticks {
+	u32 current_thread;
+	u32 multi_thread;
 };
 
 /* Set before load, constant afterwards. */

@@ -23,6 +23,8 @@ u64 compared_at;
 /* When hud attached, on the scheduler's clock. */
 u64 attached_at;
 
+struct hud_core_ticks core_ticks;
+
 /* What the scheduler's tick looks like, learnt from ticks of hud itself in user mode. */
 struct hud_tick tick_seen;
 

@@ -65,12 +65,12 @@ static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thr
 		state->flavor = HUD_FLAVOR_MULTI_THREAD;
 		state->core =
 			u64_at(bytes, config.tokio.multi_thread_core, SCHEDULER_CONTEXT_BYTES);
-		tick = config.tokio.multi_thread_tick;
+		tick = core_ticks.multi_thread;
 	} else if (tag == config.tokio.current_thread_tag) {
 		state->flavor = HUD_FLAVOR_CURRENT_THREAD;
 		state->core =
 			u64_at(bytes, config.tokio.current_thread_core, SCHEDULER_CONTEXT_BYTES);
-		tick = config.tokio.current_thread_tick;
+		tick = core_ticks.current_thread;
 	} else {
 		return -1;
 	}

@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +13,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
-use crate::bpf::types::{hud_captures, hud_config, hud_tokio};
+use crate::bpf::types::{hud_captures, hud_config, hud_core_ticks, hud_tokio};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
 use crate::target::layout::{CoreFields, TokioLayout};
@@ -31,6 +33,34 @@ pub struct CaptureConfig {
     pub layout: TokioLayout,
     /// Begin with all poll time on; [`super::RingThread::set_all_poll_time`] changes it.
     pub all_poll_time: bool,
+}
+
+/// Where the cores' ticks are: shared with whoever finds out that a guess was wrong.
+#[derive(Clone, Debug)]
+pub struct CoreTicks(Arc<[AtomicU32; 2]>);
+
+impl CoreTicks {
+    pub fn new(layout: &TokioLayout) -> Self {
+        let ticks = CoreTicks(Arc::default());
+        ticks.set(layout);
+        ticks
+    }
+
+    /// The kernel side follows within a tenth of a second.
+    pub fn set(&self, layout: &TokioLayout) {
+        let flavors = [layout.current_thread, layout.multi_thread];
+        for (tick, flavor) in self.0.iter().zip(flavors) {
+            tick.store(flavor.map_or(0, |core| core.tick), Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> hud_core_ticks {
+        let [current_thread, multi_thread] = &*self.0;
+        hud_core_ticks {
+            current_thread: current_thread.load(Ordering::Relaxed),
+            multi_thread: multi_thread.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What the kernel side lost so far.
@@ -143,6 +173,13 @@ impl<'obj> Loaded<'obj> {
             stack_overwritten: losses.stack_overwritten,
             stack_unreadable: losses.stack_unreadable,
             worker_untracked: losses.worker_untracked,
+        }
+    }
+
+    /// Tells the kernel side where the cores' ticks are.
+    pub fn set_core_ticks(&mut self, ticks: &CoreTicks) {
+        if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
+            data.core_ticks = ticks.get();
         }
     }
 
@@ -317,19 +354,17 @@ fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
         "Tokio's task id lies at offset {}, beyond what hud reads",
         fields.task_id
     );
-    let core = |flavor: Option<CoreFields>| -> Result<(u64, u32, u32)> {
+    let core = |flavor: Option<CoreFields>| -> Result<(u64, u32)> {
         Ok(match flavor {
             Some(flavor) => (
                 flavor.tag,
                 within("core", flavor.core, 8, SCHEDULER_CONTEXT_BYTES)?,
-                flavor.tick,
             ),
-            None => (NO_TAG, 0, 0),
+            None => (NO_TAG, 0),
         })
     };
-    let (current_thread_tag, current_thread_core, current_thread_tick) =
-        core(layout.current_thread)?;
-    let (multi_thread_tag, multi_thread_core, multi_thread_tick) = core(layout.multi_thread)?;
+    let (current_thread_tag, current_thread_core) = core(layout.current_thread)?;
+    let (multi_thread_tag, multi_thread_core) = core(layout.multi_thread)?;
     Ok(hud_tokio {
         context: layout.context,
         current_thread_tag,
@@ -345,9 +380,7 @@ fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
             SCHEDULER_CONTEXT_BYTES,
         )?,
         current_thread_core,
-        current_thread_tick,
         multi_thread_core,
-        multi_thread_tick,
         has_flavor: layout.flavor.is_some().into(),
     })
 }

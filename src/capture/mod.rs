@@ -18,7 +18,7 @@ pub use decode::{
     Capture, DecodeError, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site,
     StackKind, ThreadExit,
 };
-pub use loader::{CaptureConfig, KernelLosses};
+pub use loader::{CaptureConfig, CoreTicks, KernelLosses};
 pub use ring::{CaptureLosses, Drained, RingThread};
 pub use seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};

@@ -15,7 +15,7 @@ use libbpf_rs::RingBufferBuilder;
 
 use super::census::SeenThread;
 use super::decode::{self, Capture, Event};
-use super::loader::{CaptureConfig, KernelLosses, Loaded};
+use super::loader::{CaptureConfig, CoreTicks, KernelLosses, Loaded};
 use super::sampling::TickWatch;
 use super::seed::FoundWorker;
 use super::threads::{SeenAs, ThreadState};
@@ -81,6 +81,7 @@ impl RingThread {
     /// Loads and attaches, then drains until stopped. Returns once everything is attached.
     pub fn start(
         config: CaptureConfig,
+        core_ticks: CoreTicks,
         workers: Vec<FoundWorker>,
         out: SyncSender<Drained>,
     ) -> Result<RingThread> {
@@ -91,7 +92,10 @@ impl RingThread {
             .name("hud-ring".into())
             .spawn({
                 let (stop, all_poll_time) = (Arc::clone(&stop), Arc::clone(&all_poll_time));
-                move || run(&config, &workers, &out, &stop, &all_poll_time, &ready)
+                move || {
+                    let switches = (&*stop, &*all_poll_time, &core_ticks);
+                    run(&config, &workers, &out, switches, &ready)
+                }
             })
             .context("cannot start a thread")?;
         let mut this = RingThread {
@@ -142,14 +146,14 @@ fn run(
     config: &CaptureConfig,
     workers: &[FoundWorker],
     out: &SyncSender<Drained>,
-    stop: &AtomicBool,
-    all_poll_time: &AtomicBool,
+    (stop, all_poll_time, core_ticks): (&AtomicBool, &AtomicBool, &CoreTicks),
     ready: &mpsc::Sender<()>,
 ) -> Result<()> {
     let mut storage = MaybeUninit::uninit();
     let mut loaded = Loaded::load(&mut storage, config, workers.len())?;
     let clock = loaded.compare_clocks()?;
     loaded.seed(workers, clock)?;
+    loaded.set_core_ticks(core_ticks);
     loaded.attach()?;
 
     let lost = Lost::default();
@@ -184,6 +188,7 @@ fn run(
         // The workers first: a finding names its worker.
         if Instant::now() >= next_look {
             next_look = Instant::now() + LOOK_EVERY;
+            loaded.set_core_ticks(core_ticks);
             looker.look(&loaded, out, &lost);
             if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
                 log::info!("no ticks while the target computes: sampling by the CPU clock");

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::elf::Elf;
 use super::sections::Sections;
-use super::{TokioLayout, dwarf, package, symbols, table, types, versions};
+use super::{CoreFields, TokioLayout, dwarf, package, symbols, table, types, versions};
 use crate::failure::{Failure, Kind};
 use crate::target::debug_files::package_path;
 use crate::target::elf::{build_id, cached};
@@ -43,6 +43,31 @@ impl Discovery {
     /// The newest Tokio version linked in.
     pub fn tokio_version(&self) -> Option<&str> {
         self.tokio_versions.last().map(String::as_str)
+    }
+}
+
+impl Discovery {
+    /// The layouts of the version table that differ from this one in their ticks at most: what may
+    /// hold for a flavor that has not run yet. None for a layout that is no guess from the table.
+    pub fn other_ticks(&self, layout: &TokioLayout) -> Vec<TokioLayout> {
+        let without_ticks = |layout: &TokioLayout| {
+            let without =
+                |core: Option<CoreFields>| core.map(|core| CoreFields { tick: 0, ..core });
+            TokioLayout {
+                context: 0,
+                current_thread: without(layout.current_thread),
+                multi_thread: without(layout.multi_thread),
+                ..*layout
+            }
+        };
+        let shapes = self.shapes.iter().map(|shape| TokioLayout {
+            context: layout.context,
+            ..*shape
+        });
+        let same = without_ticks(layout);
+        shapes
+            .filter(|other| without_ticks(other) == same && other != layout)
+            .collect()
     }
 }
 

@@ -25,7 +25,7 @@ mod versions;
 pub use discovery::{Discovery, discover};
 pub use live::{ThreadView, Verdict, WorkerState, check};
 pub use search::{Found, Search, Waiting};
-pub use select::holds;
+pub use select::{Shown, holds};
 
 /// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
 ///

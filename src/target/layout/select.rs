@@ -100,8 +100,8 @@ fn by_shape(
     }
 }
 
-/// The number of workers that a layout in use holds on: the check to repeat when threads or
-/// runtimes appear. A guessed tick of a flavor is proven only once a worker of that flavor runs.
+/// The workers that a layout in use holds on: the check to repeat when threads or runtimes appear.
+/// A guessed tick of a flavor is proven only once a worker of that flavor runs.
 ///
 /// # Errors
 /// The first rule that a thread breaks: the layout must not be used any longer.
@@ -110,20 +110,49 @@ pub fn holds(
     tier: Tier,
     memory: &dyn Memory,
     threads: &[ThreadView],
-) -> Result<usize, String> {
+) -> Result<Shown, String> {
     let believed = (tier != Tier::DebugInfo).then_some(INTERVALS[1]);
-    workers(layout, believed, memory, threads).map(|shown| shown.total)
+    workers(layout, believed, memory, threads)
 }
 
 /// The workers that a layout was seen to hold on.
-#[derive(Clone, Copy, Debug, Default)]
-struct Shown {
-    total: usize,
-    current_thread: bool,
-    multi_thread: bool,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// How many.
+    pub total: usize,
+    /// Whether one of them was of this flavor.
+    pub current_thread: bool,
+    pub multi_thread: bool,
 }
 
 impl Shown {
+    /// Nothing is left to be shown of a layout that is no guess from the table.
+    pub fn from_the_start(layout: &TokioLayout, tier: Tier) -> Self {
+        let all = tier == Tier::DebugInfo || layout.is_learnt();
+        Shown {
+            total: 0,
+            current_thread: all,
+            multi_thread: all,
+        }
+    }
+
+    /// Whether workers of that flavor were seen.
+    pub fn has(self, flavor: Flavor) -> bool {
+        match flavor {
+            Flavor::CurrentThread => self.current_thread,
+            Flavor::MultiThread => self.multi_thread,
+        }
+    }
+
+    /// With what was seen at another time.
+    pub fn and(self, other: Shown) -> Shown {
+        Shown {
+            total: other.total,
+            current_thread: self.current_thread || other.current_thread,
+            multi_thread: self.multi_thread || other.multi_thread,
+        }
+    }
+
     /// The layout without the flavors that no worker showed.
     fn part_of(self, layout: &TokioLayout) -> TokioLayout {
         TokioLayout {

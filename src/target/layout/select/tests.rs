@@ -61,7 +61,7 @@ fn the_debug_info_of_this_test_holds_on_its_own_workers() {
     let (_runtime, threads) = multi_thread();
     let (layout, tier) = chosen(&discovery, &threads);
     assert_eq!(tier, Tier::DebugInfo);
-    assert!(holds(&layout, tier, &memory(), &threads).unwrap() >= 1);
+    assert!(holds(&layout, tier, &memory(), &threads).unwrap().total >= 1);
     let states: Vec<WorkerState> = threads.iter().map(|t| state(&layout, t)).collect();
     let mut indices: Vec<_> = states.iter().map(|s| s.worker_index).collect();
     indices.sort_unstable();
@@ -184,6 +184,46 @@ fn a_current_thread_root_future_is_a_poll() {
         let (guess, tier) = chosen(&table, std::slice::from_ref(&thread));
         assert_eq!(tier, Tier::VersionTable);
         assert_eq!(guess.current_thread, layout.current_thread);
+    });
+}
+
+#[test]
+fn a_guessed_tick_is_corrected_when_its_flavor_starts() {
+    let discovery = own();
+    let (_runtime, mut threads) = multi_thread();
+    let (exact, _) = chosen(&discovery, &threads);
+    let right = exact.current_thread.unwrap().tick;
+    // A guess with another tick for the flavor that does not run yet.
+    let wrong = *discovery
+        .candidates
+        .iter()
+        .find(|guess| {
+            guess.multi_thread == exact.multi_thread
+                && guess.current_thread.is_some_and(|core| core.tick != right)
+        })
+        .unwrap();
+    let tier = Tier::VersionTable;
+    let shown = holds(&wrong, tier, &memory(), &threads).unwrap();
+    assert!(shown.multi_thread && !shown.current_thread);
+    assert!(!Shown::from_the_start(&wrong, tier).has(Flavor::CurrentThread));
+    assert!(Shown::from_the_start(&exact, Tier::DebugInfo).has(Flavor::CurrentThread));
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::spawn(tokio::task::yield_now()).await.unwrap();
+        threads.push(this_thread());
+        assert!(holds(&wrong, tier, &memory(), &threads).is_err());
+        let others = discovery.other_ticks(&wrong);
+        let found = others
+            .iter()
+            .filter(|other| other.multi_thread == exact.multi_thread)
+            .find(|other| {
+                holds(other, tier, &memory(), &threads).is_ok_and(|shown| shown.current_thread)
+            });
+        assert_eq!(found.unwrap().current_thread.unwrap().tick, right);
     });
 }
 
