@@ -2,7 +2,7 @@
 
 use crate::model::SelfCost;
 
-/// The cost so far, as of `at_ns`.
+/// The cost so far, as of `at_ns`, without the BPF programs.
 pub fn of_self(at_ns: u64) -> SelfCost {
     // SAFETY: `rusage` is integers only, so zeroes are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

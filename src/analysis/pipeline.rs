@@ -27,7 +27,7 @@ use crate::capture::{
 };
 use crate::clock::monotonic_ns;
 use crate::cost;
-use crate::model::{Frame, Losses, Record, Tier};
+use crate::model::{Frame, Losses, Record, SelfCost, Tier};
 use crate::target::layout::{self, Shown, ThreadView, TokioLayout};
 use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
@@ -121,6 +121,8 @@ struct Pipeline {
     workers: Workers,
     losses: Losses,
     reported_losses: Losses,
+    /// Time in hud's BPF programs, where the kernel counts it.
+    bpf_ns: Option<u64>,
     reported_at: Instant,
     verified_at: Instant,
     /// The flavors whose workers the layout was seen to hold on.
@@ -146,6 +148,7 @@ impl Pipeline {
             workers: Workers::default(),
             losses: Losses::default(),
             reported_losses: Losses::default(),
+            bpf_ns: None,
             reported_at: Instant::now(),
             verified_at: Instant::now(),
             shown: Shown::from_the_start(&subject.layout, subject.tier),
@@ -243,6 +246,10 @@ impl Pipeline {
             }
             Drained::Losses(losses) => {
                 self.count(&losses);
+                Ok(())
+            }
+            Drained::BpfTime(bpf_ns) => {
+                self.bpf_ns = bpf_ns;
                 Ok(())
             }
             // What workers do is certain if they do it before and after.
@@ -416,7 +423,10 @@ impl Pipeline {
                 self.reported_losses = self.losses;
                 self.send(Record::Losses(self.losses))?;
             }
-            self.send(Record::Cost(cost::of_self(at_ns)))?;
+            self.send(Record::Cost(SelfCost {
+                bpf_ns: self.bpf_ns,
+                ..cost::of_self(at_ns)
+            }))?;
         }
         if self.profiled_at.elapsed() >= PROFILE_EVERY {
             self.tell_profile(at_ns)?;

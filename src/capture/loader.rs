@@ -1,7 +1,7 @@
 //! Sizes, configures, loads and attaches the BPF programs.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -307,6 +307,23 @@ impl<'obj> Loaded<'obj> {
         })
     }
 
+    /// Nanoseconds spent in the programs so far, on all CPUs; none while the kernel does not count
+    /// (`kernel.bpf_stats_enabled` is 0).
+    pub fn run_time_ns(&self) -> Option<u64> {
+        let programs = &self.skeleton.progs;
+        let descriptors = [
+            programs.sched_switch.as_fd(),
+            programs.sched_waking.as_fd(),
+            programs.cpu_clock.as_fd(),
+            programs.sched_process_exit.as_fd(),
+            programs.sched_process_exec.as_fd(),
+        ];
+        // Not loaded, and so without a descriptor, where the tick is not used.
+        let tick = self.sampling.tick.map(|_| programs.tick.as_fd());
+        let times = descriptors.into_iter().chain(tick).map(run_time_ns);
+        Some(times.sum()).filter(|ns| *ns > 0)
+    }
+
     /// Detaches; what was captured stays readable.
     pub fn detach(&mut self) {
         self.links.clear();
@@ -334,6 +351,19 @@ impl<'obj> Loaded<'obj> {
             .lookup_into(&slot.to_ne_bytes(), bytes, MapFlags::ANY)
             .ok()?
             .then_some(buffer)
+    }
+}
+
+/// Time spent in a program, as far as the kernel counts it.
+fn run_time_ns(program: BorrowedFd<'_>) -> u64 {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut bytes = size_of_val(&info) as u32;
+    // SAFETY: `info` is integers only and has room for `bytes`.
+    let error =
+        unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut bytes) };
+    match error {
+        0 => info.run_time_ns,
+        _ => 0,
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Drained {
         states: Vec<ThreadState>,
     },
     Losses(CaptureLosses),
+    /// Nanoseconds spent in hud's BPF programs, where the kernel counts them.
+    BpfTime(Option<u64>),
     /// A sample of all poll time; see [`Event::Profile`].
     Profile {
         capture: Box<Capture>,
@@ -283,6 +285,7 @@ impl Looker {
         self.fetched
             .retain(|tid, _| states.iter().any(|state| state.tid == *tid));
         lost.pass(out, Drained::Workers { at_ns, states });
+        lost.pass(out, Drained::BpfTime(loaded.run_time_ns()));
         lost.pass(
             out,
             Drained::Losses(CaptureLosses {
