@@ -3,7 +3,7 @@
 //! `at` is an offset in the surveyed block of thread-locals; word indices count in the scheduler's
 //! context. Threads run on while they are read, so a rule allows for a few samples that lie.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::survey::{CONTEXT_WORDS, OnStack, Sample};
 use crate::model::Flavor;
@@ -192,16 +192,24 @@ pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
             .copied()
     };
     let (mut polls, mut known) = (0, 0);
+    let (mut looked_idle, mut polled) = (false, HashSet::new());
     for seen in seen.iter().filter(|seen| in_poll(seen.sample, budget)) {
         let id = place.id(seen.sample).unwrap_or(0);
         // The root future of `current_thread` has none.
         if id == 0 && seen.flavor == Flavor::CurrentThread {
             continue;
         }
-        let Some(between) = between(seen.sample.tid) else {
-            continue;
+        let between = match (between(seen.sample.tid), seen.flavor) {
+            (Some(id), _) => {
+                looked_idle = true;
+                id
+            }
+            // A thread so busy that it was never seen idle: it would have none.
+            (None, Flavor::CurrentThread) => 0,
+            (None, Flavor::MultiThread) => continue,
         };
         polls += 1;
+        polled.insert(id);
         // `multi_thread` has an id between polls, too: that of the blocking task it runs in.
         let idle = (seen.flavor == Flavor::MultiThread) == (between != 0);
         known += usize::from(idle && id != 0 && id != between);
@@ -211,7 +219,8 @@ pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
     if parks > 0 && polls >= ENOUGH_POLLS && known * 8 < polls {
         return No;
     }
-    match known >= ENOUGH && known * 4 >= polls {
+    // What never changes is no task's id.
+    match known >= ENOUGH && known * 4 >= polls && (looked_idle || polled.len() > 1) {
         true => Yes,
         false => Maybe,
     }

@@ -27,6 +27,8 @@ pub struct Discovery {
     pub candidates: Vec<TokioLayout>,
     /// Whether Tokio's `CONTEXT` is in the symbol table: without it there are only shapes.
     pub context_symbol: bool,
+    /// The size of the largest such symbol, bytes; 0 where there is none.
+    pub context_bytes: u64,
     /// Tier 3: the layouts of the version table, `context` 0 in all of them.
     pub shapes: Vec<TokioLayout>,
     /// The executable's thread-locals, in bytes from the thread pointer.
@@ -157,6 +159,7 @@ fn layouts(
 ) {
     let contexts = symbols::contexts(symbols);
     discovery.context_symbol = !contexts.is_empty();
+    discovery.context_bytes = contexts.iter().map(|place| place.size).max().unwrap_or(0);
     discovery.has_symbols = symbols.has_symbols();
     discovery.has_lines = debug.has_section(".debug_line");
     discovery.shapes = table::candidates(versions);
@@ -168,7 +171,7 @@ fn layouts(
             .iter()
             .flat_map(|layout| {
                 contexts.iter().map(|context| TokioLayout {
-                    context: *context,
+                    context: context.offset,
                     ..*layout
                 })
             })

@@ -24,10 +24,6 @@ const PROBATION: Duration = Duration::from_millis(300);
 const LEARN_AFTER: Duration = Duration::from_millis(300);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
 
-/// As much of `Context` as any version has, bytes: where its symbol is known, the survey looks no
-/// farther.
-const CONTEXT_BYTES: i64 = 128;
-
 /// Task ids are `Option`s of 16 bytes before this minor version.
 const NARROW_IDS_SINCE: u32 = 40;
 
@@ -70,10 +66,16 @@ pub struct Search {
 
 impl Search {
     pub fn new(discovery: &Discovery) -> Self {
+        // Where the symbol is known, no other thread-local can be taken for a field.
         let contexts = || discovery.candidates.iter().map(|layout| layout.context);
         let range = discovery.thread_local_block.clone().map(|block| {
             match contexts().min().zip(contexts().max()) {
-                Some((first, last)) => first..last.saturating_add(CONTEXT_BYTES).min(block.end),
+                Some((first, last)) => {
+                    first
+                        ..last
+                            .saturating_add_unsigned(discovery.context_bytes)
+                            .min(block.end)
+                }
                 None => block,
             }
         });

@@ -12,10 +12,17 @@ const CONTEXT: &[u8] = b"5tokio7runtime7context7CONTEXT";
 /// thread-local is initialised, hold a byte or a word.
 const MIN_SIZE: u64 = 48;
 
-/// Offsets of every `CONTEXT` from the thread pointer: one for each Tokio version linked in.
+/// A `CONTEXT`: its offset from the thread pointer, and its size, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub offset: i64,
+    pub size: u64,
+}
+
+/// Every `CONTEXT`: one for each Tokio version linked in.
 ///
 /// Empty when the executable is stripped, or has no Tokio, or has it in a shared library.
-pub fn contexts(elf: &Elf<'_>) -> Vec<i64> {
+pub fn contexts(elf: &Elf<'_>) -> Vec<Place> {
     let Some(segment) = elf.tls else {
         return Vec::new();
     };
@@ -39,9 +46,10 @@ pub fn contexts(elf: &Elf<'_>) -> Vec<i64> {
             }
             let value = symbol.st_value(LittleEndian);
             if let Some(offset) = elf.machine.thread_local(value, segment)
-                && !found.contains(&offset)
+                && found.iter().all(|place: &Place| place.offset != offset)
             {
-                found.push(offset);
+                let size = symbol.st_size(LittleEndian);
+                found.push(Place { offset, size });
             }
         }
     }
