@@ -29,7 +29,7 @@ use program::{Build, Run};
 use tally::{COLUMNS, Tally};
 
 /// How long hud watches each program.
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 4;
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args()
