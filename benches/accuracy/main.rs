@@ -84,14 +84,17 @@ fn run(wanted: &[String]) -> Result<()> {
             row(&mut summary, &[&tokio, kind.title], &all.cells())?;
         }
         print!("{}", last_line(&summary));
+        if wanted.is_empty() {
+            // Each time, so that a run that is ended early was not in vain.
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ACCURACY.md");
+            std::fs::write(&path, document(&summary, &cells, &refusals)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
-    let text = document(&summary, &cells, &refusals)?;
     if !wanted.is_empty() {
-        print!("{text}");
-        return Ok(());
+        print!("{}", document(&summary, &cells, &refusals)?);
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ACCURACY.md");
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    Ok(())
 }
 
 /// Runs one scenario: which Tokio the program has, and what came of it. What a stripped build's
