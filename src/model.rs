@@ -4,9 +4,13 @@
 //! capture and a replayed trace both produce [`Record`]s of these types, and every view is drawn
 //! from them. All times are nanoseconds; points in time are on `CLOCK_MONOTONIC`.
 
+mod census;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+pub use census::{Census, CensusThread, Duty, ThreadWait};
 
 /// Why a worker was held: the answer to "what was it doing instead of polling other tasks?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -578,74 +582,6 @@ impl EndReason {
         .into_iter()
         .find(|reason| reason.as_str() == name)
     }
-}
-
-/// What a thread was doing as a census found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ThreadWait {
-    /// On a CPU or waiting for one.
-    Running,
-    Asleep {
-        /// The system call's name.
-        syscall: String,
-        /// Why, by the kernel's facts.
-        cause: Cause,
-        /// Address of the futex it waits for.
-        lock: Option<u64>,
-    },
-    /// By a signal or a debugger.
-    Stopped,
-}
-
-/// What a thread is to Tokio.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// A worker inside a poll. `task` is none for a root future.
-    Polling {
-        runtime: u32,
-        index: Option<u32>,
-        task: Option<u64>,
-        held_ns: u64,
-    },
-    /// A worker that is parked, or in no poll for long.
-    Parked { runtime: u32, index: Option<u32> },
-    /// No worker, or one that has handed its core over.
-    Other,
-}
-
-impl Duty {
-    /// The runtime and the index, of a worker.
-    pub fn worker(self) -> Option<(u32, Option<u32>)> {
-        match self {
-            Duty::Polling { runtime, index, .. } | Duty::Parked { runtime, index } => {
-                Some((runtime, index))
-            }
-            Duty::Other => None,
-        }
-    }
-}
-
-/// One thread of the process.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CensusThread {
-    pub tid: u32,
-    /// `comm`, at most 15 bytes.
-    pub name: String,
-    pub wait: ThreadWait,
-    pub duty: Duty,
-    /// Leaf first; empty while it runs.
-    pub frames: Vec<Arc<Frame>>,
-    /// Whether unwinding reached the thread's start.
-    pub complete: bool,
-}
-
-/// Every thread of the process at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Census {
-    pub at_ns: u64,
-    /// What is wrong, a sentence each, most telling first.
-    pub words: Vec<String>,
-    pub threads: Vec<CensusThread>,
 }
 
 /// One thing that happened. A session is the fold of its records, live or replayed.

@@ -6,15 +6,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::destination::{open, write_failure};
 use super::events;
 use super::events::{
     CauseTime, Cost, Event, Extra, OtherData, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef,
@@ -584,50 +583,4 @@ fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
         }
         Some(chunk)
     })
-}
-
-fn open(path: &Path) -> Result<File, Failure> {
-    let shown = path.display();
-    if let Ok(metadata) = fs::metadata(path) {
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            let name = path.join("trace.json");
-            return Err(Failure::new(
-                Kind::Usage,
-                format!("cannot write the trace to {shown}: it is a directory"),
-            )
-            .mend(format!("name a file, such as {}", name.display())));
-        }
-        if kind.is_fifo() || kind.is_socket() {
-            return Err(Failure::new(
-                Kind::Usage,
-                format!("cannot write the trace to {shown}: it is a pipe or a socket"),
-            )
-            .mend("name an ordinary file: parts of it are written again while it grows"));
-        }
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    options.open(path).map_err(|error| {
-        let what = format!("cannot write the trace to {shown}: {error}");
-        match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Failure::new(Kind::Permission, what)
-                    .mend("choose a place you may write to: --export FILE")
-            }
-            io::ErrorKind::NotFound => Failure::new(Kind::Failed, what)
-                .mend("the directory does not exist: create it, or choose another"),
-            _ => Failure::new(Kind::Failed, what),
-        }
-    })
-}
-
-fn write_failure(path: &str, error: &io::Error, consequence: &str) -> Failure {
-    let what = format!("cannot write {path}: {error}; {consequence}");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Failure::new(Kind::Failed, what).mend("make room, or record to another disk")
-        }
-        _ => Failure::new(Kind::Failed, what),
-    }
 }

@@ -1,0 +1,59 @@
+//! Where a trace goes: opens the file, and says why it cannot be opened or written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use crate::failure::{Failure, Kind};
+
+/// Opens the file, empty.
+///
+/// # Errors
+/// What is there cannot be a trace, or may not be written.
+pub fn open(path: &Path) -> Result<File, Failure> {
+    let shown = path.display();
+    if let Ok(metadata) = fs::metadata(path) {
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            let name = path.join("trace.json");
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("cannot write the trace to {shown}: it is a directory"),
+            )
+            .mend(format!("name a file, such as {}", name.display())));
+        }
+        if kind.is_fifo() || kind.is_socket() {
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("cannot write the trace to {shown}: it is a pipe or a socket"),
+            )
+            .mend("name an ordinary file: parts of it are written again while it grows"));
+        }
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    options.open(path).map_err(|error| {
+        let what = format!("cannot write the trace to {shown}: {error}");
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Failure::new(Kind::Permission, what)
+                    .mend("choose a place you may write to: --export FILE")
+            }
+            io::ErrorKind::NotFound => Failure::new(Kind::Failed, what)
+                .mend("the directory does not exist: create it, or choose another"),
+            _ => Failure::new(Kind::Failed, what),
+        }
+    })
+}
+
+/// What a write that failed means for the recording, and what mends it.
+pub fn write_failure(path: &str, error: &io::Error, consequence: &str) -> Failure {
+    let what = format!("cannot write {path}: {error}; {consequence}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Failure::new(Kind::Failed, what).mend("make room, or record to another disk")
+        }
+        _ => Failure::new(Kind::Failed, what),
+    }
+}
