@@ -169,6 +169,7 @@ impl HudPrograms {
                 captures: read(std::mem::offset_of!(hud_work, captures))?,
                 samples: read(std::mem::offset_of!(hud_work, samples))?,
                 releases: read(std::mem::offset_of!(hud_work, releases))?,
+                long_waits: read(std::mem::offset_of!(hud_work, long_waits))?,
             })
         };
         work().context("hud's globals are too short")

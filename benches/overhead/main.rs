@@ -7,6 +7,7 @@
 //! `others` only those named as arguments are measured, or all.
 
 mod big_binary;
+mod console;
 mod kernel;
 mod measure;
 mod others;
@@ -182,18 +183,26 @@ fn busy(effort: &Effort, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
+/// How long other tools take to be at work: bpftrace compiles, and looks for the probes.
+const OTHERS_WARM_UP: Duration = Duration::from_secs(4);
+
 fn others(effort: &Effort, rows: &mut Rows) -> Result<()> {
-    for load in [&["http"][..], &["ping-pong", "--cpu", "1"]] {
+    let plain = programs::example("release", "bench-targets")?;
+    let console = console::build()?;
+    for load in [&["http"][..], &["yield"], &["ping-pong", "--cpu", "1"]] {
         let ratios = measure::throughput(load, effort)?;
         let what = format!("throughput of {} with hud", load[0]);
         rows.add(&what, "ratio", &ratios.throughput, 3, "");
         for tool in others::TOOLS.iter().filter(|tool| tool.is_installed()) {
-            let ratios = measure::throughput_beside(load, effort, |target| {
-                programs::Other::start(&tool.command(target))
-            })?;
+            let watch = |target: &_| programs::Other::start(&tool.command(target));
+            let ratios = measure::throughput_beside(load, &plain, OTHERS_WARM_UP, effort, watch)?;
             let what = format!("  with {}", tool.title);
             rows.add(&what, "ratio", &ratios.throughput, 3, "");
         }
+        let alone = |_: &_| Ok(());
+        let ratios = measure::throughput_beside(load, &console, measure::WARM_UP, effort, alone)?;
+        let what = "  with tokio-console's subscriber built in, nobody connected";
+        rows.add(what, "ratio", &ratios.throughput, 3, "");
     }
     Ok(())
 }

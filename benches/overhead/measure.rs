@@ -135,23 +135,29 @@ pub fn events(effort: &Effort) -> Result<Events> {
     let (mut observed, mut capture, mut tick) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
         let ping_pong = ["ping-pong", "--cpu", "1"];
-        {
-            let idle = idle(long)?;
+        for scenario in ["idle", "sleep"] {
+            let beside = scenario_of(scenario, long)?;
             let _busy = Target::bench(&ping_pong, long)?;
-            let round = round(&idle, effort)?;
-            empty.push(round.empty.mean_ns());
-            others.push(round.over_empty_ns() / round.switches.count as f64);
-            wakes[0].push(round.wake_ns());
+            let round = round(&beside, effort)?;
+            if scenario == "sleep" {
+                wakes[0].push(round.wake_ns());
+            } else {
+                empty.push(round.empty.mean_ns());
+                others.push(round.over_empty_ns() / round.switches.count as f64);
+            }
         }
         let parking = round(&Target::bench(&ping_pong, long)?, effort)?;
         park.push(parking.over_empty_ns() / parking.switches.count as f64);
-        wakes[1].push(parking.wake_ns());
 
         // Polls so long that their few captures do not count.
         let blocking = ["blocking", "--cpu", "1", "--blocks-per-poll", "2000"];
         let observing = round(&Target::bench(&blocking, long)?, effort)?;
         observed.push(observing.over_empty_ns() / observing.reads as f64);
-        wakes[2].push(observing.wake_ns());
+
+        for (load, figures) in [&ping_pong[..], &blocking[..]].iter().zip(&mut wakes[1..]) {
+            let load = [*load, &["--long-waits"]].concat();
+            figures.push(round(&Target::bench(&load, long)?, effort)?.wake_ns());
+        }
 
         // Polls so short and so rare that nearly every switch in one is captured.
         let pausing = ["blocking", "--blocks-per-poll", "1", "--pause-us", "300"];
@@ -177,10 +183,10 @@ pub fn events(effort: &Effort) -> Result<Events> {
     })
 }
 
-/// A runtime whose workers are parked all the time.
-fn idle(lasts: Duration) -> Result<Target> {
+/// A scenario: `idle` parks its workers all the time, `sleep` lets them sleep in polls.
+fn scenario_of(name: &str, lasts: Duration) -> Result<Target> {
     let seconds = (lasts.as_secs() + 1).to_string();
-    let arguments = ["--scenario", "idle", "--duration", &seconds];
+    let arguments = ["--scenario", name, "--duration", &seconds];
     Target::start(&example("release", "scenarios")?, &arguments)
 }
 
@@ -195,21 +201,28 @@ pub struct Ratios {
 /// Measures in pairs run one after the other, each in the other order than the pair before. The
 /// ratio is that of the medians; least and most are of a pair.
 pub fn throughput(arguments: &[&str], effort: &Effort) -> Result<Ratios> {
-    throughput_beside(arguments, effort, Hud::watch)
+    let program = example("release", "bench-targets")?;
+    throughput_beside(arguments, &program, WARM_UP, effort, Hud::watch)
 }
 
-/// The same with anything that watches.
+/// The same with anything that watches, which is at work after so long, and with a build of
+/// `bench-targets` that may differ from the one without.
 pub fn throughput_beside<W>(
     arguments: &[&str],
+    program: &Path,
+    warm_up: Duration,
     effort: &Effort,
     watch: impl Fn(&Target) -> Result<W>,
 ) -> Result<Ratios> {
-    let warm_up = WARM_UP.as_secs_f64().to_string();
+    let warm_up = warm_up.as_secs_f64().to_string();
     let mut arguments = arguments.to_vec();
     arguments.extend(["--warm-up", &warm_up]);
     let run = |watched: bool| -> Result<Counted> {
-        let target = Target::bench(&arguments, effort.round)?;
-        let _watcher = watched.then(|| watch(&target)).transpose()?;
+        if !watched {
+            return Target::bench(&arguments, effort.round)?.finish();
+        }
+        let target = Target::bench_of(program, &arguments, effort.round)?;
+        let _watcher = watch(&target)?;
         target.finish()
     };
     let mut pairs = Vec::new();
@@ -239,7 +252,7 @@ pub fn throughput_beside<W>(
 
 /// hud's own cost while its target rests: percent of one core, and peak memory in MiB.
 pub fn at_rest(effort: &Effort) -> Result<(f64, f64)> {
-    let target = idle(effort.rest + WARM_UP * 3)?;
+    let target = scenario_of("idle", effort.rest + WARM_UP * 3)?;
     let hud = Hud::watch(&target)?;
     thread::sleep(SETTLE);
     let before = hud.cpu_time()?;

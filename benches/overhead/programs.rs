@@ -68,10 +68,15 @@ impl Target {
 
     /// A target of `bench-targets`, which counts for so long.
     pub fn bench(arguments: &[&str], seconds: Duration) -> Result<Target> {
+        Target::bench_of(&example("release", "bench-targets")?, arguments, seconds)
+    }
+
+    /// The same of another build of `bench-targets`.
+    pub fn bench_of(program: &Path, arguments: &[&str], seconds: Duration) -> Result<Target> {
         let seconds = seconds.as_secs_f64().to_string();
         let mut all = arguments.to_vec();
         all.extend(["--seconds", &seconds]);
-        Target::start(&example("release", "bench-targets")?, &all)
+        Target::start(program, &all)
     }
 
     /// Waits for the end of a target of `bench-targets`, and for what it counted.

@@ -8,6 +8,7 @@ mod blocking;
 mod http;
 #[path = "../load/client.rs"]
 mod http_client;
+mod long_waits;
 mod ping_pong;
 mod slow_polls;
 mod yield_storm;
@@ -57,6 +58,9 @@ struct Args {
     /// Slow polls a second, of `slow`
     #[arg(long, default_value_t = 1)]
     rate: u32,
+    /// Let a worker beside sleep in a poll now and then
+    #[arg(long)]
+    long_waits: bool,
     /// Threads that do nothing, beside
     #[arg(long, default_value_t = 0)]
     idle_threads: usize,
@@ -88,6 +92,8 @@ static COUNTER: Counter = Counter {
 };
 
 fn main() -> ExitCode {
+    #[cfg(tokio_console)]
+    console_subscriber::init();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -111,6 +117,9 @@ fn run(args: Args) -> Result<()> {
         Mode::Blocking => Box::new(blocking::start(args.blocks_per_poll, pause)?),
         Mode::Slow => Box::new(slow_polls::start(args.workers, args.rate)?),
     };
+    if args.long_waits {
+        long_waits::start()?;
+    }
     for _ in 0..args.idle_threads {
         let idle = std::thread::Builder::new().stack_size(16 << 10);
         idle.spawn(std::thread::park)?;

@@ -379,6 +379,8 @@ struct hud_work {
 	u64 captures;
 	u64 samples;
 	u64 releases;
+	/* Waits that make up a good part of the threshold, in polls that are slow by then. */
+	u64 long_waits;
 };
 
 /* One thread as the task iterator sees it. */

@@ -14,6 +14,8 @@
 
 /* Run-queue wait below this right after a wake belongs to the sleep: it is the wake's own cost. */
 #define WAKE_DELAY_NS (1000 * 1000ull)
+/* Of the waits in a poll those are long that last this part of the threshold. */
+#define LONG_WAIT_PART 8
 
 /* What the scheduler knows of a thread at one moment. */
 struct moment {
@@ -81,7 +83,7 @@ static __always_inline void add_usage(struct hud_thread *thread, struct interval
 }
 
 /* Charges the poll with what happened while it surely still ran. */
-static __always_inline void charge_poll(struct hud_thread *thread, struct interval *span)
+static __always_inline void charge_poll(struct hud_thread *thread, struct interval *span, u64 now)
 {
 	struct hud_poll *poll = &thread->poll;
 	u32 site = thread->site;
@@ -98,6 +100,9 @@ static __always_inline void charge_poll(struct hud_thread *thread, struct interv
 		poll->wake_delay_ns += span->run_queue;
 	if (site < HUD_SITES)
 		poll->sites[site].blocked_ns += span->off;
+	if (span->off >= config.threshold_ns / LONG_WAIT_PART &&
+	    less(now, poll->start_clock) >= config.threshold_ns)
+		count(work.long_waits);
 	settle_captures(thread);
 }
 
@@ -221,7 +226,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	measure(thread, at, &span);
 	add_usage(thread, &span);
 	if (was_poll)
-		charge_poll(thread, &span);
+		charge_poll(thread, &span, at->now);
 	if (was_poll && is_poll && poll->core == state->core && poll->tick == state->tick &&
 	    poll->task == state->task) {
 		poll->on_cpu_ns += span.on_cpu;

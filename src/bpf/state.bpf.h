@@ -14,6 +14,9 @@ struct hud_work work;
 /* All poll time: samples inside polls, slow or not, are sent. Set by user space at any time. */
 volatile u32 profiling;
 
+/* Wake-ups are listened to, so what wakers did before is worth keeping. Set as `profiling` is. */
+volatile u32 hears_wakes;
+
 /*
  * CLOCK_MONOTONIC minus the scheduler's clock. The latter comes free with every switch, the former
  * costs 40 ns: so they are compared now and then. They drift apart by parts per million.

@@ -12,6 +12,7 @@
 #define HUD_WAKER_BPF_H
 
 #include "facts.bpf.h"
+#include "poll.bpf.h"
 #include "stack.bpf.h"
 
 /* Last stacks are taken this often on average, of one thread and of all, and bursts of these. */
@@ -19,8 +20,6 @@
 #define LAST_STACK_BURST 32
 #define ALL_LAST_STACKS_EVERY_NS (50 * 1000ull)
 #define ALL_LAST_STACKS_BURST 512
-/* Of the waits in a poll only those count that last this part of the threshold. */
-#define NOTABLE_WAIT 8
 
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
@@ -193,8 +192,11 @@ static __noinline int remember_stack(struct user_regs *regs, u32 tid, u64 switch
 				     u64 now)
 {
 	u32 key = tid % LAST_STACKS;
-	struct hud_other_stack *last = bpf_map_lookup_elem(&last_stacks, &key);
+	struct hud_other_stack *last;
 
+	if (!hears_wakes)
+		return 0;
+	last = bpf_map_lookup_elem(&last_stacks, &key);
 	if (!last)
 		return 0;
 	if (!take_credit(&last->credit_clock, now, LAST_STACK_EVERY_NS, LAST_STACK_BURST) ||
@@ -241,7 +243,7 @@ static __noinline int tell_release(struct task_struct *waiter, struct hud_thread
 	now = bpf_ktime_get_ns() - mono_minus_clock;
 	wait = less(now, thread->seen_clock);
 	if (less(now, thread->poll.start_clock) < config.threshold_ns ||
-	    wait < config.threshold_ns / NOTABLE_WAIT || wait <= thread->told_wait_ns * 5 / 4)
+	    wait < config.threshold_ns / LONG_WAIT_PART || wait <= thread->told_wait_ns * 5 / 4)
 		return 0;
 	if (has_task_pt_regs())
 		waker = bpf_get_current_task_btf();

@@ -13,7 +13,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
-use crate::bpf::types::{hud_captures, hud_config, hud_core_ticks, hud_tokio};
+use crate::bpf::types::{hud_captures, hud_config, hud_core_ticks, hud_tokio, hud_work};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
 use crate::target::layout::{CoreFields, TokioLayout};
@@ -80,6 +80,8 @@ pub(super) struct Loaded<'obj> {
     links: Vec<Link>,
     /// Those of the CPU clocks.
     clock_links: Vec<Link>,
+    /// That of the wake-ups.
+    wakes_link: Option<Link>,
     free: Vec<u32>,
 }
 
@@ -126,6 +128,7 @@ impl<'obj> Loaded<'obj> {
             sampling,
             links: Vec::new(),
             clock_links: Vec::new(),
+            wakes_link: None,
             free: (0..slots).rev().collect(),
         })
     }
@@ -219,7 +222,6 @@ impl<'obj> Loaded<'obj> {
             ("sched_process_exit", &programs.sched_process_exit),
             ("sched_process_exec", &programs.sched_process_exec),
             ("sched_switch", &programs.sched_switch),
-            ("sched_waking", &programs.sched_waking),
         ] {
             let link = program
                 .attach()
@@ -298,12 +300,37 @@ impl<'obj> Loaded<'obj> {
         Ok(())
     }
 
+    /// Listens to wake-ups from now on, or no longer.
+    pub fn set_hears_wakes(&mut self, on: bool) -> Result<()> {
+        if on == self.wakes_link.is_some() {
+            return Ok(());
+        }
+        if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
+            // SAFETY: a plain integer that the kernel reads at any time, hence volatile.
+            unsafe { std::ptr::addr_of_mut!(data.hears_wakes).write_volatile(on.into()) };
+        }
+        let program = &self.skeleton.progs.sched_waking;
+        self.wakes_link = on
+            .then(|| program.attach().context("cannot attach to sched_waking"))
+            .transpose()?;
+        Ok(())
+    }
+
     /// Samples of the target so far.
     pub fn samples(&self) -> u64 {
+        self.work().samples
+    }
+
+    /// Long waits in slow polls so far.
+    pub fn long_waits(&self) -> u64 {
+        self.work().long_waits
+    }
+
+    fn work(&self) -> hud_work {
         let data = self.skeleton.maps.bss_data.as_deref();
-        // SAFETY: a plain integer that the kernel writes at any time, hence volatile.
-        data.map_or(0, |data| unsafe {
-            std::ptr::addr_of!(data.work.samples).read_volatile()
+        // SAFETY: plain integers that the kernel writes at any time, hence volatile.
+        data.map_or_else(hud_work::default, |data| unsafe {
+            std::ptr::addr_of!(data.work).read_volatile()
         })
     }
 
@@ -328,6 +355,7 @@ impl<'obj> Loaded<'obj> {
     pub fn detach(&mut self) {
         self.links.clear();
         self.clock_links.clear();
+        self.wakes_link = None;
     }
 
     /// The bytes of a worker's capture buffers.

@@ -12,6 +12,7 @@ mod sampling;
 mod seed;
 mod tasks;
 mod threads;
+mod wakes;
 
 pub use census::SeenThread;
 pub use decode::{

@@ -18,7 +18,8 @@ use super::decode::{self, Capture, Event};
 use super::loader::{CaptureConfig, CoreTicks, KernelLosses, Loaded};
 use super::sampling::TickWatch;
 use super::seed::FoundWorker;
-use super::threads::{SeenAs, ThreadState};
+use super::threads::{OpenPoll, SeenAs, ThreadState};
+use super::wakes::Wakes;
 use crate::bpf::types::hud_captures;
 use crate::clock::monotonic_ns;
 
@@ -184,6 +185,7 @@ fn run(
 
     let mut looker = Looker::new(config.threshold);
     let mut ticks = TickWatch::new(config.pid, loaded.sampling.period);
+    let mut wakes = Wakes::default();
     let mut profiling = false;
     let mut next_look = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -208,6 +210,8 @@ fn run(
                 profiling = wanted;
             }
         }
+        let hears = wakes.are_wanted(Instant::now(), loaded.long_waits(), looker.one_sleeps);
+        loaded.set_hears_wakes(hears)?;
         let drained = ring.consume_raw();
         ensure!(drained >= 0, "cannot read the ring buffer: error {drained}");
         thread::sleep(if drained == 0 {
@@ -259,6 +263,8 @@ struct Looker {
     threshold_ns: u64,
     /// Per thread: the poll and the place in it whose stack was fetched.
     fetched: HashMap<u32, (u64, Option<usize>)>,
+    /// A worker slept past the threshold when last looked at.
+    one_sleeps: bool,
 }
 
 impl Looker {
@@ -266,6 +272,7 @@ impl Looker {
         Looker {
             threshold_ns: threshold.as_nanos() as u64,
             fetched: HashMap::new(),
+            one_sleeps: false,
         }
     }
 
@@ -275,8 +282,14 @@ impl Looker {
         };
         let states = loaded.threads.read(offset);
         let at_ns = monotonic_ns();
+        self.one_sleeps = false;
         for state in &states {
-            if self.sleeps_too_long(state, at_ns) {
+            let Some(poll) = self.asleep_too_long(state, at_ns) else {
+                continue;
+            };
+            self.one_sleeps = true;
+            let key = (poll.times.sequence, poll.asleep_at);
+            if poll.capture_waits && self.fetched.insert(state.tid, key) != Some(key) {
                 for capture in fetch(loaded, state) {
                     lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
                 }
@@ -296,15 +309,11 @@ impl Looker {
         );
     }
 
-    fn sleeps_too_long(&mut self, state: &ThreadState, now_ns: u64) -> bool {
-        let Some(poll) = &state.poll else {
-            return false;
-        };
-        let key = (poll.times.sequence, poll.asleep_at);
-        state.seen_as == SeenAs::Blocked
-            && poll.capture_waits
-            && now_ns.saturating_sub(poll.times.start_ns) >= self.threshold_ns
-            && self.fetched.insert(state.tid, key) != Some(key)
+    /// The slow poll in which a worker sleeps.
+    fn asleep_too_long<'a>(&self, state: &'a ThreadState, now_ns: u64) -> Option<&'a OpenPoll> {
+        let poll = state.poll.as_ref()?;
+        let held_ns = now_ns.saturating_sub(poll.times.start_ns);
+        (state.seen_as == SeenAs::Blocked && held_ns >= self.threshold_ns).then_some(poll)
     }
 }
 
