@@ -27,6 +27,9 @@ tokio = { version = "1.44", features = ["full", "tracing"] }
 name = "bench-targets"
 path = "bench-targets/main.rs"
 
+[lints.rust]
+unexpected_cfgs = { level = "warn", check-cfg = ["cfg(tokio_console)"] }
+
 [workspace]
 "#;
 

@@ -3,7 +3,9 @@
 //! Records go in and come out; nothing here knows the session or where records come from. The
 //! shapes on disk are private to this module and described in docs/TRACE_FORMAT.md.
 
+mod decode;
 mod destination;
+mod encode;
 mod events;
 mod micros;
 mod stacks;

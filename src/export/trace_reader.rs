@@ -4,12 +4,10 @@
 //! error that says where.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::de::{Deserialize, Visitor};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess};
@@ -17,16 +15,9 @@ use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::events::{
-    Event, Extra, FORMAT, FORMAT_VERSION, Head, ProfiledRef, Released, SLOW_POLL, SlowArgs,
-    StackRef,
-};
-use super::micros::Micros;
-use super::stacks::{Table, location};
-use crate::model::{
-    Activity, Cause, Census, Culprit, EndReason, Flavor, Header, Losses, PollTime, ProfiledStack,
-    Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
-};
+use super::decode::Decoder;
+use super::events::{Event, FORMAT, FORMAT_VERSION, Head};
+use crate::model::{Header, Losses, Record, Tier};
 
 /// Whether a trace holds its recording up to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +112,7 @@ pub fn read_trace_from(
         begun: false,
         ended: false,
         recovered: 0,
-        table: Table::default(),
+        decoder: Decoder::default(),
         losses: Losses::default(),
         unwritten: 0,
         refused: None,
@@ -188,7 +179,7 @@ struct Replay<'s> {
     begun: bool,
     ended: bool,
     recovered: u64,
-    table: Table,
+    decoder: Decoder,
     losses: Losses,
     /// What the head says could not be written.
     unwritten: u64,
@@ -271,205 +262,17 @@ impl Replay<'_> {
 
     /// Takes in one event; the error says what makes no sense.
     fn event(&mut self, event: Event<'_, Box<RawValue>>) -> Result<(), String> {
-        let is_slow_poll = |cat: &str| cat.split(',').any(|cat| cat == SLOW_POLL);
-        if event.ph == "X" && event.cat.as_deref().is_some_and(is_slow_poll) {
-            let poll = Arc::new(self.slow_poll(&event)?);
-            self.emit(match poll.running {
-                true => Record::Running(poll),
-                false => Record::SlowPoll(poll),
-            });
+        let Some(record) = self.decoder.record(event)? else {
             return Ok(());
+        };
+        match &record {
+            Record::Losses(losses) => self.losses = *losses,
+            Record::End { .. } => self.ended = true,
+            _ => {}
         }
-        let Some(extra) = event.hud else {
-            return Ok(()); // For viewers only.
-        };
-        let at = || event.ts.ok_or("an event without its time");
-        let tid = || event.tid.ok_or("an event without its thread");
-        let record = match extra {
-            Extra::Frames(new) => return self.table.define(new),
-            Extra::Worker {
-                index,
-                runtime,
-                flavor,
-                thread_name,
-            } => Record::Worker(Worker {
-                tid: tid()?,
-                index,
-                runtime,
-                flavor: flavor_from_name(&flavor)?,
-                thread_name: thread_name.into_owned(),
-            }),
-            Extra::WorkerGone {} => Record::WorkerGone {
-                tid: tid()?,
-                at_ns: at()?.0,
-            },
-            Extra::Usage(usage) => Record::Usage(usage.into_model(tid()?, at()?)),
-            Extra::AllPollTime { on } => Record::AllPollTime { on, at_ns: at()?.0 },
-            Extra::PollTime { from_us, stacks } => Record::PollTime(Arc::new(PollTime {
-                tid: tid()?,
-                from_ns: from_us.0,
-                to_ns: at()?.0,
-                stacks: stacks
-                    .into_iter()
-                    .map(|stack| self.profiled(stack))
-                    .collect::<Result<_, String>>()?,
-            })),
-            Extra::Losses(kinds) => {
-                self.losses = losses(&kinds);
-                Record::Losses(self.losses)
-            }
-            Extra::Cost(cost) => Record::Cost(cost.into_model()),
-            Extra::Tier { tier, why } => Record::TierChanged {
-                tier: Tier::from_number(tier).ok_or_else(|| format!("unknown tier {tier}"))?,
-                at_ns: at()?.0,
-                why: why.into_owned(),
-            },
-            Extra::Census { words, threads } => {
-                let threads = threads.into_iter().map(|thread| {
-                    let frames = self.table.stack(thread.sf);
-                    let frames =
-                        frames.ok_or_else(|| format!("stack {} is not defined", thread.sf))?;
-                    thread.into_model(frames)
-                });
-                Record::Census(Arc::new(Census {
-                    at_ns: at()?.0,
-                    words: words.into_iter().map(String::from).collect(),
-                    threads: threads.collect::<Result<_, String>>()?,
-                }))
-            }
-            Extra::End { reason } => {
-                self.ended = true;
-                Record::End {
-                    reason: EndReason::from_name(&reason)
-                        .ok_or_else(|| format!("unknown reason of the end {reason:?}"))?,
-                    at_ns: at()?.0,
-                }
-            }
-        };
         self.emit(record);
         Ok(())
     }
-
-    fn slow_poll(&self, event: &Event<'_, Box<RawValue>>) -> Result<SlowPoll, String> {
-        let args = event.args.as_ref().ok_or("a slow poll without args")?;
-        let args: SlowArgs<'_> =
-            serde_json::from_str(args.get()).map_err(|e| format!("args of a slow poll: {e}"))?;
-        let (Some(Micros(start_ns)), Some(Micros(dur)), Some(tid)) =
-            (event.ts, event.dur, event.tid)
-        else {
-            return Err("a slow poll without ts, dur or tid".into());
-        };
-        let causes = args.causes.iter();
-        let stacks = args.stacks.into_iter();
-        let released_by = args
-            .released_by
-            .map(|by| self.released_by(by))
-            .transpose()?;
-        Ok(SlowPoll {
-            tid,
-            worker: args.worker,
-            runtime: args.runtime,
-            task: args.task,
-            start_ns,
-            end_ns: start_ns.checked_add(dur).ok_or("a time out of range")?,
-            running: args.running,
-            began_before_attach: args.began_before_attach,
-            split: TimeSplit {
-                on_cpu_ns: args.on_cpu_us.0,
-                run_queue_ns: args.run_queue_us.0,
-                blocked_ns: args.blocked_us.0,
-            },
-            cause: cause(&args.cause)?,
-            causes: causes
-                .map(|c| Ok((cause(&c.cause)?, c.us.0)))
-                .collect::<Result<_, String>>()?,
-            throttled: args.throttled,
-            culprit: Culprit {
-                function: event.name.clone().into_owned(),
-                calls: args.calls.map(String::from),
-                location: args.location.map(location),
-                chain: args.chain.into_iter().map(String::from).collect(),
-            },
-            stacks: stacks
-                .map(|stack| self.stack(&stack))
-                .collect::<Result<_, String>>()?,
-            released_by: released_by.map(Arc::new),
-        })
-    }
-
-    fn released_by(&self, by: Released<'_>) -> Result<ReleasedBy, String> {
-        let frames = self.table.stack(by.sf);
-        Ok(ReleasedBy {
-            tid: by.tid,
-            thread: by.thread.into_owned(),
-            how: Release::from_name(&by.how)
-                .ok_or_else(|| format!("unknown way of release {:?}", by.how))?,
-            wait_ns: by.wait_us.0,
-            culprit: Culprit {
-                function: by.function.into_owned(),
-                calls: by.calls.map(String::from),
-                location: by.location.map(location),
-                chain: by.chain.into_iter().map(String::from).collect(),
-            },
-            frames: frames.ok_or_else(|| format!("stack {} is not defined", by.sf))?,
-        })
-    }
-
-    fn profiled(&self, stack: ProfiledRef<'_>) -> Result<ProfiledStack, String> {
-        let frames = self.table.stack(stack.sf);
-        Ok(ProfiledStack {
-            stack: WeightedStack {
-                frames: frames.ok_or_else(|| format!("stack {} is not defined", stack.sf))?,
-                activity: Activity::OnCpu,
-                cause: cause(&stack.cause)?,
-                weight_ns: stack.weight_us.0,
-                complete: stack.complete,
-            },
-            function: stack.function.into_owned(),
-            calls: stack.calls.map(String::from),
-            location: stack.location.map(location),
-        })
-    }
-
-    fn stack(&self, stack: &StackRef<'_>) -> Result<WeightedStack, String> {
-        let frames = self.table.stack(stack.sf);
-        Ok(WeightedStack {
-            frames: frames.ok_or_else(|| format!("stack {} is not defined", stack.sf))?,
-            activity: activity(&stack.activity)?,
-            cause: cause(&stack.cause)?,
-            weight_ns: stack.weight_us.0,
-            complete: stack.complete,
-        })
-    }
-}
-
-fn cause(name: &str) -> Result<Cause, String> {
-    name.parse().map_err(|_| format!("unknown cause {name:?}"))
-}
-
-fn activity(name: &str) -> Result<Activity, String> {
-    [Activity::OnCpu, Activity::RunQueue, Activity::Blocked]
-        .into_iter()
-        .find(|activity| activity.as_str() == name)
-        .ok_or_else(|| format!("unknown activity {name:?}"))
-}
-
-fn flavor_from_name(name: &str) -> Result<Flavor, String> {
-    [Flavor::CurrentThread, Flavor::MultiThread]
-        .into_iter()
-        .find(|flavor| flavor.as_str() == name)
-        .ok_or_else(|| format!("unknown flavor {name:?}"))
-}
-
-/// Kinds that are not known are left out: they cannot be shown.
-fn losses(kinds: &BTreeMap<std::borrow::Cow<'_, str>, u64>) -> Losses {
-    let mut losses = Losses::default();
-    for (name, count) in kinds {
-        if let Some(kind) = losses.kind_mut(name) {
-            *kind = *count;
-        }
-    }
-    losses
 }
 
 /// The object that is the file.
