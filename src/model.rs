@@ -137,6 +137,21 @@ pub struct Frame {
     pub address: Option<CodeAddress>,
 }
 
+impl Frame {
+    /// A frame of which no more is known.
+    pub fn named(function: impl Into<String>, origin: Origin) -> Frame {
+        Frame {
+            function: function.into(),
+            raw: None,
+            location: None,
+            module: None,
+            origin,
+            inlined: false,
+            address: None,
+        }
+    }
+}
+
 /// A place in the code of a module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CodeAddress {

@@ -81,15 +81,8 @@ struct Code {
 impl Code {
     fn new() -> Code {
         let frame = |i| {
-            Arc::new(Frame {
-                function: format!("weeks::module_{}::function_{i}", i % 100),
-                raw: None,
-                location: None,
-                module: None,
-                origin: Origin::User,
-                inlined: false,
-                address: None,
-            })
+            let function = format!("weeks::module_{}::function_{i}", i % 100);
+            Arc::new(Frame::named(function, Origin::User))
         };
         Code {
             frames: (0..FRAMES).map(frame).collect(),

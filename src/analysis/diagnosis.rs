@@ -252,19 +252,12 @@ mod tests {
 
     fn thread(tid: u32, duty: Duty, lock: Option<u64>, functions: &[&str]) -> CensusThread {
         let frame = |function: &&str| {
-            Arc::new(Frame {
-                function: (*function).to_owned(),
-                raw: None,
-                location: None,
-                module: None,
-                origin: match function.split("::").next() {
-                    Some("app") => Origin::User,
-                    Some("tokio") => Origin::Runtime,
-                    _ => Origin::Std,
-                },
-                inlined: false,
-                address: None,
-            })
+            let origin = match function.split("::").next() {
+                Some("app") => Origin::User,
+                Some("tokio") => Origin::Runtime,
+                _ => Origin::Std,
+            };
+            Arc::new(Frame::named(*function, origin))
         };
         CensusThread {
             tid,

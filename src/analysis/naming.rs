@@ -178,16 +178,11 @@ mod tests {
 
     fn frame(function: &str, line: u32) -> Arc<Frame> {
         Arc::new(Frame {
-            function: function.into(),
-            raw: None,
             location: Some(crate::model::Location {
                 file: "src/main.rs".into(),
                 line,
             }),
-            module: None,
-            origin: Origin::User,
-            inlined: false,
-            address: None,
+            ..Frame::named(function, Origin::User)
         })
     }
 

@@ -150,18 +150,11 @@ mod tests {
 
     fn frames(functions: &[&str]) -> Vec<Arc<Frame>> {
         let frame = |function: &&str| {
-            Arc::new(Frame {
-                function: (*function).to_owned(),
-                raw: None,
-                location: None,
-                module: None,
-                origin: match function.split("::").next() {
-                    Some("app") => Origin::User,
-                    _ => Origin::Std,
-                },
-                inlined: false,
-                address: None,
-            })
+            let origin = match function.split("::").next() {
+                Some("app") => Origin::User,
+                _ => Origin::Std,
+            };
+            Arc::new(Frame::named(*function, origin))
         };
         functions.iter().map(frame).collect()
     }

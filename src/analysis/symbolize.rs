@@ -365,15 +365,10 @@ fn location(code: &CodeInfo<'_>, strings: &mut HashSet<Arc<str>>) -> Location {
 
 /// The frame of an address that lies in no module.
 fn nowhere(address: u64) -> Frames {
-    [Arc::new(Frame {
-        function: format!("{address:#x}"),
-        raw: None,
-        location: None,
-        module: None,
-        origin: Origin::Unknown,
-        inlined: false,
-        address: None,
-    })]
+    [Arc::new(Frame::named(
+        format!("{address:#x}"),
+        Origin::Unknown,
+    ))]
     .into()
 }
 

@@ -248,17 +248,7 @@ mod tests {
     use crate::model::Origin;
 
     fn stack(names: &[&str], ns: u64) -> WeightedStack {
-        let frame = |name: &&str| {
-            Arc::new(Frame {
-                function: (*name).to_owned(),
-                raw: None,
-                location: None,
-                module: None,
-                origin: Origin::User,
-                inlined: false,
-                address: None,
-            })
-        };
+        let frame = |name: &&str| Arc::new(Frame::named(*name, Origin::User));
         WeightedStack {
             frames: names.iter().map(frame).collect(),
             activity: Activity::OnCpu,

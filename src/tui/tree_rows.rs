@@ -134,15 +134,7 @@ mod tests {
                     true => Origin::Runtime,
                     false => Origin::User,
                 };
-                Arc::new(Frame {
-                    function: (*name).to_owned(),
-                    raw: None,
-                    location: None,
-                    module: None,
-                    origin,
-                    inlined: false,
-                    address: None,
-                })
+                Arc::new(Frame::named(*name, origin))
             };
             let stack = WeightedStack {
                 frames: names.iter().rev().map(frame).collect(),
