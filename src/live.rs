@@ -207,13 +207,13 @@ impl Live {
         }))
     }
 
-    /// What findings still wait for: the symbols of a large binary take a while to read.
+    /// What names still wait for: the symbols of a large binary take a while to read.
     pub fn busy_with(&self) -> Option<String> {
         let size = || match self.warm.bytes() {
             0 => String::new(),
             bytes => format!(" ({})", mebibytes(bytes)),
         };
-        (!self.warm.is_done()).then(|| format!("reading symbols{}: findings follow", size()))
+        (!self.warm.is_done()).then(|| format!("reading symbols{}: names follow", size()))
     }
 
     /// Samples where all of the workers' poll time goes from now on, or no longer.

@@ -5,6 +5,7 @@ pub mod cause;
 pub mod census;
 pub mod culprit;
 pub mod diagnosis;
+mod early;
 pub mod late_names;
 pub mod names;
 pub mod naming;

@@ -30,15 +30,18 @@ const PARKS: [&str; 5] = [
     "::driver::Driver::park",
 ];
 
+/// What stands in the place of names that are not known yet.
+pub(super) const NAMING: &str = "naming…";
+
 /// The poll with names; none if its stacks show that it is no poll at all.
 pub fn name_poll(
-    poll: Assembled,
+    mut poll: Assembled,
     worker: Option<&Worker>,
     symbolizer: &mut Symbolizer,
     modules: &ModuleMap,
 ) -> Option<SlowPoll> {
     let stacks = merge(
-        poll.stacks
+        std::mem::take(&mut poll.stacks)
             .into_iter()
             .map(|stack| name_stack(stack, symbolizer, modules)),
     );
@@ -46,7 +49,18 @@ pub fn name_poll(
         return None;
     }
     let culprit = culprit_of(&stacks, poll.cause);
+    let released_by = poll.released_by.clone();
     Some(SlowPoll {
+        culprit,
+        stacks,
+        released_by,
+        ..without_names(poll, worker)
+    })
+}
+
+/// The poll as it is shown while its names are not known yet: everything but the code.
+pub fn without_names(poll: Assembled, worker: Option<&Worker>) -> SlowPoll {
+    SlowPoll {
         tid: poll.tid,
         worker: worker.and_then(|worker| worker.index),
         runtime: worker.map_or(0, |worker| worker.runtime),
@@ -59,10 +73,10 @@ pub fn name_poll(
         cause: poll.cause,
         causes: poll.causes,
         throttled: poll.times.throttled,
-        culprit,
-        stacks,
-        released_by: poll.released_by,
-    })
+        culprit: no_code(NAMING.to_owned()),
+        stacks: Vec::new(),
+        released_by: None,
+    }
 }
 
 /// Stacks through the same functions become one: a loop is sampled at many addresses. Those without
@@ -121,11 +135,16 @@ fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
 pub fn shows_page_fault(kernel: &[Arc<Frame>], syscall: i32) -> bool {
     match kernel {
         [] => false,
-        [nameless] if nameless.function == NAMELESS_KERNEL => syscall < 0,
+        [nameless] if nameless.function == NAMELESS_KERNEL => faults_without_names(syscall),
         frames => frames
             .iter()
             .any(|frame| PAGE_FAULTS.contains(&frame.function.as_str())),
     }
+}
+
+/// The same of a thread that is in the kernel, where that is all that is known.
+pub fn faults_without_names(syscall: i32) -> bool {
+    syscall < 0
 }
 
 /// A stack with names.
@@ -163,8 +182,12 @@ pub(super) fn parks(stack: &WeightedStack) -> bool {
 
 /// Every stack of the poll was lost, or it never ran long enough for one.
 fn nameless(cause: Cause) -> Culprit {
+    no_code(format!("[no stack: {cause}]"))
+}
+
+fn no_code(label: String) -> Culprit {
     Culprit {
-        function: format!("[no stack: {cause}]"),
+        function: label,
         calls: None,
         location: None,
         chain: Vec::new(),

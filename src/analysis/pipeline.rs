@@ -4,6 +4,7 @@
 //! waits for it, and neither does any view.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 
 use super::census;
 use super::diagnosis;
+use super::early::{self, Left};
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
@@ -33,7 +35,7 @@ use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
 
 /// How often usage, losses and hud's own cost are reported.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
+pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// How often all poll time is told, while it is on.
 const PROFILE_EVERY: Duration = Duration::from_secs(1);
 /// How often Tokio's invariants are checked again.
@@ -53,7 +55,7 @@ pub struct Subject {
 }
 
 /// Whether the tables of the target's binary are read. Until then no stack can be named, and
-/// findings wait.
+/// findings are shown without names.
 #[derive(Clone, Debug, Default)]
 pub struct Warm(Arc<WarmState>);
 
@@ -69,14 +71,19 @@ impl Warm {
         self.0.done.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_done(&self) {
+        self.0.done.store(true, Ordering::Relaxed);
+    }
+
     /// Size of the file being read, 0 until it is known.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 }
 
-/// Starts the thread; also gives what tells when it has read the binary's tables. It ends when the ring thread's end of `drained` is closed and all of it is
-/// worked off; the records' channel closes then.
+/// Starts the thread; also gives what tells when it has read the binary's tables. It ends when the
+/// ring thread's end of `drained` is closed and all of it is worked off; the records' channel closes
+/// then.
 ///
 /// # Errors
 /// When the system has no thread to give.
@@ -86,6 +93,7 @@ pub fn start(
     records: SyncSender<Record>,
 ) -> Result<(JoinHandle<()>, Warm)> {
     let warm = Warm::default();
+    let early = early::begin(&subject, drained, records.clone(), warm.clone())?;
     let thread = thread::Builder::new()
         .name("hud-analysis".into())
         .spawn({
@@ -93,12 +101,9 @@ pub fn start(
             move || {
                 let mut pipeline = Pipeline::new(subject, records);
                 pipeline.warm_up(&warm);
-                for drained in &drained {
-                    if pipeline.take(drained).is_err() {
-                        return; // nobody reads the records any more
-                    }
-                }
-                let _ = pipeline.tell_profile(monotonic_ns());
+                let early = early.join().unwrap_or_else(|panic| resume_unwind(panic));
+                // Nobody reading the records any more is no failure of this thread.
+                let _ = pipeline.work(early);
             }
         })
         .context("cannot start a thread")?;
@@ -163,6 +168,7 @@ impl Pipeline {
     /// Reads the unwind tables and the symbols before the first stack comes: the first name of a
     /// large binary takes long, all others no time.
     fn warm_up(&mut self, warm: &Warm) {
+        log::debug!("reading symbols and unwind tables");
         let begun = Instant::now();
         let modules = &self.subject.modules;
         self.unwinder.set_modules(modules);
@@ -180,7 +186,21 @@ impl Pipeline {
             }
         }
         log::debug!("symbols and unwind tables read in {:?}", begun.elapsed());
-        warm.0.done.store(true, Ordering::Relaxed);
+        warm.set_done();
+    }
+
+    /// Takes everything there is, what came before symbols were read first.
+    fn work(&mut self, early: Left) -> Result<(), Unread> {
+        self.workers = early.workers;
+        self.shown = early.shown;
+        for drained in early.kept {
+            self.take(drained)?;
+        }
+        self.send(Record::NamesKnown)?;
+        for drained in &early.drained {
+            self.take(drained)?;
+        }
+        self.tell_profile(monotonic_ns())
     }
 
     fn send(&self, record: Record) -> Result<(), Unread> {
@@ -465,16 +485,7 @@ impl Pipeline {
         if self.has_lost_polls() {
             return Ok(());
         }
-        let views: Vec<ThreadView> = states
-            .iter()
-            .map(|state| ThreadView {
-                tid: state.tid,
-                thread_pointer: state.thread_pointer,
-                stack_pointer: 0,
-                stack: None,
-                parked: false,
-            })
-            .collect();
+        let views = threads_to_check(states);
         let holds =
             |layout: &TokioLayout| layout::holds(layout, self.subject.tier, &self.memory, &views);
         let why = match holds(&self.subject.layout) {
@@ -524,4 +535,16 @@ impl Pipeline {
             why,
         })
     }
+}
+
+/// The threads that Tokio's invariants are checked on.
+pub(super) fn threads_to_check(states: &[ThreadState]) -> Vec<ThreadView> {
+    let view = |state: &ThreadState| ThreadView {
+        tid: state.tid,
+        thread_pointer: state.thread_pointer,
+        stack_pointer: 0,
+        stack: None,
+        parked: false,
+    };
+    states.iter().map(view).collect()
 }

@@ -48,7 +48,8 @@ impl Encoder {
     /// ends, or until the session does.
     pub fn encode(&mut self, record: &Record) -> serde_json::Result<()> {
         match record {
-            Record::Header(_) => return Ok(()),
+            // The header is there; what has no names yet comes again.
+            Record::Header(_) | Record::Unnamed(_) | Record::NamesKnown => return Ok(()),
             Record::Running(poll) => {
                 self.running.insert(poll.tid, poll.clone());
                 return Ok(());

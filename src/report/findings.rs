@@ -63,6 +63,8 @@ impl Findings {
                 let text = format!("poll tracking is now {}: {why}", tier.describe());
                 return Some(format!("{since:9.3} s  {}", paint(BOLD, text)));
             }
+            // It comes again, with names.
+            Record::Unnamed(_) | Record::NamesKnown => {}
             Record::Usage(_)
             | Record::AllPollTime { .. }
             | Record::PollTime(_)

@@ -244,3 +244,80 @@ fn clearing_forgets_polls_and_keeps_workers() {
     assert!(snap.rows.is_empty() && snap.longest.is_empty());
     assert_eq!(snap.workers.len(), 3);
 }
+
+fn unnamed(mut poll: SlowPoll, running: bool) -> Record {
+    poll.running = running;
+    poll.culprit.function = "naming…".to_owned();
+    poll.culprit.calls = None;
+    poll.stacks.clear();
+    Record::Unnamed(Arc::new(poll))
+}
+
+/// Everything that a poll shows in: the table in every grouping, lanes, timeline, rate.
+fn everything(session: &mut Session) -> Vec<String> {
+    let pictures = Group::ALL.map(|group| {
+        let snap = session.snapshot(&Query {
+            group,
+            details: 9,
+            recent: 99,
+            span: Some((0, u64::MAX)),
+            ..Query::default()
+        });
+        format!(
+            "{:#?}",
+            Snapshot {
+                header: None,
+                ..snap
+            }
+        )
+    });
+    pictures.to_vec()
+}
+
+#[test]
+fn polls_without_names_count_at_once_and_never_twice() {
+    let start = [t::header(), t::worker(0), t::worker(1)];
+    let polls = [hash(100, 50), hash(200, 30), hash(300, 20)];
+    let mut session = fold(SessionOptions::default(), &start);
+    for poll in &polls {
+        session.apply(&unnamed(poll.clone(), true));
+        session.apply(&unnamed(poll.clone(), false));
+    }
+    session.apply(&unnamed(hash(400, 9), true));
+    let snap = session.snapshot(&Query {
+        now_ns: Some(START_NS + 500 * MS),
+        details: 1,
+        span: Some((0, u64::MAX)),
+        ..Query::default()
+    });
+    assert_eq!(snap.rows.len(), 1);
+    assert_eq!(snap.rows[0].label, "naming…");
+    assert_eq!((snap.rows[0].polls, snap.rows[0].total_ns), (3, 100 * MS));
+    assert_eq!((snap.blocking.polls, snap.kept.polls_seen), (3, 3));
+    assert_eq!((snap.in_span.len(), snap.details[0].last.len()), (3, 3));
+    assert_eq!((snap.running.len(), snap.workers[0].slow.polls), (1, 3));
+    assert!(snap.workers[0].running.is_some() && snap.polls_per_second > 0.0);
+    // What is saved meanwhile has names or is not in it.
+    assert!(
+        !session
+            .kept_records()
+            .iter()
+            .any(|record| matches!(record, Record::SlowPoll(_)))
+    );
+
+    // Names come: at every moment each poll counts once. One has a start that differs by a
+    // conversion between clocks, one turns out to be no finding.
+    let mut first = hash(100, 50);
+    first.start_ns += 40;
+    session.apply(&slow(first.clone()));
+    let sum = session.snapshot(&Query::default()).blocking;
+    assert_eq!((sum.polls, sum.held_ns), (3, 100 * MS - 40));
+    session.apply(&slow(hash(300, 20)));
+    session.apply(&Record::NamesKnown);
+    let named = [slow(first), slow(hash(300, 20))];
+    let mut replayed = fold(
+        SessionOptions::default(),
+        &[&start[..], &named[..]].concat(),
+    );
+    assert_eq!(everything(&mut session), everything(&mut replayed));
+}

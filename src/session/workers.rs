@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bins::{Bins, Overflow, Slice};
 use super::snapshot::{Sum, WorkerView};
+use super::unnamed::Unnamed;
 use crate::model::{Record, SlowPoll, Worker, WorkerUsage};
 
 /// A lane covers the last half minute.
@@ -112,10 +113,7 @@ impl Workers {
     /// A slow poll ended on a worker.
     pub fn slow_poll(&mut self, poll: &SlowPoll) {
         if let Some(state) = self.live.get_mut(&poll.tid) {
-            if poll.cause.blames_code() {
-                state.slow.add(poll.held_ns());
-            }
-            state.add_slow(poll, poll.end_ns);
+            state.slow_poll(poll);
         }
     }
 
@@ -127,16 +125,21 @@ impl Workers {
         }
     }
 
-    /// Each worker at `now_ns`, with the poll it is stuck in, as `running` says.
+    /// Each worker at `now_ns`, with the poll it is stuck in, as `running` says, and with the slow
+    /// polls that have no names yet.
     pub fn views<'a>(
         &'a self,
         now_ns: u64,
         running: impl Fn(u32) -> Option<&'a std::sync::Arc<SlowPoll>>,
+        unnamed: &Unnamed,
     ) -> Vec<WorkerView> {
         let mut views: Vec<WorkerView> = Vec::with_capacity(self.live.len() + self.gone.len());
         for state in self.live.values().chain(&self.gone) {
             let stuck = running(state.worker.tid).filter(|_| state.gone_ns.is_none());
             let mut state = state.clone();
+            for poll in unnamed.ended_on(state.worker.tid) {
+                state.slow_poll(poll);
+            }
             if let Some(poll) = stuck {
                 state.add_slow(poll, now_ns.max(poll.end_ns));
             }
@@ -212,6 +215,13 @@ impl State {
                 }
             });
         }
+    }
+
+    fn slow_poll(&mut self, poll: &SlowPoll) {
+        if poll.cause.blames_code() {
+            self.slow.add(poll.held_ns());
+        }
+        self.add_slow(poll, poll.end_ns);
     }
 
     fn add_slow(&mut self, poll: &SlowPoll, until_ns: u64) {

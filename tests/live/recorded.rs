@@ -1,7 +1,8 @@
 //! What is seen live and what a recording of it shows are the same: the same picture from the same
-//! records, after they went to disk and back.
+//! records, after they went to disk and back, and after names that came late.
 
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hud::clock;
@@ -17,8 +18,30 @@ use ratatui::backend::TestBackend;
 
 use crate::program::{Build, Target};
 
+/// The target's symbols take this long to read.
+const SYMBOLS_TAKE: Duration = Duration::from_millis(700);
+
+/// Stands in for a large binary: the thread that is about to read its symbols says so in hud's log.
+struct SlowSymbols;
+
+impl log::Log for SlowSymbols {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().starts_with("reading symbols") {
+            thread::sleep(SYMBOLS_TAKE);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// The records of two seconds of several causes, as they came, and as the trace gives them back.
 fn recorded() -> (Vec<Record>, Vec<Record>) {
+    log::set_logger(&SlowSymbols).expect("no other test has a logger");
+    log::set_max_level(log::LevelFilter::Debug);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
     let arguments = ["--scenario", "mixed", "--duration", "30"];
@@ -55,6 +78,7 @@ fn recorded() -> (Vec<Record>, Vec<Record>) {
     records.push(end);
     trace.finish().unwrap();
     live.finish().unwrap();
+    log::set_max_level(log::LevelFilter::Off);
     let mut replayed = Vec::new();
     read_trace(&path, |record| replayed.push(record)).unwrap();
     (records, replayed)
@@ -106,9 +130,45 @@ fn picture(records: &[Record], (width, height): (u16, u16)) -> String {
     terminal.backend().to_string()
 }
 
+/// Findings must be there before their names, and once more with them.
+fn assert_named_later(records: &[Record]) {
+    let named_at = |record: &Record| matches!(record, Record::NamesKnown);
+    let at = records.iter().position(named_at).expect("names come");
+    let (before, after) = records.split_at(at);
+    let unnamed = before.iter().filter_map(|record| match record {
+        Record::Unnamed(poll) if !poll.running => Some(poll),
+        _ => None,
+    });
+    let unnamed: Vec<_> = unnamed.collect();
+    // Some ten a second on each of the workers.
+    assert!(unnamed.len() >= 3, "{} without names", unnamed.len());
+    assert!(
+        !after
+            .iter()
+            .any(|record| matches!(record, Record::Unnamed(_)))
+    );
+    let named = before.iter().filter_map(|record| match record {
+        Record::SlowPoll(poll) => Some(poll),
+        _ => None,
+    });
+    let named: Vec<_> = named.collect();
+    for early in unnamed {
+        assert!(early.stacks.is_empty() && !early.culprit.function.contains("block_on_"));
+        let same = named.iter().filter(|poll| {
+            poll.tid == early.tid && poll.start_ns.abs_diff(early.start_ns) < 1_000_000
+        });
+        let held: Vec<_> = same.map(|poll| poll.held_ns()).collect();
+        assert!(
+            held.len() == 1 && held[0].abs_diff(early.held_ns()) < 1_000_000,
+            "{early:?} {held:?}"
+        );
+    }
+}
+
 #[test]
-fn a_recording_shows_what_was_seen_live() {
+fn a_recording_shows_what_was_seen_live_even_before_symbols_are_read() {
     let (live, replayed) = recorded();
+    assert_named_later(&live);
     for (live, replayed) in tables(&live).iter().zip(&tables(&replayed)) {
         let first = live.lines().zip(replayed.lines()).find(|(a, b)| a != b);
         assert_eq!(first, None, "in\n{}", live.lines().next().unwrap_or(""));

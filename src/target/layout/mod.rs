@@ -18,7 +18,7 @@ mod survey;
 mod symbols;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod types;
 mod versions;
 
