@@ -438,6 +438,10 @@ fn find_workers(
                         core,
                         tick,
                         task: state.task_id,
+                        budget_left: match layout.fields.task_id {
+                            Some(_) => 0,
+                            None => state.budget_left,
+                        },
                         stack_base,
                         stack: read_up(memory, stack_base),
                     }

@@ -45,6 +45,12 @@ struct hud_tokio {
 	u32 multi_thread_core;
 	/* 0: only current_thread is compiled in, there is no discriminant. */
 	u32 has_flavor;
+	/* Before Tokio 1.29 `scheduler` does not exist: each flavor's own thread-local. 0: none. */
+	s64 current_thread_scheduler;
+	s64 multi_thread_scheduler;
+	u32 apart;
+	/* 0 before 1.22: then the budget that is left tells polls of one tick apart. */
+	u32 has_task_id;
 };
 
 /* Offsets of Core::tick: where they are guesses, a flavor that starts later may correct its own. */
@@ -147,7 +153,8 @@ struct hud_poll {
 	u32 tick;
 	u32 flags;
 	u32 site_count;
-	u32 unused;
+	/* What is left of the coop budget, where no task id is known; else 0. */
+	u32 budget_left;
 	struct hud_site sites[HUD_SITES];
 };
 

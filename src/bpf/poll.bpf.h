@@ -154,6 +154,7 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	poll->sequence++;
 	poll->core = state->core;
 	poll->task = state->task;
+	poll->budget_left = state->budget_left;
 	poll->tick = state->tick;
 	poll->start_clock = start;
 	poll->first_seen_clock = now;
@@ -228,7 +229,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	if (was_poll)
 		charge_poll(thread, &span, at->now);
 	if (was_poll && is_poll && poll->core == state->core && poll->tick == state->tick &&
-	    poll->task == state->task) {
+	    poll->task == state->task && poll->budget_left == state->budget_left) {
 		poll->on_cpu_ns += span.on_cpu;
 	} else {
 		estimate_bounds(thread, state, &span, at->now, was_poll, is_poll, &end, &start);

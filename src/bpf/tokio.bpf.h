@@ -17,7 +17,7 @@ struct tokio_state {
 	u32 flavor;
 	u32 constrained; /* the coop budget is in force */
 	u32 tick_known;
-	u32 unused;
+	u32 budget_left; /* as in struct hud_poll */
 };
 
 /* Offsets come from user space, checked there; the masks are for the verifier. */
@@ -26,36 +26,79 @@ static __always_inline u64 u64_at(const u8 *bytes, u32 offset, u32 size)
 	return *(const u64 *)(bytes + (offset & (size - 1) & ~7u));
 }
 
-/*
- * Follows Context -> scheduler::Context -> Core in the memory of the *current* thread; at a switch
- * that is still `prev`. `thread` is what is known of it, or NULL: without the budget only the id
- * that its Context holds while it polls nothing tells an unconstrained poll from a park.
- * Returns 0, or -1 for unreadable memory.
- */
-static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
-				      struct tokio_state *state)
+/* Takes what `Context` says of the poll. */
+static __always_inline void take_context(const u8 *bytes, struct tokio_state *state)
 {
-	u8 bytes[HUD_CONTEXT_BYTES] __attribute__((aligned(8)));
-	u64 tag;
-	u32 tick;
+	u32 budget = config.tokio.budget;
 
-	__builtin_memset(state, 0, sizeof(*state));
-	if (bpf_probe_read_user(bytes, HUD_CONTEXT_BYTES,
-				(void *)(thread_pointer + config.tokio.context)))
-		return -1;
-	state->scheduler = u64_at(bytes, config.tokio.scheduler, HUD_CONTEXT_BYTES);
-	if (!state->scheduler) {
-		state->phase = HUD_PHASE_DETACHED;
-		return 0;
-	}
-	if (config.tokio.task_id_wide) {
+	state->constrained = bytes[budget & (HUD_CONTEXT_BYTES - 1)] == 1;
+	if (!config.tokio.has_task_id) {
+		if (state->constrained)
+			state->budget_left = bytes[(budget + 1) & (HUD_CONTEXT_BYTES - 1)];
+	} else if (config.tokio.task_id_wide) {
 		if (u64_at(bytes, config.tokio.task_id, HUD_CONTEXT_BYTES))
 			state->task = u64_at(bytes, config.tokio.task_id + 8, HUD_CONTEXT_BYTES);
 	} else {
 		state->task = u64_at(bytes, config.tokio.task_id, HUD_CONTEXT_BYTES);
 	}
-	state->constrained = bytes[config.tokio.budget & (HUD_CONTEXT_BYTES - 1)] == 1;
+}
 
+/*
+ * Takes the flavor's scheduler that the thread-local at `place` points to, if there is one.
+ * Returns 0, or -1 for unreadable memory.
+ */
+static __always_inline int take_scheduler(u64 thread_pointer, s64 place, u32 core, u32 flavor,
+					  struct tokio_state *state)
+{
+	u64 scheduler = 0;
+
+	if (!place)
+		return 0;
+	if (bpf_probe_read_user(&scheduler, sizeof(scheduler), (void *)(thread_pointer + place)))
+		return -1;
+	if (!scheduler)
+		return 0;
+	if (bpf_probe_read_user(&state->core, sizeof(state->core), (void *)(scheduler + core)))
+		return -1;
+	state->scheduler = scheduler;
+	state->flavor = flavor;
+	return 0;
+}
+
+/*
+ * Before Tokio 1.29. In block_in_place a worker may run a current_thread runtime on top of its own:
+ * then both pointers are set, and the worker has no core.
+ */
+static __always_inline int read_apart(u64 thread_pointer, u8 *bytes, struct tokio_state *state)
+{
+	if (take_scheduler(thread_pointer, config.tokio.multi_thread_scheduler,
+			   config.tokio.multi_thread_core, HUD_FLAVOR_MULTI_THREAD, state))
+		return -1;
+	if (!state->core &&
+	    take_scheduler(thread_pointer, config.tokio.current_thread_scheduler,
+			   config.tokio.current_thread_core, HUD_FLAVOR_CURRENT_THREAD, state))
+		return -1;
+	if (!state->scheduler)
+		return 0;
+	if (bpf_probe_read_user(bytes, HUD_CONTEXT_BYTES,
+				(void *)(thread_pointer + config.tokio.context)))
+		return -1;
+	take_context(bytes, state);
+	return 0;
+}
+
+/* Since Tokio 1.29: Context -> scheduler::Context. */
+static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct tokio_state *state)
+{
+	u64 tag;
+
+	if (bpf_probe_read_user(bytes, HUD_CONTEXT_BYTES,
+				(void *)(thread_pointer + config.tokio.context)))
+		return -1;
+	state->scheduler = u64_at(bytes, config.tokio.scheduler, HUD_CONTEXT_BYTES);
+	if (!state->scheduler)
+		return 0;
+	take_context(bytes, state);
 	if (bpf_probe_read_user(bytes, SCHEDULER_CONTEXT_BYTES, (void *)state->scheduler))
 		return -1;
 	tag = config.tokio.current_thread_tag;
@@ -65,15 +108,36 @@ static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thr
 		state->flavor = HUD_FLAVOR_MULTI_THREAD;
 		state->core =
 			u64_at(bytes, config.tokio.multi_thread_core, SCHEDULER_CONTEXT_BYTES);
-		tick = core_ticks.multi_thread;
 	} else if (tag == config.tokio.current_thread_tag) {
 		state->flavor = HUD_FLAVOR_CURRENT_THREAD;
 		state->core =
 			u64_at(bytes, config.tokio.current_thread_core, SCHEDULER_CONTEXT_BYTES);
-		tick = core_ticks.current_thread;
 	} else {
 		return -1;
 	}
+	return 0;
+}
+
+/*
+ * Follows Tokio's state to the worker's Core in the memory of the *current* thread; at a switch
+ * that is still `prev`. `thread` is what is known of it, or NULL: without the budget only the id
+ * that its Context holds while it polls nothing tells an unconstrained poll from a park.
+ * Returns 0, or -1 for unreadable memory.
+ */
+static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
+				      struct tokio_state *state)
+{
+	u8 bytes[HUD_CONTEXT_BYTES] __attribute__((aligned(8)));
+	u32 tick;
+	int error;
+
+	__builtin_memset(state, 0, sizeof(*state));
+	if (config.tokio.apart)
+		error = read_apart(thread_pointer, bytes, state);
+	else
+		error = read_chain(thread_pointer, bytes, state);
+	if (error)
+		return -1;
 	if (!state->core)
 		state->phase = HUD_PHASE_DETACHED;
 	else if (state->constrained)
@@ -84,6 +148,8 @@ static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thr
 	else
 		state->phase = HUD_PHASE_IDLE;
 	if (state->core) {
+		tick = state->flavor == HUD_FLAVOR_MULTI_THREAD ? core_ticks.multi_thread
+								: core_ticks.current_thread;
 		if (bpf_probe_read_user(&state->tick, sizeof(state->tick),
 					(void *)(state->core + tick)))
 			return -1;

@@ -28,6 +28,8 @@ pub struct SleepingPoll {
     pub core: u64,
     pub tick: u32,
     pub task: u64,
+    /// What is left of its budget, where no task id is known; else 0.
+    pub budget_left: u8,
     /// The thread's stack from its stack pointer's page on.
     pub stack_base: u64,
     pub stack: Vec<u8>,
@@ -69,6 +71,7 @@ impl FoundWorker {
             state.poll.core = poll.core;
             state.poll.tick = poll.tick;
             state.poll.task = poll.task;
+            state.poll.budget_left = poll.budget_left.into();
             state.poll.start_clock = state.seen_clock;
             state.poll.first_seen_clock = state.seen_clock;
             state.poll.flags = hud_poll_flags::HUD_POLL_BEGAN_BEFORE.0;

@@ -207,7 +207,7 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
         Some(version) if !discovery.context_symbol && discovery.has_symbols => {
             return fail(
                 format!("{name} contains Tokio {version}, but not its scheduler's state"),
-                "hud looks at the executable itself, not at shared libraries, and needs Tokio 1.29 \
+                "hud looks at the executable itself, not at shared libraries, and needs Tokio 1.20 \
                  or newer with the feature rt",
             );
         }
@@ -220,10 +220,10 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
                 format!("the layout of Tokio {version} in {name} is unknown: {problem}")
             }
             None => {
-                format!("Tokio {version} in {name} is older than 1.29, the oldest that hud knows")
+                format!("Tokio {version} in {name} is older than 1.20, the oldest that hud knows")
             }
         };
-        return fail(what, "build with Tokio 1.29 or newer");
+        return fail(what, "build with Tokio 1.20 or newer");
     }
     let mut warnings = Vec::new();
     if let Some(problem) = &discovery.debug_info_problem {

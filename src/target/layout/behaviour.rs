@@ -84,6 +84,53 @@ pub fn workers(samples: &[Sample], scheduler: usize, handle: usize) -> Option<Ve
     (!seen.is_empty() && !too_many(all - seen.len(), all)).then_some(seen)
 }
 
+/// The same for Tokio before 1.29, whose flavors have a pointer each: the threads where the one at
+/// `scheduler` is set. None if it ever was anything else than a pointer into the thread's stack.
+pub fn workers_of(
+    samples: &[Sample],
+    scheduler: usize,
+    flavor: Flavor,
+    worker: Option<usize>,
+) -> Option<Vec<Seen<'_>>> {
+    let mut seen = Vec::new();
+    for sample in samples {
+        match sample.context(scheduler) {
+            Some(context) => seen.push(Seen {
+                sample,
+                context,
+                flavor,
+                worker,
+            }),
+            None if sample.word(scheduler) == Some(0) => {}
+            None => return None,
+        }
+    }
+    Some(seen)
+}
+
+/// Where a scheduler's context leads to that handle: `current_thread`'s in itself, `multi_thread`'s
+/// in the `ArcInner<Worker>` behind word `worker`. In bytes.
+pub fn handle_place(seen: &Seen<'_>, handle: u64) -> Option<usize> {
+    match seen.worker {
+        None => {
+            let words = &seen.context.words;
+            words
+                .iter()
+                .position(|word| *word == handle)
+                .map(|at| at * 8)
+        }
+        Some(worker) => {
+            let pointee = seen.context.pointees.get(worker)?;
+            WORKER_FIELDS
+                .step_by(8)
+                .find(|at| word(pointee, *at) == Some(handle))
+        }
+    }
+}
+
+/// `ArcInner<Worker>`: two counts, then the handle, the index and the core in any order.
+const WORKER_FIELDS: std::ops::Range<usize> = 16..40;
+
 /// How the scheduler's context leads to the runtime's handle.
 fn runtime_of(context: &OnStack, handle: u64) -> Option<(Flavor, Option<usize>)> {
     if handle == 0 || !handle.is_multiple_of(8) {
@@ -92,9 +139,8 @@ fn runtime_of(context: &OnStack, handle: u64) -> Option<(Flavor, Option<usize>)>
     if context.words.contains(&handle) {
         return Some((Flavor::CurrentThread, None));
     }
-    // `ArcInner<Worker>`: two counts, then the handle, the index and the core in any order.
     let leads = |pointee: &Vec<u8>| {
-        (16..40)
+        WORKER_FIELDS
             .step_by(8)
             .any(|at| word(pointee, at) == Some(handle))
     };
@@ -240,7 +286,13 @@ pub struct Steps {
 }
 
 /// The number at `tick` in the core behind word `core` of the scheduler's context.
-pub fn steps(seen: &[Seen<'_>], budget: usize, ids: IdPlace, core: usize, tick: usize) -> Steps {
+pub fn steps(
+    seen: &[Seen<'_>],
+    budget: usize,
+    ids: Option<IdPlace>,
+    core: usize,
+    tick: usize,
+) -> Steps {
     let mut steps = Steps::default();
     let mut last: HashMap<u64, (bool, Option<u64>, u32)> = HashMap::new();
     // How often it was odd, in parks and in polls, and how often even.
@@ -260,11 +312,13 @@ pub fn steps(seen: &[Seen<'_>], budget: usize, ids: IdPlace, core: usize, tick: 
             let parity = if value % 2 == 1 { &mut odd } else { &mut even };
             parity[usize::from(polls)] += 1;
         }
-        let id = ids.id(seen.sample);
+        let id = ids.and_then(|ids| ids.id(seen.sample));
         if let Some((polled, before, was)) = last.insert(address, (polls, id, value)) {
             let grown = value.wrapping_sub(was);
-            // Between a park of `current_thread` and a poll of its root there is no round.
-            let root = seen.flavor == Flavor::CurrentThread && polls && id == Some(0);
+            // Between a park of `current_thread` and a poll of its root there is no round. Without
+            // ids any poll may be the root's.
+            let root =
+                seen.flavor == Flavor::CurrentThread && polls && (ids.is_none() || id == Some(0));
             let moved = !root && (polled != polls || polls && before != id);
             match grown {
                 0 if moved => steps.stood += 1,

@@ -8,7 +8,11 @@ use anyhow::{Context as _, Result};
 
 use super::elf::Elf;
 use super::sections::Sections;
-use super::{CoreFields, TokioLayout, dwarf, package, symbols, table, types, versions};
+use super::symbols::{Place, ThreadLocals};
+use super::{
+    Apart, ContextFields, CoreFields, Scheduler, TokioLayout, dwarf, package, symbols, table,
+    types, versions,
+};
 use crate::failure::{Failure, Kind};
 use crate::target::debug_files::package_path;
 use crate::target::elf::{build_id, cached};
@@ -25,10 +29,10 @@ pub struct Discovery {
     pub exact: Vec<TokioLayout>,
     /// Tier 2: from the version table, likeliest first.
     pub candidates: Vec<TokioLayout>,
-    /// Whether Tokio's `CONTEXT` is in the symbol table: without it there are only shapes.
+    /// Whether Tokio's thread-locals are in the symbol table: without them there are only shapes.
     pub context_symbol: bool,
-    /// The size of the largest such symbol, bytes; 0 where there is none.
-    pub context_bytes: u64,
+    /// What reaches over those, in bytes from the thread pointer.
+    pub state: Option<Range<i64>>,
     /// Tier 3: the layouts of the version table, `context` 0 in all of them.
     pub shapes: Vec<TokioLayout>,
     /// The executable's thread-locals, in bytes from the thread pointer.
@@ -57,6 +61,7 @@ impl Discovery {
                 |core: Option<CoreFields>| core.map(|core| CoreFields { tick: 0, ..core });
             TokioLayout {
                 context: 0,
+                fields: unplaced(layout).fields,
                 current_thread: without(layout.current_thread),
                 multi_thread: without(layout.multi_thread),
                 ..*layout
@@ -64,6 +69,10 @@ impl Discovery {
         };
         let shapes = self.shapes.iter().map(|shape| TokioLayout {
             context: layout.context,
+            fields: ContextFields {
+                scheduler: layout.fields.scheduler,
+                ..shape.fields
+            },
             ..*shape
         });
         let same = without_ticks(layout);
@@ -101,9 +110,9 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
     // A debug file need not describe segments rightly: it is never loaded.
     twin_elf.tls = elf.tls;
     // A debug file may hold the debug info alone, while the executable kept its symbols.
-    let symbols = match symbols::contexts(&twin_elf).is_empty() {
-        true => &elf,
-        false => &twin_elf,
+    let symbols = match symbols::thread_locals(&twin_elf).has_state() {
+        true => &twin_elf,
+        false => &elf,
     };
     let package = open_regular(&package_path(twin)).ok();
     let package_data = package.as_ref().map(cached);
@@ -157,30 +166,85 @@ fn layouts(
     versions: &[versions::Version],
     discovery: &mut Discovery,
 ) {
-    let contexts = symbols::contexts(symbols);
-    discovery.context_symbol = !contexts.is_empty();
-    discovery.context_bytes = contexts.iter().map(|place| place.size).max().unwrap_or(0);
+    let locals = symbols::thread_locals(symbols);
+    discovery.context_symbol = locals.has_state();
+    discovery.state = locals.hull();
     discovery.has_symbols = symbols.has_symbols();
     discovery.has_lines = debug.has_section(".debug_line");
     discovery.shapes = table::candidates(versions);
-    if contexts.is_empty() {
+    if !locals.has_state() {
         return;
     }
     let place = |layouts: &[TokioLayout]| -> Vec<TokioLayout> {
-        layouts
-            .iter()
-            .flat_map(|layout| {
-                contexts.iter().map(|context| TokioLayout {
-                    context: context.offset,
-                    ..*layout
-                })
-            })
-            .collect()
+        let placed = layouts.iter().flat_map(|layout| placed(layout, &locals));
+        placed.collect()
     };
     discovery.candidates = place(&discovery.shapes);
     match debug_info(debug, package) {
         Ok(exact) => discovery.exact = place(&exact),
         Err(error) => discovery.debug_info_problem = Some(format!("{error:#}")),
+    }
+}
+
+/// The layout at every place where its thread-locals may lie.
+fn placed(layout: &TokioLayout, locals: &ThreadLocals) -> Vec<TokioLayout> {
+    let contexts = match layout.fields.task_id {
+        Some(_) => &locals.contexts,
+        None => &locals.budgets,
+    };
+    let schedulers = match layout.fields.scheduler {
+        Scheduler::Field(_) => vec![layout.fields.scheduler],
+        Scheduler::Apart(_) => apart(layout, locals),
+    };
+    let at = |context: &Place, scheduler: &Scheduler| TokioLayout {
+        context: context.offset,
+        fields: ContextFields {
+            scheduler: *scheduler,
+            ..layout.fields
+        },
+        ..*layout
+    };
+    let pairs = contexts
+        .iter()
+        .flat_map(|context| schedulers.iter().map(move |it| at(context, it)));
+    pairs.collect()
+}
+
+/// Every choice of a `CURRENT` for each flavor the layout has.
+fn apart(layout: &TokioLayout, locals: &ThreadLocals) -> Vec<Scheduler> {
+    let places = |flavor: Option<CoreFields>, places: &[Place]| -> Vec<Option<i64>> {
+        match flavor.is_some() && !places.is_empty() {
+            true => places.iter().map(|place| Some(place.offset)).collect(),
+            false => vec![None],
+        }
+    };
+    let current_thread = places(layout.current_thread, &locals.current_thread);
+    let multi_thread = places(layout.multi_thread, &locals.multi_thread);
+    let mut choices = Vec::new();
+    for current_thread in current_thread {
+        for multi_thread in &multi_thread {
+            choices.push(Scheduler::Apart(Apart {
+                current_thread,
+                multi_thread: *multi_thread,
+            }));
+        }
+    }
+    choices
+}
+
+/// The layout wherever it lies.
+pub(super) fn unplaced(layout: &TokioLayout) -> TokioLayout {
+    let scheduler = match layout.fields.scheduler {
+        Scheduler::Apart(_) => Scheduler::Apart(Apart::default()),
+        field => field,
+    };
+    TokioLayout {
+        context: 0,
+        fields: ContextFields {
+            scheduler,
+            ..layout.fields
+        },
+        ..*layout
     }
 }
 

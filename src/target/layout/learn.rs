@@ -3,7 +3,7 @@
 
 use super::behaviour::{self as rule, Finding, IdPlace, Seen, Steps};
 use super::survey::Survey;
-use super::{ContextFields, CoreFields, TokioLayout};
+use super::{AfterTick, Apart, ContextFields, CoreFields, Scheduler, TokioLayout};
 use crate::model::Flavor;
 
 /// The kernel side reads this much of `Context` at once: its fields lie no farther apart, bytes.
@@ -19,23 +19,45 @@ const MULTI_THREAD_TAG: u64 = 1;
 /// What [`learn`] says where no runtime runs.
 pub const NO_RUNTIME: &str = "no thread runs a scheduler";
 
+const AMBIGUOUS: &str = "more than one place looks like Tokio's state";
+
+/// How Tokio's versions differ in what there is to learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Era {
+    /// Each flavor has a thread-local of its own that leads to its context.
+    apart: bool,
+    /// Task ids are options of 16 bytes. None where `Context` has no ids.
+    wide_ids: Option<bool>,
+}
+
+impl Era {
+    /// That of a minor version of Tokio 1.
+    pub fn of(minor: u32) -> Self {
+        Era {
+            apart: minor < 29,
+            wide_ids: (minor >= 22).then_some(minor < 40),
+        }
+    }
+}
+
 /// The places of the fields, in the survey's terms.
 struct Places<'s> {
     scheduler: usize,
     handle: usize,
+    budget: usize,
+    ids: Option<IdPlace>,
     seen: Vec<Seen<'s>>,
 }
 
-/// The one layout whose every field does what it must. `wide_ids`: Tokio's task ids are options of
-/// 16 bytes, as before 1.40.
+/// The one layout whose every field does what it must.
 ///
 /// # Errors
 /// What is not known yet, or not in this target at all.
-pub fn learn(survey: &Survey, wide_ids: bool) -> Result<TokioLayout, &'static str> {
+pub fn learn(survey: &Survey, era: Era) -> Result<TokioLayout, &'static str> {
     let mut found: Vec<TokioLayout> = Vec::new();
     let mut obstacle = NO_RUNTIME;
     for scheduler in sorted(survey.stack_pointers()) {
-        match at_scheduler(survey, scheduler, wide_ids) {
+        match at_scheduler(survey, scheduler, era) {
             Ok(layout) => found.push(layout),
             Err(NO_RUNTIME) => {}
             Err(why) => obstacle = why,
@@ -43,9 +65,35 @@ pub fn learn(survey: &Survey, wide_ids: bool) -> Result<TokioLayout, &'static st
     }
     match found.as_slice() {
         [layout] => Ok(*layout),
+        [one, other] => both_flavors(one, other).ok_or(AMBIGUOUS),
         [] => Err(obstacle),
-        _ => Err("more than one place looks like Tokio's state"),
+        _ => Err(AMBIGUOUS),
     }
+}
+
+/// Two layouts of Tokio before 1.29, each with another flavor's thread-local, as one.
+fn both_flavors(one: &TokioLayout, other: &TokioLayout) -> Option<TokioLayout> {
+    let (Scheduler::Apart(mine), Scheduler::Apart(theirs)) =
+        (one.fields.scheduler, other.fields.scheduler)
+    else {
+        return None;
+    };
+    let scheduler = Scheduler::Apart(Apart {
+        current_thread: mine.current_thread.xor(theirs.current_thread),
+        multi_thread: mine.multi_thread.xor(theirs.multi_thread),
+    });
+    let both = |layout: &TokioLayout| TokioLayout {
+        fields: ContextFields {
+            scheduler,
+            ..layout.fields
+        },
+        current_thread: one.current_thread.xor(other.current_thread),
+        multi_thread: one.multi_thread.xor(other.multi_thread),
+        ..*layout
+    };
+    let merged = both(one);
+    (merged == both(other) && merged.current_thread.is_some() && merged.multi_thread.is_some())
+        .then_some(merged)
 }
 
 fn sorted(places: impl IntoIterator<Item = usize>) -> Vec<usize> {
@@ -54,13 +102,17 @@ fn sorted(places: impl IntoIterator<Item = usize>) -> Vec<usize> {
     places
 }
 
-/// Offsets of a block around `at` that `Context` may reach to.
-fn around(survey: &Survey, at: usize) -> std::ops::Range<usize> {
+/// Offsets of a block where the other fields may be: around `at` as far as `Context` may reach, or
+/// anywhere where that is a thread-local of its own.
+fn around(survey: &Survey, at: usize, era: Era) -> std::ops::Range<usize> {
     let size = survey
         .samples()
         .first()
         .map_or(0, |sample| sample.block.len());
-    at.saturating_sub(REACH)..(at + REACH).min(size)
+    match era.apart {
+        true => 0..size,
+        false => at.saturating_sub(REACH)..(at + REACH).min(size),
+    }
 }
 
 /// The only one, or an error.
@@ -71,40 +123,42 @@ fn only<T>(mut places: impl Iterator<Item = T>, why: &'static str) -> Result<T, 
     }
 }
 
-fn at_scheduler(
-    survey: &Survey,
-    scheduler: usize,
-    wide_ids: bool,
-) -> Result<TokioLayout, &'static str> {
+fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayout, &'static str> {
     let samples = survey.samples();
-    let words = || around(survey, scheduler).filter(|at| at.is_multiple_of(8) && *at != scheduler);
+    let nearby = || around(survey, scheduler, era);
+    let words = || nearby().filter(|at| at.is_multiple_of(8) && *at != scheduler);
     // A program may keep the same handle elsewhere: the nearest is the Context's.
     let (handle, seen) = words()
         .filter_map(|handle| Some((handle, rule::workers(samples, scheduler, handle)?)))
         .min_by_key(|(handle, _)| handle.abs_diff(scheduler))
         .ok_or(NO_RUNTIME)?;
-    let places = Places {
-        scheduler,
-        handle,
-        seen,
-    };
     let budget = only(
-        around(survey, scheduler)
-            .filter(|at| rule::budget(samples, &places.seen, *at) == Finding::Yes),
+        nearby().filter(|at| rule::budget(samples, &seen, *at) == Finding::Yes),
         "no poll was seen to begin and end",
     )?;
     // No field lies inside another: the word around the budget changes with it as ids do.
     let free = |at: &usize| *at != handle && *at != budget & !7;
-    let ids = words()
-        .filter(free)
-        .map(|at| IdPlace { at, wide: wide_ids });
-    let ids = only(
-        ids.filter(|ids| rule::task_id(&places.seen, budget, *ids) == Finding::Yes),
-        "the tasks' ids were not seen",
-    )?;
-    let mut layout = assemble(survey, &places, budget, ids)?;
+    let find_ids = |wide| {
+        let ids = words().filter(free).map(|at| IdPlace { at, wide });
+        only(
+            ids.filter(|ids| rule::task_id(&seen, budget, *ids) == Finding::Yes),
+            "the tasks' ids were not seen",
+        )
+    };
+    let ids = era.wide_ids.map(find_ids).transpose()?;
+    let places = Places {
+        scheduler,
+        handle,
+        budget,
+        ids,
+        seen,
+    };
+    let mut layout = match era.apart {
+        true => assemble_apart(survey, &places)?,
+        false => assemble(survey, &places)?,
+    };
     for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
-        let fields = core(&places, flavor, budget, ids)?;
+        let fields = core(&places, flavor, era)?;
         match flavor {
             Flavor::CurrentThread => layout.current_thread = fields,
             Flavor::MultiThread => layout.multi_thread = fields,
@@ -113,22 +167,20 @@ fn at_scheduler(
     Ok(layout)
 }
 
+/// Offsets from `base` of fields that the kernel side reads at once.
+fn offset(base: usize, at: usize) -> Result<u32, &'static str> {
+    // Each field with 8 bytes of its own, or 16 for a wide id.
+    match at - base + 16 <= REACH {
+        true => Ok((at - base) as u32),
+        false => Err("the fields lie too far apart"),
+    }
+}
+
 /// All but the cores.
-fn assemble(
-    survey: &Survey,
-    places: &Places<'_>,
-    budget: usize,
-    ids: IdPlace,
-) -> Result<TokioLayout, &'static str> {
-    let base = [places.handle, ids.at, budget & !7];
-    let base = base.into_iter().fold(places.scheduler, usize::min);
-    let offset = |at: usize| -> Result<u32, &'static str> {
-        // Each field with 8 bytes of its own, or 16 for a wide id.
-        match at - base + 16 <= REACH {
-            true => Ok((at - base) as u32),
-            false => Err("the fields lie too far apart"),
-        }
-    };
+fn assemble(survey: &Survey, places: &Places<'_>) -> Result<TokioLayout, &'static str> {
+    let ids = places.ids.map(|ids| ids.at);
+    let base = [places.handle, places.budget & !7].into_iter().chain(ids);
+    let base = base.fold(places.scheduler, usize::min);
     let tagged = places.seen.iter().all(|seen| {
         let tag = match seen.flavor {
             Flavor::CurrentThread => CURRENT_THREAD_TAG,
@@ -136,29 +188,69 @@ fn assemble(
         };
         seen.context.words.first() == Some(&tag)
     });
+    if !tagged && one_flavor(&places.seen).is_none() {
+        return Err("the runtimes' flavors were not told apart");
+    }
     Ok(TokioLayout {
         context: survey.start() + base as i64,
         fields: ContextFields {
-            task_id: offset(ids.at)?,
-            task_id_wide: ids.wide,
-            budget: offset(budget)?,
-            scheduler: offset(places.scheduler)?,
+            task_id: ids.map(|at| offset(base, at)).transpose()?,
+            task_id_wide: places.ids.is_some_and(|ids| ids.wide),
+            budget: offset(base, places.budget)?,
+            scheduler: Scheduler::Field(offset(base, places.scheduler)?),
             runtime: None,
-            handle: Some(offset(places.handle)?),
+            handle: Some(offset(base, places.handle)?),
         },
         flavor: tagged.then_some(0),
         current_thread: None,
         multi_thread: None,
+        learnt: true,
     })
 }
 
+/// The same where the pointer to the scheduler's context is a thread-local of one flavor's own.
+fn assemble_apart(survey: &Survey, places: &Places<'_>) -> Result<TokioLayout, &'static str> {
+    let ids = places.ids.map(|ids| ids.at);
+    let base = ids.into_iter().fold(places.budget & !7, usize::min);
+    let place = Some(survey.start() + places.scheduler as i64);
+    let apart = match one_flavor(&places.seen) {
+        Some(Flavor::CurrentThread) => Apart {
+            current_thread: place,
+            ..Apart::default()
+        },
+        Some(Flavor::MultiThread) => Apart {
+            multi_thread: place,
+            ..Apart::default()
+        },
+        None => return Err("the runtimes' flavors were not told apart"),
+    };
+    Ok(TokioLayout {
+        context: survey.start() + base as i64,
+        fields: ContextFields {
+            task_id: ids.map(|at| offset(base, at)).transpose()?,
+            task_id_wide: places.ids.is_some_and(|ids| ids.wide),
+            budget: offset(base, places.budget)?,
+            scheduler: Scheduler::Apart(apart),
+            runtime: None,
+            handle: None,
+        },
+        flavor: None,
+        current_thread: None,
+        multi_thread: None,
+        learnt: true,
+    })
+}
+
+/// The flavor of all these, if they are of one.
+fn one_flavor(seen: &[Seen<'_>]) -> Option<Flavor> {
+    let first = seen.first()?.flavor;
+    seen.iter()
+        .all(|seen| seen.flavor == first)
+        .then_some(first)
+}
+
 /// One flavor's core and tick; None where no worker of that flavor was seen.
-fn core(
-    places: &Places<'_>,
-    flavor: Flavor,
-    budget: usize,
-    ids: IdPlace,
-) -> Result<Option<CoreFields>, &'static str> {
+fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFields>, &'static str> {
     let seen: Vec<Seen<'_>> = places
         .seen
         .iter()
@@ -178,7 +270,7 @@ fn core(
             .filter_map(|seen| seen.context.pointees.get(word));
         let size = pointees.map(Vec::len).max().unwrap_or(0);
         for tick in (0..size).step_by(4) {
-            let steps = rule::steps(&seen, budget, ids, word, tick);
+            let steps = rule::steps(&seen, places.budget, places.ids, word, tick);
             if rule::is_tick(&steps) == Finding::Yes && !steps.counts_parks {
                 candidates.push((word, tick, steps));
             }
@@ -197,6 +289,13 @@ fn core(
         }
     };
     let worker = seen.iter().find_map(|seen| seen.worker);
+    let handle = match era.apart {
+        true => seen.iter().find_map(|seen| {
+            let handle = seen.sample.word(places.handle)?;
+            rule::handle_place(seen, handle)
+        }),
+        false => None,
+    };
     Ok(Some(CoreFields {
         tag: match flavor {
             Flavor::CurrentThread => CURRENT_THREAD_TAG,
@@ -204,8 +303,10 @@ fn core(
         },
         core: (word * 8) as u32,
         tick: tick as u32,
+        after_tick: AfterTick::Unknown,
         worker: worker.map(|word| (word * 8) as u32),
         worker_index: None,
+        handle: handle.map(|at| at as u32),
     }))
 }
 
@@ -216,25 +317,24 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
     let base = layout.context - survey.start();
     let place = |offset: u32| usize::try_from(base + i64::from(offset)).ok();
     let fields = &layout.fields;
-    let (Some(scheduler), Some(budget), Some(at), Some(handle)) = (
-        place(fields.scheduler),
-        place(fields.budget),
-        place(fields.task_id),
-        fields.handle.and_then(place),
-    ) else {
+    let Some(budget) = place(fields.budget) else {
         return Finding::Maybe;
     };
-    let ids = IdPlace {
+    let ids = fields.task_id.and_then(place).map(|at| IdPlace {
         at,
         wide: fields.task_id_wide,
+    });
+    let seen = match fields.scheduler {
+        Scheduler::Field(scheduler) => place(scheduler)
+            .zip(fields.handle.and_then(place))
+            .and_then(|(scheduler, handle)| rule::workers(samples, scheduler, handle)),
+        Scheduler::Apart(apart) => apart_workers(survey, layout, apart),
     };
-    let Some(seen) = rule::workers(samples, scheduler, handle) else {
+    let Some(seen) = seen.filter(|seen| !seen.is_empty()) else {
         return Finding::Maybe;
     };
-    let mut findings = vec![
-        rule::budget(samples, &seen, budget),
-        rule::task_id(&seen, budget, ids),
-    ];
+    let mut findings = vec![rule::budget(samples, &seen, budget)];
+    findings.extend(ids.map(|ids| rule::task_id(&seen, budget, ids)));
     for (flavor, core) in [
         (Flavor::CurrentThread, layout.current_thread),
         (Flavor::MultiThread, layout.multi_thread),
@@ -254,6 +354,30 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
     } else {
         Finding::Yes
     }
+}
+
+/// The workers that each flavor's own thread-local shows.
+fn apart_workers<'s>(
+    survey: &'s Survey,
+    layout: &TokioLayout,
+    apart: Apart,
+) -> Option<Vec<Seen<'s>>> {
+    let mut all = Vec::new();
+    for (place, flavor, core) in [
+        (
+            apart.current_thread,
+            Flavor::CurrentThread,
+            layout.current_thread,
+        ),
+        (apart.multi_thread, Flavor::MultiThread, layout.multi_thread),
+    ] {
+        if let (Some(place), Some(core)) = (place, core) {
+            let at = usize::try_from(place - survey.start()).ok()?;
+            let worker = core.worker.map(|offset| offset as usize / 8);
+            all.extend(rule::workers_of(survey.samples(), at, flavor, worker)?);
+        }
+    }
+    Some(all)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
-use super::{CoreFields, TokioLayout};
+use super::{Apart, CoreFields, Scheduler, TokioLayout};
 use crate::model::Flavor;
 use crate::target::memory::Memory;
 
@@ -35,6 +35,8 @@ pub struct WorkerState {
     /// The current task's id, 0 for none. While a `multi_thread` worker is parked this is the id of
     /// the blocking task the worker itself runs in.
     pub task_id: u64,
+    /// What is left of the budget; 0 where it is not in force.
+    pub budget_left: u8,
     /// Address of the scheduler's context on the worker's stack.
     pub scheduler: u64,
     /// Address of the worker's core, None while another thread or `block_in_place` has it.
@@ -123,7 +125,6 @@ fn observe(
         Ok(byte[0])
     };
     let fields = &layout.fields;
-    let scheduler = memory.read_u64(at(fields.scheduler))?;
     let runtime = fields.runtime.map(byte).transpose()?;
     let budget = byte(fields.budget)?;
     let left = byte(fields.budget.saturating_add(1))?;
@@ -136,19 +137,16 @@ fn observe(
     if budget == 1 && left > MAX_BUDGET {
         return broken(format_args!("the coop budget is {left}"));
     }
-    if scheduler == 0 {
+    let Some(current) = current(layout, memory, thread, context)? else {
         return Ok(None);
-    }
-    if !on_stack(scheduler, thread) {
-        return broken(format_args!(
-            "the scheduler's context at {scheduler:#x} is not on the thread's stack"
-        ));
-    }
-    let (flavor, core_fields) = flavor(layout, memory, scheduler)?;
-    let core = memory.read_u64(scheduler.wrapping_add(u64::from(core_fields.core)))?;
-    if !core.is_multiple_of(8) {
-        return broken(format_args!("the core's address is {core:#x}"));
-    }
+    };
+    let Current {
+        pointer,
+        scheduler,
+        flavor,
+        fields: core_fields,
+        core,
+    } = current;
     let tick = match core {
         0 => None,
         core => match memory.read_u32(core.wrapping_add(u64::from(core_fields.tick))) {
@@ -158,19 +156,19 @@ fn observe(
     };
     let task_id = task_id(layout, memory, context)?;
     let handle = match fields.handle {
-        Some(offset) => {
-            let handle = memory.read_u64(at(offset))?;
-            if handle == 0 || !handle.is_multiple_of(8) {
-                return broken(format_args!("the runtime's handle is {handle:#x}"));
-            }
-            Some(handle)
-        }
-        None => None,
+        Some(offset) => Some(memory.read_u64(at(offset))?),
+        None => scheduler_handle(flavor, core_fields, memory, scheduler),
     };
+    if let Some(handle) = handle
+        && (handle == 0 || !handle.is_multiple_of(8))
+    {
+        return broken(format_args!("the runtime's handle is {handle:#x}"));
+    }
     let state = WorkerState {
         flavor,
         in_poll: budget == 1,
         task_id,
+        budget_left: if budget == 1 { left } else { 0 },
         scheduler,
         core: (core != 0).then_some(core),
         tick,
@@ -178,10 +176,101 @@ fn observe(
         worker_index: worker_index(core_fields, memory, scheduler),
         runtime,
     };
-    if memory.read_u64(at(fields.scheduler))? != scheduler {
+    if memory.read_u64(pointer)? != scheduler {
         return Err(Obstacle::Moving);
     }
     Ok(Some(state))
+}
+
+/// The scheduler that runs on a thread.
+struct Current<'l> {
+    /// Where the pointer to its context is.
+    pointer: u64,
+    /// Address of its context.
+    scheduler: u64,
+    flavor: Flavor,
+    fields: &'l CoreFields,
+    /// 0 while the core is elsewhere.
+    core: u64,
+}
+
+/// None where no scheduler runs.
+fn current<'l>(
+    layout: &'l TokioLayout,
+    memory: &dyn Memory,
+    thread: &ThreadView,
+    context: u64,
+) -> Result<Option<Current<'l>>, Obstacle> {
+    match layout.fields.scheduler {
+        Scheduler::Field(offset) => {
+            let pointer = context.wrapping_add(u64::from(offset));
+            let Some(scheduler) = follow(memory, thread, pointer)? else {
+                return Ok(None);
+            };
+            let (flavor, fields) = flavor(layout, memory, scheduler)?;
+            holder(memory, pointer, scheduler, flavor, fields).map(Some)
+        }
+        Scheduler::Apart(Apart {
+            current_thread,
+            multi_thread,
+        }) => {
+            let at = |place: Option<i64>, flavor, fields: &'l Option<CoreFields>| {
+                let (Some(place), Some(fields)) = (place, fields) else {
+                    return Ok(None);
+                };
+                let pointer = thread.thread_pointer.wrapping_add_signed(place);
+                match follow(memory, thread, pointer)? {
+                    Some(scheduler) => holder(memory, pointer, scheduler, flavor, fields).map(Some),
+                    None => Ok(None),
+                }
+            };
+            let outer = at(multi_thread, Flavor::MultiThread, &layout.multi_thread)?;
+            if outer.as_ref().is_some_and(|outer| outer.core != 0) {
+                return Ok(outer);
+            }
+            // In block_in_place a worker may run another runtime on top.
+            let inner = at(
+                current_thread,
+                Flavor::CurrentThread,
+                &layout.current_thread,
+            )?;
+            Ok(inner.or(outer))
+        }
+    }
+}
+
+/// The scheduler's context that the word at `pointer` points to.
+fn follow(memory: &dyn Memory, thread: &ThreadView, pointer: u64) -> Result<Option<u64>, Obstacle> {
+    let scheduler = memory.read_u64(pointer)?;
+    if scheduler == 0 {
+        return Ok(None);
+    }
+    if !on_stack(scheduler, thread) {
+        return broken(format_args!(
+            "the scheduler's context at {scheduler:#x} is not on the thread's stack"
+        ));
+    }
+    Ok(Some(scheduler))
+}
+
+fn holder<'l>(
+    memory: &dyn Memory,
+    pointer: u64,
+    scheduler: u64,
+    flavor: Flavor,
+    fields: &'l CoreFields,
+) -> Result<Current<'l>, Obstacle> {
+    let core = memory.read_u64(scheduler.wrapping_add(u64::from(fields.core)))?;
+    if !core.is_multiple_of(8) {
+        return broken(format_args!("the core's address is {core:#x}"));
+    }
+    Ok(Current {
+        pointer,
+        scheduler,
+        flavor,
+        fields,
+        core,
+    })
 }
 
 fn on_stack(address: u64, thread: &ThreadView) -> bool {
@@ -225,7 +314,10 @@ fn flavor<'l>(
 }
 
 fn task_id(layout: &TokioLayout, memory: &dyn Memory, context: u64) -> Result<u64, Obstacle> {
-    let address = context.wrapping_add(u64::from(layout.fields.task_id));
+    let Some(offset) = layout.fields.task_id else {
+        return Ok(0);
+    };
+    let address = context.wrapping_add(u64::from(offset));
     let word = memory.read_u64(address)?;
     if !layout.fields.task_id_wide {
         return Ok(word);
@@ -235,6 +327,25 @@ fn task_id(layout: &TokioLayout, memory: &dyn Memory, context: u64) -> Result<u6
         1 => Ok(memory.read_u64(address.wrapping_add(8))?),
         other => broken(format_args!("the task id's discriminant is {other:#x}")),
     }
+}
+
+/// The runtime's handle where `Context` has none: what the scheduler's context leads to.
+pub(super) fn scheduler_handle(
+    flavor: Flavor,
+    fields: &CoreFields,
+    memory: &dyn Memory,
+    scheduler: u64,
+) -> Option<u64> {
+    let base = match flavor {
+        Flavor::CurrentThread => scheduler,
+        Flavor::MultiThread => {
+            let worker = scheduler.wrapping_add(u64::from(fields.worker?));
+            memory.read_u64(worker).ok()?
+        }
+    };
+    memory
+        .read_u64(base.wrapping_add(u64::from(fields.handle?)))
+        .ok()
 }
 
 /// The worker's index; None for `current_thread`, or where it cannot be told.

@@ -32,59 +32,88 @@ pub use select::{Shown, holds};
 /// The chain, as the kernel side follows it at a context switch: thread pointer + `context` is
 /// Tokio's `Context`; its `scheduler` field points to the scheduler's context on the worker's own
 /// stack; that holds the discriminant of the flavor and the pointer to the worker's `Core`, whose
-/// `tick` counts scheduling rounds.
+/// `tick` counts scheduling rounds. Before 1.29 thread-locals of their own lead to the scheduler's
+/// context: see [`Scheduler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokioLayout {
-    /// `CONTEXT` relative to the thread pointer; negative on x86-64.
+    /// `CONTEXT` relative to the thread pointer; negative on x86-64. Before 1.22, whose `CONTEXT`
+    /// holds nothing of interest, the thread-local of the coop budget.
     pub context: i64,
     /// Fields of `tokio::runtime::context::Context`.
     pub fields: ContextFields,
     /// `tokio::runtime::scheduler::Context`: offset of the discriminant (u64). None with one flavor
-    /// compiled in.
+    /// compiled in, and before 1.29.
     pub flavor: Option<u32>,
     /// The `current_thread` variant, unless compiled out or not known.
     pub current_thread: Option<CoreFields>,
     /// The `multi_thread` variant, unless compiled out or not known.
     pub multi_thread: Option<CoreFields>,
-}
-
-impl TokioLayout {
-    /// Whether it was learnt from what the fields do: then no order of fields is known.
-    pub fn is_learnt(&self) -> bool {
-        self.fields.runtime.is_none()
-    }
+    /// It was learnt from what the fields do: then no order of fields is known.
+    pub learnt: bool,
 }
 
 /// Offsets in `tokio::runtime::context::Context`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextFields {
-    /// `current_task_id`.
-    pub task_id: u32,
+    /// `current_task_id`. None before 1.22: then polls that share a tick are told apart by what is
+    /// left of their budget.
+    pub task_id: Option<u32>,
     /// The id is an `Option<u64>` of 16 bytes (discriminant, value), not a niche of 8.
     pub task_id_wide: bool,
     /// `budget`: a byte that is 1 while a constrained task is polled, then the budget left.
     pub budget: u32,
-    /// `scheduler`: pointer to the scheduler's context, null outside a worker.
-    pub scheduler: u32,
-    /// `runtime`: `EnterRuntime` as a byte, 2 where no runtime is entered. None where
-    /// the layout was learnt.
+    /// What leads to the scheduler's context.
+    pub scheduler: Scheduler,
+    /// `runtime`: `EnterRuntime` as a byte, 2 where no runtime is entered. None where unknown.
     pub runtime: Option<u32>,
-    /// `current`'s handle, an `Option<scheduler::Handle>`: where the pointer to the runtime's
-    /// shared `Handle` lies. Equal for all threads of one runtime. None where unknown.
+    /// `current`'s handle (`handle` before 1.29), an `Option<scheduler::Handle>`: where the pointer
+    /// to the runtime's shared `Handle` lies. Equal for all threads of one runtime. None where
+    /// unknown.
     pub handle: Option<u32>,
+}
+
+/// What leads to the scheduler's context: a pointer that is null where no scheduler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduler {
+    /// `Context::scheduler`, in that place of `Context`.
+    Field(u32),
+    /// Before 1.29: each flavor's own thread-local `CURRENT`.
+    Apart(Apart),
+}
+
+/// Where each flavor's `CURRENT` lies, relative to the thread pointer. None where unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Apart {
+    pub current_thread: Option<i64>,
+    pub multi_thread: Option<i64>,
 }
 
 /// Offsets inside one variant of `scheduler::Context`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoreFields {
-    /// Value of the discriminant for this variant.
+    /// Value of the discriminant for this variant; 0 where there is none.
     pub tag: u64,
     /// `core`: the pointer inside `RefCell<Option<Box<Core>>>`, null while the core is elsewhere.
     pub core: u32,
     /// `Core::tick` (u32), from the core's start.
     pub tick: u32,
+    /// What follows the tick.
+    pub after_tick: AfterTick,
     /// `worker` in the `multi_thread` context: the pointer to `ArcInner<Worker>`. None where unknown.
     pub worker: Option<u32>,
     /// `Worker::index` (usize) from the start of `ArcInner<Worker>`. None where unknown.
     pub worker_index: Option<u32>,
+    /// Where `Context` has no handle: `current_thread`'s in the scheduler's context, `multi_thread`'s
+    /// from the start of `ArcInner<Worker>`.
+    pub handle: Option<u32>,
+}
+
+/// What lies behind `Core::tick`: a guess must find it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterTick {
+    /// `global_queue_interval` (u32).
+    Interval,
+    /// Flags of a byte each; how many.
+    Flags(u8),
+    Unknown,
 }

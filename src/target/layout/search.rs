@@ -5,6 +5,8 @@
 use std::time::{Duration, Instant};
 
 use super::behaviour::Finding;
+use super::discovery::unplaced;
+use super::learn::Era;
 use super::live::ThreadView;
 use super::select::{Selection, select};
 use super::survey::Survey;
@@ -23,9 +25,6 @@ const PROBATION: Duration = Duration::from_millis(300);
 /// its runtime was seen the search is given up.
 const LEARN_AFTER: Duration = Duration::from_millis(300);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
-
-/// Task ids are `Option`s of 16 bytes before this minor version.
-const NARROW_IDS_SINCE: u32 = 40;
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,24 +60,19 @@ pub struct Search {
     obstacle: &'static str,
     /// The guess being watched, and since when.
     guess: Option<(TokioLayout, Tier, Instant)>,
-    wide_ids: bool,
+    era: Era,
 }
 
 impl Search {
     pub fn new(discovery: &Discovery) -> Self {
-        // Where the symbol is known, no other thread-local can be taken for a field.
-        let contexts = || discovery.candidates.iter().map(|layout| layout.context);
-        let range = discovery.thread_local_block.clone().map(|block| {
-            match contexts().min().zip(contexts().max()) {
-                Some((first, last)) => {
-                    first
-                        ..last
-                            .saturating_add_unsigned(discovery.context_bytes)
-                            .min(block.end)
-                }
+        // Where the symbols are known, no other thread-local can be taken for a field.
+        let range = discovery
+            .thread_local_block
+            .clone()
+            .map(|block| match &discovery.state {
+                Some(state) => state.start..state.end.min(block.end),
                 None => block,
-            }
-        });
+            });
         let minor = discovery
             .tokio_version()
             .and_then(|version| version.split('.').nth(1)?.parse().ok());
@@ -89,7 +83,7 @@ impl Search {
             learn_at: 0,
             obstacle: "its threads were not watched long enough",
             guess: None,
-            wide_ids: minor.is_some_and(|minor: u32| minor < NARROW_IDS_SINCE),
+            era: Era::of(minor.unwrap_or(u32::MAX)),
         }
     }
 
@@ -126,7 +120,7 @@ impl Search {
             && survey.samples().len() >= self.learn_at
         {
             self.learn_at = survey.samples().len() * 3 / 2;
-            match learn::learn(survey, self.wide_ids) {
+            match learn::learn(survey, self.era) {
                 Ok(layout) => return Found::Chosen(layout, Tier::Scan),
                 Err(obstacle) => {
                     log::debug!("after {} samples: {obstacle}", survey.samples().len());
@@ -159,14 +153,9 @@ impl Search {
             Finding::Maybe => Found::Wait(LOOK_EVERY, Waiting::Shortly),
             Finding::No => {
                 log::debug!("{layout:?} held, but does not behave");
-                let same = |other: &TokioLayout| {
-                    (TokioLayout {
-                        context: layout.context,
-                        ..*other
-                    }) == layout
-                };
+                let shape = unplaced(&layout);
                 self.discovery.candidates.retain(|other| *other != layout);
-                self.discovery.shapes.retain(|other| !same(other));
+                self.discovery.shapes.retain(|other| *other != shape);
                 self.guess = None;
                 Found::Wait(LOOK_EVERY, Waiting::Shortly)
             }

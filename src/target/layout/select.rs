@@ -1,9 +1,10 @@
 //! Which layout is the target's: those that its file suggests are tried on its live threads.
 
+use std::cmp::Reverse;
 use std::io;
 
 use super::live::{ThreadView, Verdict, WorkerState, check};
-use super::{Discovery, TokioLayout, scan};
+use super::{AfterTick, Apart, ContextFields, Discovery, Scheduler, TokioLayout, scan};
 use crate::model::{Flavor, Tier};
 use crate::target::memory::Memory;
 
@@ -70,28 +71,28 @@ fn by_shape(
     let mut refuted = None;
     let candidates = scan::candidates(shapes, block, memory, threads);
     for interval in INTERVALS {
-        let mut fits: Vec<(TokioLayout, TokioLayout)> = Vec::new();
+        let mut fits: Vec<(&TokioLayout, Shown)> = Vec::new();
         for layout in &candidates {
             match workers(layout, Some(interval), memory, threads) {
                 Ok(Shown { total: 0, .. }) => {}
-                Ok(shown) => {
-                    // What no worker shows cannot tell two layouts apart: the likelier one comes
-                    // first.
-                    let seen = shown.part_of(layout);
-                    if fits.iter().all(|(_, other)| *other != seen) {
-                        fits.push((*layout, seen));
-                    }
-                }
+                Ok(shown) => fits.push((layout, shown)),
                 Err(why) => {
                     undecided = false;
                     refuted.get_or_insert(why);
                 }
             }
         }
-        match fits.as_slice() {
-            [] => {}
-            [(layout, _)] => return Selection::Chosen(*layout, Tier::Scan),
-            _ => return Selection::Undecided,
+        // The one that most workers show, the likelier one first.
+        fits.sort_by_key(|(_, shown)| Reverse(shown.total));
+        if let Some(((best, _), others)) = fits.split_first() {
+            // What no worker shows cannot tell two layouts apart.
+            let agrees = |(other, shown): &(&TokioLayout, Shown)| {
+                shown.part_of(other) == shown.part_of(best)
+            };
+            return match others.iter().all(agrees) {
+                true => Selection::Chosen(**best, Tier::Scan),
+                false => Selection::Undecided,
+            };
         }
     }
     match refuted {
@@ -128,7 +129,7 @@ pub struct Shown {
 impl Shown {
     /// Nothing is left to be shown of a layout that is no guess from the table.
     pub fn from_the_start(layout: &TokioLayout, tier: Tier) -> Self {
-        let all = tier == Tier::DebugInfo || layout.is_learnt();
+        let all = tier == Tier::DebugInfo || layout.learnt;
         Shown {
             total: 0,
             current_thread: all,
@@ -155,7 +156,18 @@ impl Shown {
 
     /// The layout without the flavors that no worker showed.
     fn part_of(self, layout: &TokioLayout) -> TokioLayout {
+        let scheduler = match layout.fields.scheduler {
+            Scheduler::Apart(apart) => Scheduler::Apart(Apart {
+                current_thread: apart.current_thread.filter(|_| self.current_thread),
+                multi_thread: apart.multi_thread.filter(|_| self.multi_thread),
+            }),
+            field => field,
+        };
         TokioLayout {
+            fields: ContextFields {
+                scheduler,
+                ..layout.fields
+            },
             current_thread: layout.current_thread.filter(|_| self.current_thread),
             multi_thread: layout.multi_thread.filter(|_| self.multi_thread),
             ..*layout
@@ -221,15 +233,26 @@ fn shape(
         return Err(format!("the core's borrow flag is {flag}"));
     }
     let mut first_poll = false;
-    if !layout.is_learnt() {
-        let tick = core.wrapping_add(u64::from(fields.tick));
-        let interval = memory.read_u32(tick.wrapping_add(4)).map_err(unreadable)?;
-        if !(1..=max_interval).contains(&interval) {
-            return Err(format!("the global queue interval is {interval}"));
+    let after_tick = core.wrapping_add(u64::from(fields.tick)).wrapping_add(4);
+    match fields.after_tick {
+        AfterTick::Interval => {
+            let interval = memory.read_u32(after_tick).map_err(unreadable)?;
+            if !(1..=max_interval).contains(&interval) {
+                return Err(format!("the global queue interval is {interval}"));
+            }
+            // The first poll of a `current_thread` root comes before the first round, and may take
+            // forever.
+            first_poll =
+                state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
         }
-        // The first poll of a `current_thread` root comes before the first round, and may take
-        // forever.
-        first_poll = state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
+        AfterTick::Flags(count) => {
+            let mut flags = vec![0; count.into()];
+            memory.read(after_tick, &mut flags).map_err(unreadable)?;
+            if let Some(flag) = flags.iter().find(|flag| **flag > 1) {
+                return Err(format!("a flag of the core is {flag}"));
+            }
+        }
+        AfterTick::Unknown => {}
     }
     if fields.worker.is_some() && state.worker_index.is_none() {
         return Err("the worker has no index".into());

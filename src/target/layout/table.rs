@@ -3,7 +3,7 @@
 //! candidate: rustc may order fields otherwise, so what the rows say is tried on live threads.
 
 use super::versions::Version;
-use super::{ContextFields, CoreFields, TokioLayout};
+use super::{AfterTick, Apart, ContextFields, CoreFields, Scheduler, TokioLayout};
 
 /// A range of Tokio versions with one layout of `Context` and the known offsets of the ticks.
 struct Row {
@@ -20,63 +20,159 @@ struct Row {
 
 /// `Context` with both flavors compiled in, since task ids became niches of 8 bytes.
 const FIELDS: ContextFields = ContextFields {
-    task_id: 48,
+    task_id: Some(48),
     task_id_wide: false,
     budget: 68,
-    scheduler: 40,
+    scheduler: Scheduler::Field(40),
     runtime: Some(70),
     handle: Some(16),
 };
 
 /// `Context` with `current_thread` alone: the current handle is an enum without a tag.
 const FIELDS_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: 40,
+    task_id: Some(40),
     budget: 60,
-    scheduler: 32,
+    scheduler: Scheduler::Field(32),
     runtime: Some(62),
     ..FIELDS
 };
 
 /// `Context` with both flavors while a task id was an `Option<u64>` of 16 bytes.
 const FIELDS_WIDE: ContextFields = ContextFields {
-    task_id: 32,
+    task_id: Some(32),
     task_id_wide: true,
     budget: 76,
-    scheduler: 56,
+    scheduler: Scheduler::Field(56),
     runtime: Some(78),
     handle: Some(16),
 };
 
 /// The same with `current_thread` alone.
 const FIELDS_WIDE_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: 0,
+    task_id: Some(0),
     task_id_wide: true,
     budget: 68,
-    scheduler: 48,
+    scheduler: Scheduler::Field(48),
     runtime: Some(70),
     handle: Some(32),
+};
+
+/// Before 1.29 each flavor's pointer to the scheduler's context is a thread-local of its own.
+const APART: Scheduler = Scheduler::Apart(Apart {
+    current_thread: None,
+    multi_thread: None,
+});
+
+/// 1.24 to 1.28, with both flavors and with `current_thread` alone.
+const FIELDS_1_24: ContextFields = ContextFields {
+    task_id: Some(32),
+    task_id_wide: true,
+    budget: 88,
+    scheduler: APART,
+    runtime: Some(90),
+    handle: Some(72),
+};
+const FIELDS_1_24_ONE_FLAVOR: ContextFields = ContextFields {
+    task_id: Some(48),
+    budget: 80,
+    runtime: Some(82),
+    handle: Some(40),
+    ..FIELDS_1_24
+};
+
+/// 1.23, before threads had ids.
+const FIELDS_1_23: ContextFields = ContextFields {
+    budget: 80,
+    runtime: Some(82),
+    handle: Some(64),
+    ..FIELDS_1_24
+};
+const FIELDS_1_23_ONE_FLAVOR: ContextFields = ContextFields {
+    task_id: Some(48),
+    budget: 72,
+    runtime: Some(74),
+    handle: Some(40),
+    ..FIELDS_1_24
+};
+
+/// 1.22, before wakers were deferred.
+const FIELDS_1_22: ContextFields = ContextFields {
+    task_id: Some(0),
+    budget: 48,
+    runtime: Some(50),
+    handle: Some(32),
+    ..FIELDS_1_24
+};
+const FIELDS_1_22_ONE_FLAVOR: ContextFields = ContextFields {
+    task_id: Some(16),
+    budget: 40,
+    runtime: Some(42),
+    handle: Some(8),
+    ..FIELDS_1_24
+};
+
+/// Before 1.22 the budget is a thread-local of its own, and no task ids are kept.
+const BUDGET_ALONE: ContextFields = ContextFields {
+    task_id: None,
+    task_id_wide: false,
+    budget: 0,
+    scheduler: APART,
+    runtime: None,
+    handle: None,
 };
 
 const MULTI_THREAD: CoreFields = CoreFields {
     tag: 1,
     core: 24,
     tick: 0,
+    after_tick: AfterTick::Interval,
     worker: Some(8),
     worker_index: Some(24),
+    handle: None,
 };
 
 const CURRENT_THREAD: CoreFields = CoreFields {
     tag: 0,
     core: 24,
     tick: 0,
+    after_tick: AfterTick::Interval,
     worker: None,
     worker_index: None,
+    handle: None,
 };
 
 /// `current_thread` in an enum without a tag.
 const CURRENT_THREAD_ALONE: CoreFields = CoreFields {
     core: 16,
     ..CURRENT_THREAD
+};
+
+/// `multi_thread` from 1.21 to 1.28: two flags follow the tick.
+const MULTI_THREAD_1_21: CoreFields = CoreFields {
+    tag: 0,
+    core: 16,
+    tick: 0,
+    after_tick: AfterTick::Flags(2),
+    worker: Some(0),
+    worker_index: Some(24),
+    handle: Some(16),
+};
+
+/// In 1.20 the interval does.
+const MULTI_THREAD_1_20: CoreFields = CoreFields {
+    after_tick: AfterTick::Interval,
+    ..MULTI_THREAD_1_21
+};
+
+/// `current_thread` before 1.29: one flag follows the tick.
+const CURRENT_THREAD_1_20: CoreFields = CoreFields {
+    tag: 0,
+    core: 16,
+    tick: 0,
+    after_tick: AfterTick::Flags(1),
+    worker: None,
+    worker_index: None,
+    handle: Some(0),
 };
 
 /// Ticks of `current_thread`: all features, all features before 1.54, the same with debug
@@ -88,6 +184,13 @@ const CURRENT_TICKS_1_32: &[u32] = &[96, 128, 72, 40];
 
 /// The same for 1.29 to 1.31, whose core held the metrics of every poll.
 const CURRENT_TICKS_1_29: &[u32] = &[552, 528];
+
+/// The same for 1.22 to 1.28: all features, without processes and signals, with the network
+/// alone, with time alone, without any driver.
+const CURRENT_TICKS_1_22: &[u32] = &[552, 528, 520, 48, 40];
+
+/// The same for 1.20 and 1.21.
+const CURRENT_TICKS_1_20: &[u32] = &[616, 576, 536, 88, 48];
 
 /// Newest first; of one version the row with both flavors first.
 const ROWS: &[Row] = &[
@@ -116,6 +219,17 @@ const ROWS: &[Row] = &[
         multi_thread: Some((MULTI_THREAD, &[64])),
         current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_29),
     },
+    before_1_29(24..=28, FIELDS_1_24, MULTI_THREAD_1_21),
+    before_1_29(23..=23, FIELDS_1_23, MULTI_THREAD_1_21),
+    before_1_29(22..=22, FIELDS_1_22, MULTI_THREAD_1_21),
+    Row {
+        current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_20),
+        ..before_1_29(21..=21, BUDGET_ALONE, MULTI_THREAD_1_21)
+    },
+    Row {
+        current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_20),
+        ..before_1_29(20..=20, BUDGET_ALONE, MULTI_THREAD_1_20)
+    },
     Row {
         minors: 45..=u32::MAX,
         fields: FIELDS_ONE_FLAVOR,
@@ -140,7 +254,33 @@ const ROWS: &[Row] = &[
         multi_thread: None,
         current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_29),
     },
+    Row {
+        multi_thread: None,
+        ..before_1_29(24..=28, FIELDS_1_24_ONE_FLAVOR, MULTI_THREAD_1_21)
+    },
+    Row {
+        multi_thread: None,
+        ..before_1_29(23..=23, FIELDS_1_23_ONE_FLAVOR, MULTI_THREAD_1_21)
+    },
+    Row {
+        multi_thread: None,
+        ..before_1_29(22..=22, FIELDS_1_22_ONE_FLAVOR, MULTI_THREAD_1_21)
+    },
 ];
+
+/// A row of both flavors.
+const fn before_1_29(
+    minors: std::ops::RangeInclusive<u32>,
+    fields: ContextFields,
+    multi_thread: CoreFields,
+) -> Row {
+    Row {
+        minors,
+        fields,
+        multi_thread: Some((multi_thread, &[32])),
+        current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_22),
+    }
+}
 
 /// The layouts to try for these versions, likeliest first; those of all rows where none is known,
 /// none where the versions are older than the table. `context` is 0 in all of them.
@@ -166,9 +306,13 @@ fn expand(row: &Row) -> Vec<TokioLayout> {
             layouts.push(TokioLayout {
                 context: 0,
                 fields: row.fields,
-                flavor: row.multi_thread.map(|_| 0),
+                flavor: match row.fields.scheduler {
+                    Scheduler::Field(_) => row.multi_thread.map(|_| 0),
+                    Scheduler::Apart(_) => None,
+                },
                 current_thread: Some(current_thread),
                 multi_thread,
+                learnt: false,
             });
         }
     }
@@ -196,12 +340,19 @@ mod tests {
 
     #[test]
     fn every_supported_version_has_candidates_and_older_ones_have_none() {
-        for supported in 29..60 {
+        for supported in 20..60 {
             let layouts = candidates(&[minor(supported)]);
-            assert!(layouts.iter().any(|layout| layout.flavor.is_some()));
-            assert!(layouts.iter().any(|layout| layout.flavor.is_none()));
+            assert!(layouts.iter().any(|layout| layout.multi_thread.is_some()));
+            // Before 1.22 there is no field whose place depends on it.
+            let alone = layouts.iter().any(|layout| layout.multi_thread.is_none());
+            assert_eq!(alone, supported >= 22);
+            for layout in layouts {
+                let apart = matches!(layout.fields.scheduler, Scheduler::Apart(_));
+                assert_eq!(apart, supported < 29);
+                assert_eq!(layout.fields.task_id.is_some(), supported >= 22);
+            }
         }
-        assert_eq!(candidates(&[minor(28)]), []);
+        assert_eq!(candidates(&[minor(19)]), []);
         assert_eq!(
             candidates(&[Version {
                 major: 2,

@@ -9,7 +9,9 @@ use std::collections::HashSet;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::dwarf::{Dwarf, Entry, EntryRef};
-use super::{ContextFields, CoreFields, TokioLayout};
+use super::{AfterTick, ContextFields, CoreFields, Scheduler, TokioLayout};
+
+mod apart;
 
 /// The struct everything is reached from.
 const ROOT: [&str; 4] = ["tokio", "runtime", "context", "Context"];
@@ -35,12 +37,12 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
     let mut obstacle = None;
     let (tokio, others): (Vec<usize>, Vec<usize>) =
         (0..dwarf.len()).partition(|unit| krate(dwarf, *unit).is_some());
-    for unit in tokio {
+    for unit in tokio.iter().copied() {
         let krate = krate(dwarf, unit);
         if done.contains(&krate) {
             continue;
         }
-        match in_unit(dwarf, unit) {
+        match in_unit(dwarf, unit, &tokio) {
             Ok(layouts) => {
                 if !layouts.is_empty() {
                     done.insert(krate);
@@ -50,6 +52,9 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
             Err(error) => obstacle = Some(error),
         }
     }
+    if found.is_empty() && obstacle.is_none() {
+        found.extend(apart::without_context(dwarf, &tokio)?);
+    }
     // Fat link-time optimisation moves types to the unit that was linked first, and Tokio itself
     // may have been compiled without debug info.
     let mut searched = 0u64;
@@ -58,7 +63,7 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
         if !found.is_empty() || searched > MAX_OTHERS {
             break;
         }
-        match in_unit(dwarf, unit) {
+        match in_unit(dwarf, unit, &[unit]) {
             Ok(layouts) => found.extend(layouts),
             Err(error) => obstacle = Some(error),
         }
@@ -77,14 +82,12 @@ fn krate<'r>(dwarf: &'r Dwarf<'_, '_>, unit: usize) -> Option<&'r str> {
     name.starts_with("tokio.").then_some(name)
 }
 
-fn in_unit(dwarf: &Dwarf<'_, '_>, unit: usize) -> Result<Vec<TokioLayout>> {
+/// `units` are those of Tokio, over which its types may be spread.
+fn in_unit(dwarf: &Dwarf<'_, '_>, unit: usize, units: &[usize]) -> Result<Vec<TokioLayout>> {
     dwarf
         .find_struct(unit, &ROOT)?
         .into_iter()
-        .map(|root| {
-            let left = Cell::new(MAX_ENTRIES);
-            Types { dwarf, left }.layout(root)
-        })
+        .map(|root| Types::new(dwarf).layout(root, units))
         .collect()
 }
 
@@ -100,13 +103,23 @@ struct Types<'r, 's, 'd> {
     left: Cell<u32>,
 }
 
-impl Types<'_, '_, '_> {
-    fn layout(&self, root: EntryRef) -> Result<TokioLayout> {
+impl<'r, 's, 'd> Types<'r, 's, 'd> {
+    fn new(dwarf: &'r Dwarf<'s, 'd>) -> Self {
+        Types {
+            dwarf,
+            left: Cell::new(MAX_ENTRIES),
+        }
+    }
+
+    fn layout(&self, root: EntryRef, units: &[usize]) -> Result<TokioLayout> {
         let context = self.entry(root)?;
+        if context.member("scheduler").is_none() {
+            return self.apart(self.fields_before_1_29(&context)?, units);
+        }
         let scheduler = self.pointer(&context, "scheduler")?;
         let flavors = self.pointee(&scheduler)?;
         let fields = ContextFields {
-            scheduler: offset(scheduler.offset)?,
+            scheduler: Scheduler::Field(offset(scheduler.offset)?),
             handle: self
                 .pointer(&context, "current")
                 .ok()
@@ -152,6 +165,7 @@ impl Types<'_, '_, '_> {
             flavor,
             current_thread,
             multi_thread,
+            learnt: false,
         })
     }
 
@@ -170,24 +184,27 @@ impl Types<'_, '_, '_> {
             Some(16) => true,
             size => bail!("current_task_id has an unexpected size: {size:?}"),
         };
-        let flag = |name: &str| -> Result<u32> {
-            let found = self.inside(context, name, &is_enum)?;
-            let discr = found
-                .entry
-                .children(gimli::DW_TAG_variant_part)
-                .find_map(|part| part.discr)
-                .with_context(|| format!("{name} has no discriminant"))?;
-            let within = self.entry(discr)?.location.unwrap_or(0);
-            offset(found.offset.saturating_add(within))
-        };
         Ok(ContextFields {
-            task_id: offset(id.offset)?,
+            task_id: Some(offset(id.offset)?),
             task_id_wide,
-            budget: flag("budget")?,
-            runtime: Some(flag("runtime")?),
-            scheduler: 0,
+            budget: self.flag(context, "budget")?,
+            runtime: Some(self.flag(context, "runtime")?),
+            scheduler: Scheduler::Field(0),
             handle: None,
         })
+    }
+
+    /// Where the discriminant of the enum in the field `name` is.
+    fn flag(&self, entry: &Entry, name: &str) -> Result<u32> {
+        let is_enum = |entry: &Entry| entry.children(gimli::DW_TAG_variant_part).next().is_some();
+        let found = self.inside(entry, name, &is_enum)?;
+        let discr = found
+            .entry
+            .children(gimli::DW_TAG_variant_part)
+            .find_map(|part| part.discr)
+            .with_context(|| format!("{name} has no discriminant"))?;
+        let within = self.entry(discr)?.location.unwrap_or(0);
+        offset(found.offset.saturating_add(within))
     }
 
     /// One flavor: `variant` of the enum holds `member`, whose struct wraps the flavor's context.
@@ -195,36 +212,56 @@ impl Types<'_, '_, '_> {
         let has_core = |entry: &Entry| entry.member("core").is_some();
         let context = self.find(member, 0, &has_core, MAX_DEPTH)?;
         let context = context.context("a flavor without a core")?;
-        let core = self.pointer(&context.entry, "core")?;
-        let tick = self.inside(&self.pointee(&core)?, "tick", &|entry: &Entry| {
+        Ok(CoreFields {
+            tag: variant.discr_value.unwrap_or(0),
+            ..self.flavor_fields(&context)?
+        })
+    }
+
+    /// The fields of a flavor's own context; `tag` and `handle` are left unset.
+    fn flavor_fields(&self, context: &Found) -> Result<CoreFields> {
+        let pointer = self.pointer(&context.entry, "core")?;
+        let core = self.pointee(&pointer)?;
+        let tick = self.inside(&core, "tick", &|entry: &Entry| {
             entry.tag == gimli::DW_TAG_base_type && entry.size == Some(4)
         })?;
-        let (worker, worker_index) = match self.worker(&context) {
+        let interval = core.member("global_queue_interval");
+        let after_tick = match interval.and_then(|interval| interval.location) {
+            Some(at) if at == tick.offset.saturating_add(4) => AfterTick::Interval,
+            _ => AfterTick::Unknown,
+        };
+        let (worker, worker_index) = match self.worker(context) {
             Ok((worker, index)) => (Some(worker), Some(index)),
             Err(_) => (None, None),
         };
         Ok(CoreFields {
-            tag: variant.discr_value.unwrap_or(0),
-            core: offset(context.offset.saturating_add(core.offset))?,
+            tag: 0,
+            core: offset(context.offset.saturating_add(pointer.offset))?,
             tick: offset(tick.offset)?,
+            after_tick,
             worker,
             worker_index,
+            handle: None,
         })
     }
 
     /// Offsets of the pointer to `ArcInner<Worker>`, and of the index in there.
     fn worker(&self, context: &Found) -> Result<(u32, u32)> {
         let worker = self.pointer(&context.entry, "worker")?;
-        let inner = self.pointee(&worker)?;
-        let data = self.inside(&inner, "data", &|entry: &Entry| {
-            entry.member("index").is_some()
-        })?;
+        let data = self.worker_data(&worker)?;
         let index = data.entry.member("index").and_then(|index| index.location);
         let index = index.context("Worker without an index")?;
         Ok((
             offset(context.offset.saturating_add(worker.offset))?,
             offset(data.offset.saturating_add(index))?,
         ))
+    }
+
+    /// The `Worker` inside the `ArcInner` that is pointed to.
+    fn worker_data(&self, worker: &Found) -> Result<Found> {
+        self.inside(&self.pointee(worker)?, "data", &|entry: &Entry| {
+            entry.member("index").is_some()
+        })
     }
 
     /// The first pointer inside the field `name`.

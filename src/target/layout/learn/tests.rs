@@ -36,6 +36,14 @@ fn parked(tid: u32) -> bool {
     number.is_some_and(arch::is_epoll)
 }
 
+/// Where `Context::scheduler` is.
+fn field(scheduler: Scheduler) -> u32 {
+    match scheduler {
+        Scheduler::Field(offset) => offset,
+        Scheduler::Apart(_) => panic!("no field"),
+    }
+}
+
 fn watch(
     survey: &mut Survey,
     threads: &[ThreadView],
@@ -65,15 +73,15 @@ fn a_layout_is_learnt_from_what_the_workers_do() {
     let mut survey = Survey::new(discovery.thread_local_block.clone().unwrap());
     let mut learnt = Err("");
     watch(&mut survey, &threads, |survey| {
-        learnt = learn(survey, false);
+        learnt = learn(survey, Era::of(u32::MAX));
         learnt.is_ok()
     });
     let learnt = learnt.unwrap();
     let place = |layout: &TokioLayout, offset: u32| layout.context + i64::from(offset);
     for field in [
-        |fields: &ContextFields| fields.task_id,
+        |fields: &ContextFields| fields.task_id.unwrap(),
         |fields: &ContextFields| fields.budget,
-        |fields: &ContextFields| fields.scheduler,
+        |fields: &ContextFields| field(fields.scheduler),
         |fields: &ContextFields| fields.handle.unwrap(),
     ] {
         assert_eq!(
@@ -131,10 +139,10 @@ fn the_right_layout_is_seen_at_work_and_wrong_ones_are_not() {
     for wrong in [
         fields(|fields| fields.budget += 1),
         fields(|fields| fields.budget = fields.runtime.unwrap()),
-        fields(|fields| fields.budget = fields.task_id),
-        fields(|fields| fields.task_id = fields.scheduler),
-        fields(|fields| fields.task_id -= 16),
-        fields(|fields| fields.handle = Some(fields.task_id)),
+        fields(|fields| fields.budget = fields.task_id.unwrap()),
+        fields(|fields| fields.task_id = Some(field(fields.scheduler))),
+        fields(|fields| fields.task_id = fields.task_id.map(|at| at - 16)),
+        fields(|fields| fields.handle = fields.task_id),
         tick(4),
         tick(8),
     ] {
@@ -155,6 +163,9 @@ fn nothing_is_learnt_where_nothing_happens() {
     for _ in 0..20 {
         survey.look(&memory(), &threads);
     }
-    assert!(learn(&survey, false).is_err());
-    assert_eq!(learn(&Survey::new(-64..0), false), Err(NO_RUNTIME));
+    assert!(learn(&survey, Era::of(u32::MAX)).is_err());
+    assert_eq!(
+        learn(&Survey::new(-64..0), Era::of(u32::MAX)),
+        Err(NO_RUNTIME)
+    );
 }

@@ -259,8 +259,11 @@ fn a_wrong_layout_is_never_chosen() {
             ..right
         },
         TokioLayout {
-            fields: super::super::ContextFields {
-                scheduler: right.fields.scheduler - 8,
+            fields: ContextFields {
+                scheduler: match right.fields.scheduler {
+                    Scheduler::Field(offset) => Scheduler::Field(offset - 8),
+                    apart => apart,
+                },
                 ..right.fields
             },
             ..right
@@ -332,8 +335,10 @@ fn the_index_is_found_wherever_rustc_puts_it() {
         tag: 1,
         core: 24,
         tick: 104,
+        after_tick: AfterTick::Interval,
         worker: Some(8),
         worker_index: None,
+        handle: None,
     };
     for (words, expected) in [
         ([0x5555_0000_1000, 3, 0], Some(3)),

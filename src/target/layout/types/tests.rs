@@ -239,10 +239,10 @@ fn every_offset_is_followed_through_its_wrappers() {
     let expected = TokioLayout {
         context: 0,
         fields: ContextFields {
-            task_id: 24,
+            task_id: Some(24),
             task_id_wide: false,
             budget: 8 + 2 + 1,
-            scheduler: 64,
+            scheduler: Scheduler::Field(64),
             runtime: Some(3 + 1),
             handle: Some(72),
         },
@@ -251,16 +251,21 @@ fn every_offset_is_followed_through_its_wrappers() {
             tag: 5,
             core: 16 + 8,
             tick: 100,
+            after_tick: AfterTick::Unknown,
             worker: None,
             worker_index: None,
+            handle: None,
         }),
         multi_thread: Some(CoreFields {
             tag: 6,
             core: 8,
             tick: 100,
+            after_tick: AfterTick::Unknown,
             worker: Some(8 + 16),
             worker_index: Some(8 + 16),
+            handle: None,
         }),
+        learnt: false,
     };
     assert_eq!(one(USUAL), expected);
 }
