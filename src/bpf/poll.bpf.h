@@ -175,10 +175,26 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 /* More rounds than fit between two observations: the core was elsewhere meanwhile. */
 #define MAX_ROUNDS 100000
 
-static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns)
+/* Polls are taken to be this short until some were seen. */
+#define FIRST_MEAN_NS (100 * 1000ull)
+/* Far above the mean: a part of a long poll is in it. */
+#define FAR_ABOVE 4
+
+/*
+ * Learns from scheduling rounds that took `poll_ns` each. If a long poll reaches into them
+ * (`from_inside`), they are no ordinary ones: the mean grows but slowly.
+ */
+static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, bool from_inside)
 {
-	thread->mean_poll_ns =
-		thread->mean_poll_ns ? (thread->mean_poll_ns * 7 + poll_ns) / 8 : poll_ns;
+	u64 mean = thread->mean_poll_ns;
+
+	if (!mean)
+		mean = from_inside ? smaller(poll_ns, FIRST_MEAN_NS) : poll_ns;
+	else if (from_inside && poll_ns > mean * FAR_ABOVE)
+		mean += mean / 8 + 1;
+	else
+		mean = (mean * 7 + poll_ns) / 8;
+	thread->mean_poll_ns = mean;
 }
 
 /*
@@ -197,8 +213,9 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 	if (rounds > 1 && rounds < MAX_ROUNDS) {
 		/* Whole polls that came and went in between. */
 		others = smaller((rounds - 1) * thread->mean_poll_ns, width);
-		if (!span->off)
-			learn_mean(thread, span->on_cpu / rounds);
+		/* What is left of a slow poll says nothing of ordinary ones. */
+		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW))
+			learn_mean(thread, span->on_cpu / rounds, was_poll || is_poll);
 	}
 	if (was_poll && is_poll) {
 		*end = span->low + (width - others) / 2;
