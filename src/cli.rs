@@ -1,5 +1,6 @@
 //! The command line: raw arguments, and the validated configuration they become.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -212,11 +213,19 @@ impl Args {
 
 /// Parses the process's own arguments; prints help, version and usage errors itself.
 pub fn parse() -> Config {
-    let matches = Args::command().get_matches();
+    parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+/// Parses arguments, the first of them the program's own name.
+///
+/// # Errors
+/// What is wrong with them, as clap words it; `--help` and `--version` likewise.
+pub fn parse_from(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Config, clap::Error> {
+    let matches = Args::command().try_get_matches_from(arguments)?;
     let given = matches.value_source("threshold") == Some(clap::parser::ValueSource::CommandLine);
-    <Args as clap::FromArgMatches>::from_arg_matches(&matches)
-        .and_then(|args| args.into_config(given))
-        .unwrap_or_else(|error| error.exit())
+    <Args as clap::FromArgMatches>::from_arg_matches(&matches)?.into_config(given)
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -11,8 +11,8 @@ use crate::clock;
 use crate::export::TraceWriter;
 use crate::model::Record;
 use crate::target::process::Target;
-use crate::tui::terminal::Screen;
-use crate::tui::{App, AppOptions, Clipboard, Effect, Theme};
+use crate::tui::terminal::{Input, Screen};
+use crate::tui::{App, AppOptions, Clipboard, Effect, Palette, Theme};
 
 /// Pictures come no closer together than this, unless a key was pressed.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
@@ -49,13 +49,20 @@ impl Interactive {
     /// When standard output is no terminal after all.
     pub fn new(config: &Config) -> Result<Self> {
         let replay = matches!(config.source, Source::Trace(_));
+        let theme = Theme::from_env(|name| std::env::var(name).ok());
         let app = App::new(AppOptions {
             window: config.window,
             workers_prefix: config.workers_prefix.clone(),
             replay,
-            theme: Theme::from_env(|name| std::env::var(name).ok()),
+            theme,
         });
-        let screen = Screen::enter().context("cannot take the terminal (try --headless)")?;
+        let mut screen = Screen::enter().context("cannot take the terminal (try --headless)")?;
+        if theme.palette == Palette::Indexed {
+            // The others have no colours of hud's own choice.
+            screen
+                .ask_background()
+                .context("cannot write to the terminal")?;
+        }
         Ok(Interactive {
             app,
             screen,
@@ -111,6 +118,10 @@ impl Interactive {
     }
 
     fn try_turn(&mut self) -> io::Result<Turn> {
+        if self.screen.follow_signals()? {
+            self.draw()?;
+        }
+        self.app.forget_old_message(Instant::now());
         let since = self.drawn.map_or(REDRAW_EVERY, |drawn| drawn.elapsed());
         if since >= REDRAW_EVERY && self.app.needs_redraw(since) {
             self.draw()?;
@@ -130,9 +141,16 @@ impl Interactive {
         self.more = true;
         // A mouse that is dragged never rests: the picture follows it all the same.
         while self.more && begun.elapsed() < WAIT {
-            let Some(event) = self.screen.event()? else {
-                self.more = false;
-                break;
+            let event = match self.screen.event()? {
+                Some(Input::Event(event)) => event,
+                Some(Input::Light(light)) => {
+                    self.app.set_light(light);
+                    continue;
+                }
+                None => {
+                    self.more = false;
+                    break;
+                }
             };
             if let Some(effect) = self.app.handle(&event)
                 && self.carry_out(effect)? == Turn::Quit
@@ -147,6 +165,7 @@ impl Interactive {
     fn draw(&mut self) -> io::Result<()> {
         self.app.refresh(self.live.then(clock::monotonic_ns));
         self.screen.draw(&mut self.app)?;
+        log::trace!("drawn");
         self.drawn = Some(Instant::now());
         Ok(())
     }

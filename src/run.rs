@@ -1,6 +1,7 @@
 //! What hud does, from a validated configuration to its end: live or replayed, in which view.
 
 use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -326,24 +327,15 @@ impl<'a> Watch<'a> {
         if !self.live.notes.is_empty() {
             view.say(&self.live.notes.join("; "));
         }
-        let reason = loop {
-            if !self.pass_on(&mut view) {
-                break EndReason::Interrupted;
-            }
-            view.set_status(self.live.busy_with());
-            if view.turn() == Turn::Quit {
-                break EndReason::Interrupted;
-            }
-            if let Some(on) = view.asked_for_all_poll_time() {
-                self.live.set_all_poll_time(on);
-            }
-            if view.wants_census()
-                && let Err(error) = self.live.census()
-            {
-                view.say(&format!("{error:#}"));
-            }
-            if let Some(reason) = self.over() {
-                break reason;
+        let reason = match catch_unwind(AssertUnwindSafe(|| self.watch_in(&mut view))) {
+            Ok(reason) => reason,
+            Err(panic) => {
+                // What the view cannot show is recorded all the same.
+                drop(view);
+                if let Err(error) = self.end(EndReason::Interrupted, |_| ()) {
+                    report::warn(format!("{error:#}"));
+                }
+                resume_unwind(panic);
             }
         };
         if reason != EndReason::TargetExited {
@@ -363,6 +355,30 @@ impl<'a> Watch<'a> {
         drop(view);
         ended?;
         self.live.finish()
+    }
+
+    /// Keeps the view going until there is a reason to end.
+    fn watch_in(&mut self, view: &mut Interactive) -> EndReason {
+        loop {
+            if !self.pass_on(view) {
+                return EndReason::Interrupted;
+            }
+            view.set_status(self.live.busy_with());
+            if view.turn() == Turn::Quit {
+                return EndReason::Interrupted;
+            }
+            if let Some(on) = view.asked_for_all_poll_time() {
+                self.live.set_all_poll_time(on);
+            }
+            if view.wants_census()
+                && let Err(error) = self.live.census()
+            {
+                view.say(&format!("{error:#}"));
+            }
+            if let Some(reason) = self.over() {
+                return reason;
+            }
+        }
     }
 
     /// Gives the view what has come, but not so much at once that keys would have to wait. False

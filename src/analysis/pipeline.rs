@@ -221,7 +221,10 @@ impl Pipeline {
                 self.losses.stack_overwritten += assembled.missing_stacks;
                 let named = self.name(assembled);
                 match named.filter(|poll| !self.is_guessed(poll.tid)) {
-                    Some(poll) => self.send(Record::SlowPoll(Arc::new(poll))),
+                    Some(poll) => {
+                        log::trace!("slow poll on thread {}", poll.tid);
+                        self.send(Record::SlowPoll(Arc::new(poll)))
+                    }
                     None => Ok(()),
                 }
             }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tui_input::Input;
 
@@ -21,6 +21,10 @@ use crate::model::Record;
 use crate::session::{
     Filter, Group, Query, RowKey, Scope, Session, SessionOptions, Snapshot, Sort,
 };
+
+/// A message is seen after this long, and read after as long again for each letter.
+const SEEN: Duration = Duration::from_secs(3);
+const READ_LETTER: Duration = Duration::from_millis(50);
 
 /// The screens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,6 +151,8 @@ pub struct App {
     pub(super) overlay: Option<Overlay>,
     pub(super) prompt: Option<Prompt>,
     pub(super) message: Option<String>,
+    /// When it was said.
+    said: Option<Instant>,
     pub(super) status: Option<String>,
     /// Process, number and command, as long as there is no header.
     pub(super) watches: Option<(String, u32, String)>,
@@ -194,6 +200,7 @@ impl App {
             overlay: None,
             prompt: None,
             message: None,
+            said: None,
             status: None,
             watches: None,
             mouse: true,
@@ -263,10 +270,30 @@ impl App {
         &self.session
     }
 
-    /// Says something in the footer until the next key.
+    /// Says something in the footer until the next key, or until there was time to read it.
     pub fn say(&mut self, message: impl Into<String>) {
         self.message = Some(message.into());
+        self.said = Some(Instant::now());
         self.dirty = true;
+    }
+
+    /// Takes back what was said, if by now there was time to read it.
+    pub fn forget_old_message(&mut self, now: Instant) {
+        let (Some(message), Some(said)) = (&self.message, self.said) else {
+            return;
+        };
+        let letters = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let time = SEEN.saturating_add(READ_LETTER.saturating_mul(letters));
+        if now.saturating_duration_since(said) >= time {
+            self.message = None;
+            self.dirty = true;
+        }
+    }
+
+    /// The terminal's background is light, or it is not.
+    pub fn set_light(&mut self, light: bool) {
+        self.dirty |= self.options.theme.light != light;
+        self.options.theme.light = light;
     }
 
     /// What hud itself is busy with; none when with nothing special.

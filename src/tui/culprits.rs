@@ -52,12 +52,11 @@ impl Table {
         };
     }
 
-    /// The culprit under the cursor.
+    /// The culprit under the cursor. Where the chosen one is not in the table (any more), that is the
+    /// one in its place, until it comes back.
     pub fn selected_key(&self) -> Option<RowKey> {
-        match &self.selected {
-            Some(key) => Some(key.clone()),
-            None => self.shown.first().map(|row| row.key.clone()),
-        }
+        let row = self.shown.get(self.at).map(|row| row.key.clone());
+        row.or_else(|| self.selected.clone())
     }
 
     /// Puts the cursor on a culprit, or on whatever is on top.
@@ -85,13 +84,6 @@ impl Table {
     /// Whether the cursor is on this row as shown.
     pub fn is_at(&self, at: usize) -> bool {
         self.at == at
-    }
-
-    fn is_selected(&self, row: &Row, at: usize) -> bool {
-        match &self.selected {
-            Some(key) => row.key == *key,
-            None => at == 0,
-        }
     }
 }
 
@@ -144,7 +136,7 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         let row = &table.shown[at];
         let line = line(c.theme, c.snap, row, &columns, at >= table.blocking);
         c.row(body, y, line);
-        if table.is_selected(row, at) {
+        if table.is_at(at) {
             c.style_row(body, y, c.theme.selected());
         }
         c.hit(row_of(body, y), Hit::Row(at));

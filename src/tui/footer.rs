@@ -73,7 +73,7 @@ pub fn draw(c: &mut Canvas, area: Rect, foot: &Foot) -> Option<Position> {
     None
 }
 
-/// Says something until the next key, in the last row of an area: the keys below stay in view.
+/// Says something, in the last row of an area: the keys below stay in view.
 pub fn notice(c: &mut Canvas, area: Rect, said: &str) {
     let Some(last) = area.height.checked_sub(1) else {
         return;

@@ -5,6 +5,7 @@
 //! in where the records come from.
 
 mod app;
+mod background;
 mod canvas;
 mod census;
 mod columns;
@@ -18,6 +19,7 @@ mod footer;
 mod header;
 mod help;
 mod input;
+mod job_control;
 mod keys;
 mod lane_cells;
 mod lanes;

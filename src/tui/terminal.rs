@@ -1,5 +1,6 @@
 //! The terminal: taken, drawn on, and given back on every way out, a panic included.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IsTerminal, Stdout, Write};
 use std::mem::ManuallyDrop;
@@ -21,7 +22,9 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
 use super::app::App;
+use super::background::{Background, Picked, QUESTION};
 use super::copy;
+use super::job_control::{JobControl, Turn};
 
 /// Whether hud has the terminal. A panic on any thread gives it back at once, and what is printed
 /// then must not be painted over.
@@ -38,6 +41,18 @@ pub struct Screen {
     mouse: bool,
     /// The terminal, where standard input is something else.
     input: Option<File>,
+    background: Background,
+    job_control: JobControl,
+    /// What was read and not given out yet, oldest first.
+    read: VecDeque<Event>,
+}
+
+/// What came from the terminal.
+#[derive(Debug)]
+pub enum Input {
+    Event(Event),
+    /// It says that its background is light, or that it is not.
+    Light(bool),
 }
 
 impl Screen {
@@ -60,6 +75,7 @@ impl Screen {
             true => None,
             false => Some(File::open("/dev/tty")?),
         };
+        let job_control = JobControl::begin()?;
         take(true)?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         std::mem::forget(undo);
@@ -67,7 +83,42 @@ impl Screen {
             terminal: ManuallyDrop::new(terminal),
             mouse: true,
             input,
+            background: Background::default(),
+            job_control,
+            read: VecDeque::new(),
         })
+    }
+
+    /// Asks the terminal for the colour of its background; the answer comes as [`Input::Light`], if
+    /// it has one.
+    ///
+    /// # Errors
+    /// As [`Screen::draw`].
+    pub fn ask_background(&mut self) -> io::Result<()> {
+        ours()?;
+        self.background.asked();
+        let mut out = io::stdout();
+        out.write_all(QUESTION.as_bytes())?;
+        out.flush()
+    }
+
+    /// Stops if hud was told to by a signal, and takes the terminal anew where another one had it
+    /// meanwhile. Whether the picture is gone.
+    ///
+    /// # Errors
+    /// As [`Screen::enter`].
+    pub fn follow_signals(&mut self) -> io::Result<bool> {
+        ours()?;
+        match self.job_control.turn() {
+            Turn::None => return Ok(false),
+            Turn::Stop => self.suspend()?,
+            Turn::Continued => {
+                // The shell has set its own modes meanwhile.
+                restore();
+                self.retake()?;
+            }
+        }
+        Ok(true)
     }
 
     /// Draws the picture.
@@ -111,17 +162,27 @@ impl Screen {
         Ok(ready > 0)
     }
 
-    /// The next event of those that have come.
+    /// The next of what has come.
     ///
     /// # Errors
     /// As [`Screen::draw`].
-    pub fn event(&self) -> io::Result<Option<Event>> {
+    pub fn event(&mut self) -> io::Result<Option<Input>> {
         ours()?;
-        match event::poll(LOOK) {
-            Ok(true) => event::read().map(Some),
-            Ok(false) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(error),
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(Some(Input::Event(event)));
+            }
+            let event = match event::poll(LOOK) {
+                Ok(true) => event::read()?,
+                Ok(false) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            match self.background.pick(event) {
+                Picked::Held => {}
+                Picked::Light(light) => return Ok(Some(Input::Light(light))),
+                Picked::Typed(events) => self.read.extend(events),
+            }
         }
     }
 
@@ -161,15 +222,30 @@ impl Screen {
     /// # Errors
     /// As [`Screen::enter`].
     pub fn suspend(&mut self) -> io::Result<()> {
+        self.await_answer();
         restore();
-        signal_hook::low_level::raise(signal_hook::consts::SIGTSTP)?;
+        self.job_control.stop()?;
+        self.retake()
+    }
+
+    fn retake(&mut self) -> io::Result<()> {
         take(self.mouse)?;
         self.terminal.clear()
+    }
+
+    /// An answer that is still on its way must not end up as text in the shell. Terminals answer in
+    /// order: when this one has told where its cursor is, that was all.
+    fn await_answer(&mut self) {
+        if self.background.is_due() && ours().is_ok() {
+            let _ = crossterm::cursor::position();
+            self.background = Background::default();
+        }
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        self.await_answer();
         restore();
     }
 }

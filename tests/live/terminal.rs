@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -131,10 +132,13 @@ fn from_start_to_the_restored_terminal() {
     tmux.key("q");
     tmux.wait_for("q quit");
     tmux.key("y");
-    // tmux passes OSC 52 on only if told to: the text is written as well.
+    // Not every tmux takes OSC 52: the text is written as well.
     tmux.wait_for("hud-1.txt");
     let copied = fs::read_to_string(tmux.folder().join("hud-1.txt")).unwrap();
     assert!(copied.contains("block_on_sleep"), "{copied}");
+    assert_eq!(tmux.clipboard(), copied);
+    // What was said is taken back by itself.
+    tmux.wait_until("no message", |screen| !screen.contains("hud-1.txt"));
     tmux.key("e");
     tmux.wait_for("save the trace as:");
     tmux.key("Enter");
@@ -242,9 +246,22 @@ fn culprits(screen: &str) -> Vec<&str> {
 fn suspended_and_back() {
     let target = sleeper();
     let tmux = watching(&target, "");
-    tmux.key("C-z");
-    // 128 + SIGTSTP: the shell has the terminal.
-    tmux.wait_for_end(148);
+    let by_signal = || signal(tmux.hud_pid(), libc::SIGTSTP);
+    let ways: [&dyn Fn(); 2] = [&|| tmux.key("C-z"), &by_signal];
+    for stop in ways {
+        stop();
+        // 128 + SIGTSTP: the shell has the terminal.
+        tmux.wait_for_end(148);
+        tmux.start("fg");
+        tmux.wait_for("LIVE");
+        tmux.key("Enter");
+        tmux.wait_for("Where the time went");
+        tmux.key("Escape");
+        tmux.wait_for("▼TOTAL");
+    }
+    // What nobody can prepare for leaves the shell's own modes behind.
+    signal(tmux.hud_pid(), libc::SIGSTOP);
+    tmux.wait_for("READY>");
     tmux.start("fg");
     tmux.wait_for("LIVE");
     tmux.key("Enter");
@@ -291,18 +308,133 @@ fn a_start_that_fails_or_is_not_waited_for_gives_the_terminal_back() {
 #[test]
 fn a_panic_on_any_thread_gives_the_terminal_back() {
     let tmux = Tmux::new(USUAL);
-    let own = std::env::current_exe().unwrap();
-    let test = "--exact terminal::panics_while_it_has_the_screen --ignored --nocapture";
-    tmux.start(&format!("{} {test}", own.display()));
-    let screen = tmux.wait_for_end(101);
+    let screen = in_terminal(&tmux, "panics_while_it_has_the_screen", 101);
     assert!(screen.contains("on another thread"), "{screen}");
+}
+
+#[test]
+fn a_light_terminal_is_known_by_its_own_word_and_typing_goes_on_meanwhile() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/trace-v1.json");
+    let replay = format!(
+        "TERM=screen-256color {} --replay {trace}",
+        env!("CARGO_BIN_EXE_hud")
+    );
+    // Colours of the footer's keys: on light, on dark.
+    let (light, dark) = ("38;5;25m", "38;5;117m");
+    for (background, expected, other) in [("white", light, dark), ("black", dark, light)] {
+        let tmux = Tmux::new(USUAL);
+        tmux.set_background(background);
+        tmux.start(&replay);
+        // Typed before there is a screen, around the answer.
+        tmux.type_in("ss");
+        tmux.wait_for("▼MAX");
+        tmux.wait_until_styled(expected, |screen| {
+            screen.contains(expected) && !screen.contains(other)
+        });
+        tmux.key("q");
+        tmux.wait_for_end(0);
+        // Gone before the answer is there.
+        tmux.start(&replay);
+        tmux.key("q");
+        let screen = tmux.wait_for_end(0);
+        assert!(!screen.contains("rgb"), "{screen}");
+    }
+}
+
+/// Runs one of the tests below in a terminal, which ends with this exit code.
+fn in_terminal(tmux: &Tmux, test: &str, code: i32) -> String {
+    let own = std::env::current_exe().unwrap();
+    let own = own.display();
+    tmux.start(&format!(
+        "{own} --exact terminal::{test} --ignored --nocapture"
+    ));
+    tmux.wait_for_end(code)
+}
+
+#[test]
+fn a_panic_while_recording_leaves_a_whole_trace() {
+    let target = sleeper();
+    for (test, thread, code) in [
+        ("panics_in_the_view", "main", 101),
+        ("panics_in_the_analysis", "hud-analysis", 1),
+    ] {
+        let tmux = Tmux::new(USUAL);
+        let arguments = format!("--pid {} --export trace.json", target.pid);
+        fs::write(tmux.folder().join("arguments"), arguments).unwrap();
+        let screen = in_terminal(&tmux, test, code);
+        assert!(
+            screen.contains(thread) && screen.contains("provoked"),
+            "{screen}"
+        );
+        assert_whole(&tmux.folder().join("trace.json"), EndReason::Interrupted);
+    }
+}
+
+/// Panics on one thread where it logs something for the so-many-th time.
+struct Panics {
+    thread: &'static str,
+    message: &'static str,
+    times_left: AtomicU32,
+}
+
+impl log::Log for Panics {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let here = thread::current().name() == Some(self.thread);
+        if here && record.args().to_string().starts_with(self.message) {
+            let left = self.times_left.fetch_sub(1, Ordering::Relaxed);
+            assert!(left != 1, "provoked");
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// hud itself with the arguments from a file, and with such a panic.
+fn panic_in_hud(panics: Panics) -> ! {
+    log::set_boxed_logger(Box::new(panics)).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let arguments = fs::read_to_string("arguments").unwrap();
+    let config = hud::cli::parse_from(["hud"].into_iter().chain(arguments.split(' ')))
+        .unwrap_or_else(|error| error.exit());
+    // As in hud's own main, with the exit code of a main thread that panics.
+    let main = thread::Builder::new().name("main".into());
+    let main = main.spawn(move || hud::run::run(&config).is_ok()).unwrap();
+    std::process::exit(match main.join() {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(_) => 101,
+    });
+}
+
+#[test]
+#[ignore = "needs a terminal: a_panic_while_recording_leaves_a_whole_trace runs it"]
+fn panics_in_the_view() {
+    panic_in_hud(Panics {
+        thread: "main",
+        message: "drawn",
+        times_left: AtomicU32::new(30),
+    });
+}
+
+#[test]
+#[ignore = "needs a terminal: a_panic_while_recording_leaves_a_whole_trace runs it"]
+fn panics_in_the_analysis() {
+    panic_in_hud(Panics {
+        thread: "hud-analysis",
+        message: "slow poll",
+        times_left: AtomicU32::new(20),
+    });
 }
 
 /// What the test above runs in a terminal.
 #[test]
 #[ignore = "needs a terminal: a_panic_on_any_thread_gives_the_terminal_back runs it"]
 fn panics_while_it_has_the_screen() {
-    let screen = Screen::enter().unwrap();
+    let mut screen = Screen::enter().unwrap();
     let thread = thread::spawn(|| panic!("on another thread"));
     assert!(thread.join().is_err());
     // Nobody paints over what the panic printed.

@@ -34,10 +34,12 @@ impl Tmux {
         #[rustfmt::skip]
         let output = tmux.run(&[
             "-u", "-f", "/dev/null", "new-session", "-d", "-c", &folder, "-x", &width, "-y", &height,
-            "env", "-u", "NO_COLOR", "-u", "COLORTERM", &prompt, "HISTFILE=",
+            "env", "-u", "NO_COLOR", "-u", "COLORTERM", "-u", "RUST_BACKTRACE", &prompt, "HISTFILE=",
             "bash", "--norc", "--noprofile", "-i",
         ]);
         assert!(output.status.success(), "{output:?}");
+        // Otherwise it keeps programs from its clipboard.
+        tmux.control(&["set-option", "-s", "set-clipboard", "on"]);
         tmux.wait_for(PROMPT.trim_end());
         tmux
     }
@@ -101,9 +103,18 @@ impl Tmux {
 
     /// Waits until the screen is as wanted; `what` says so where it does not become so.
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.wait(what, wanted, || self.screen())
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        wanted: impl Fn(&str) -> bool,
+        screen: impl Fn() -> String,
+    ) -> String {
         let begun = Instant::now();
         loop {
-            let screen = self.screen();
+            let screen = screen();
             if wanted(&screen) {
                 return screen;
             }
@@ -138,6 +149,21 @@ impl Tmux {
             "alternate screen, mouse, cursor"
         );
         screen
+    }
+
+    /// Gives the terminal a background, which it tells programs that ask.
+    pub fn set_background(&self, colour: &str) {
+        self.control(&["set-option", "-w", "window-style", &format!("bg={colour}")]);
+    }
+
+    /// As [`Tmux::wait_until`], over the screen with its colours as escape sequences.
+    pub fn wait_until_styled(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        self.wait(what, wanted, || self.control(&["capture-pane", "-e", "-p"]));
+    }
+
+    /// What a program has put into the clipboard last.
+    pub fn clipboard(&self) -> String {
+        self.control(&["show-buffer"])
     }
 
     /// The number of the process that runs in the window, once it is hud.

@@ -1,5 +1,7 @@
 //! What keys, clicks and records change on the screen.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 #[test]
@@ -261,4 +263,64 @@ fn every_thread_is_a_key_away() {
     assert!(driven.has("shop::serve") && driven.has("task 9 for 2.000 s"));
     driven.key(KeyCode::Esc);
     assert!(!driven.has("asleep in futex"));
+}
+
+#[test]
+fn a_message_leaves_once_there_was_time_to_read_it() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.app.say("a message of thirty characters");
+    let said = Instant::now();
+    let seconds = |n| said + Duration::from_secs(n);
+    driven.app.forget_old_message(seconds(3));
+    driven.draw();
+    assert!(driven.has("a message of thirty"));
+    driven.app.forget_old_message(seconds(6));
+    assert!(driven.app.needs_redraw(Duration::ZERO));
+    driven.draw();
+    assert!(!driven.has("a message of thirty"));
+}
+
+#[test]
+fn the_terminals_word_on_its_background_changes_the_colours() {
+    let mut driven = Driven::new(USUAL, Palette::Indexed);
+    let dark = driven.styles();
+    driven.app.set_light(true);
+    assert!(driven.app.needs_redraw(Duration::ZERO));
+    driven.draw();
+    assert_ne!(driven.styles(), dark);
+    driven.app.set_light(false);
+    driven.draw();
+    assert_eq!(driven.styles(), dark);
+}
+
+#[test]
+fn names_fill_in_as_they_come() {
+    let mut driven = Driven::empty(USUAL, Palette::Mono);
+    let named = |at_ms| {
+        t::poll(
+            0,
+            at_ms,
+            50,
+            Cause::Sleep,
+            "shop::retry",
+            "std::thread::sleep",
+        )
+    };
+    let unnamed = |at_ms| {
+        let mut poll = named(at_ms);
+        poll.culprit.function = "naming…".into();
+        poll.culprit.calls = None;
+        poll.culprit.location = None;
+        poll.stacks.clear();
+        Record::Unnamed(poll.into())
+    };
+    driven.take(&[t::header(), t::worker(0), unnamed(100), unnamed(300)]);
+    assert!(driven.has("BLOCKING  naming…: 100%"), "{}", driven.text());
+    assert!(driven.has("100 ms in 2 slow polls"));
+    driven.press("j");
+    driven.take(&[slow(named(100))]);
+    assert!(driven.has("100 ms in 2 slow polls") && driven.has("shop::retry"));
+    driven.take(&[slow(named(300)), Record::NamesKnown]);
+    assert!(driven.has("100 ms in 2 slow polls") && !driven.has("naming…"));
+    assert_eq!(driven.selected(), "shop::retry");
 }
