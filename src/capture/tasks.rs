@@ -3,9 +3,9 @@
 //! Unlike `/proc` it gives the user registers and the thread pointer of threads that sleep, in one
 //! pass and without stopping anything.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -71,30 +71,17 @@ impl TaskReader {
             .tasks_tgid = pid;
         let skeleton = open.load().context("cannot load the task iterator")?;
 
-        // libbpf-rs has no way to say which process, so the link is made by hand.
-        let mut info = libbpf_sys::bpf_iter_link_info::default();
-        info.task.pid = pid;
-        let options = libbpf_sys::bpf_link_create_opts {
-            sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
-            iter_info: &mut info,
-            iter_info_len: size_of::<libbpf_sys::bpf_iter_link_info>() as u32,
-            ..Default::default()
-        };
-        // SAFETY: `options` and `info` outlive the call; the program's descriptor is open.
-        let fd = unsafe {
-            libbpf_sys::bpf_link_create(
-                skeleton.progs.tasks.as_fd().as_raw_fd(),
-                0,
-                libbpf_sys::BPF_TRACE_ITER,
-                &options,
-            )
-        };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error()).context("cannot attach the task iterator");
-        }
+        let program = skeleton.progs.tasks.as_fd();
+        // Before 6.1 (f0d74c4da1f0) the iterator knows no filter and may refuse it. The program
+        // looks only at its own process either way.
+        let link = attach(program, Some(pid))
+            .or_else(|error| match error.raw_os_error() {
+                Some(libc::E2BIG | libc::EINVAL) => attach(program, None),
+                _ => Err(error),
+            })
+            .context("cannot attach the task iterator")?;
         Ok(TaskReader {
-            // SAFETY: a fresh descriptor that nobody else has.
-            link: unsafe { OwnedFd::from_raw_fd(fd) },
+            link,
             _skeleton: skeleton,
         })
     }
@@ -120,6 +107,30 @@ impl TaskReader {
             })
             .collect())
     }
+}
+
+/// Attaches the iterator to all threads of the machine, or of one process where the kernel can.
+/// libbpf-rs has no way to say which process, so the link is made by hand.
+fn attach(program: BorrowedFd<'_>, pid: Option<u32>) -> io::Result<OwnedFd> {
+    let mut info = libbpf_sys::bpf_iter_link_info::default();
+    let mut options = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        ..Default::default()
+    };
+    if let Some(pid) = pid {
+        info.task.pid = pid;
+        options.iter_info = &mut info;
+        options.iter_info_len = size_of::<libbpf_sys::bpf_iter_link_info>() as u32;
+    }
+    // SAFETY: `options` and `info` outlive the call; the program's descriptor is open.
+    let fd = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), 0, libbpf_sys::BPF_TRACE_ITER, &options)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn convert(task: &hud_task) -> TaskState {

@@ -130,17 +130,27 @@ pub fn system() -> Result<(), Failure> {
 /// What the user should know where the kernel hides the addresses of its functions from hud.
 pub fn kernel_names() -> Option<String> {
     use std::io::{BufRead as _, BufReader};
-    let mut first = String::new();
-    let file = File::open("/proc/kallsyms").ok();
-    file.and_then(|file| BufReader::new(file).read_line(&mut first).ok());
-    let hidden = first
-        .split_once(' ')
-        .is_none_or(|(address, _)| address.bytes().all(|digit| digit == b'0'));
-    hidden.then(|| {
+    let symbols = File::open("/proc/kallsyms").ok();
+    let lines = symbols
+        .into_iter()
+        .flat_map(|file| BufReader::new(file).lines());
+    hides_functions(lines.map_while(Result::ok)).then(|| {
         "frames in the kernel have no names: they need CAP_SYSLOG (setcap cap_syslog), \
          or sysctl kernel.kptr_restrict=0"
             .to_owned()
     })
+}
+
+/// Whether the first function in these lines of kallsyms has the address 0, or there is none. Other
+/// symbols may truly be at 0: per-CPU variables of x86-64 before 6.15 (9d7de2aa8b41).
+fn hides_functions(lines: impl Iterator<Item = String>) -> bool {
+    let mut functions = lines.filter_map(|line| {
+        let (address, rest) = line.split_once(' ')?;
+        rest.starts_with(['t', 'T']).then_some(address.to_owned())
+    });
+    functions
+        .next()
+        .is_none_or(|address| address.bytes().all(|digit| digit == b'0'))
 }
 
 /// Whether the process's map, executable and memory are hud's to read.
@@ -265,6 +275,15 @@ mod tests {
 
     fn oneself() -> Target {
         Target::open(std::process::id()).unwrap()
+    }
+
+    #[test]
+    fn kernel_functions_are_hidden_only_where_one_of_them_lies_at_zero() {
+        let hides = |text: &str| hides_functions(text.lines().map(str::to_owned));
+        let per_cpu = "0000000000000000 A fixed_percpu_data\n0000000000000000 A __per_cpu_start\n";
+        assert!(!hides(&format!("{per_cpu}ffffffff81000000 T startup_64\n")));
+        assert!(hides(&format!("{per_cpu}0000000000000000 T startup_64\n")));
+        assert!(hides(per_cpu));
     }
 
     #[test]
