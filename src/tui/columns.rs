@@ -55,17 +55,33 @@ pub struct Columns {
     pub fixed: Vec<(Column, usize)>,
     /// Width of the location, 0 where there is no room or none has one.
     pub location: usize,
+    /// Width of the future that awaited it, likewise.
+    pub future: usize,
 }
 
+/// What the rows of a table would take to be shown whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    pub name: usize,
+    pub location: usize,
+    pub future: usize,
+}
+
+/// From here on a table is so wide that columns end where their texts do: numbers far from the names
+/// they belong to are hard to read.
+const WIDE: usize = 150;
+/// Columns worth having at all.
+const LEAST: usize = 24;
+
 impl Columns {
-    /// Those of a table that wide; `locations` says whether any row has one.
-    pub fn fit(width: u16, locations: bool) -> Columns {
+    /// Those of a table that wide, whose rows want so much.
+    pub fn fit(width: u16, wanted: Wanted) -> Columns {
         use Column::*;
         let width = usize::from(width);
-        let trend = if width >= 150 { 30 } else { 12 };
+        let trend = if width >= WIDE { 30 } else { 12 };
         let cause = if width >= 100 { 13 } else { 7 };
         // From what says most to what says least.
-        let wanted = [
+        let columns = [
             (Cause, cause, 0),
             (Total, 7, 0),
             (Max, 7, 0),
@@ -77,7 +93,7 @@ impl Columns {
             (P50, 7, 136),
         ];
         let fits = |column: Column| {
-            let found = wanted.iter().find(|(c, ..)| *c == column);
+            let found = columns.iter().find(|(c, ..)| *c == column);
             found.filter(|(_, _, from)| width >= *from)
         };
         let order = [Cause, Polls, Total, Max, P50, P99, Share, Trend, Last];
@@ -87,15 +103,90 @@ impl Columns {
             .collect();
         let used: usize = fixed.iter().map(|(_, w)| w + 1).sum();
         let left = width.saturating_sub(used + 2);
-        let location = if locations && width >= 110 {
-            left * 2 / 5
-        } else {
-            0
+        let apart = |column: usize| column + usize::from(column > 0);
+        let location = match wanted.location {
+            1.. if width >= 110 => left * 2 / 5,
+            _ => 0,
         };
+        if width < WIDE {
+            return Columns {
+                name: left.saturating_sub(apart(location)),
+                fixed,
+                location,
+                future: 0,
+            };
+        }
+        // What one column does not need, the next one gets.
+        let name = wanted
+            .name
+            .clamp(LEAST, left.saturating_sub(apart(location)).max(LEAST));
+        let location = match wanted.location {
+            0 => 0,
+            wanted => left
+                .saturating_sub(name + 1)
+                .min(wanted.max("LOCATION".len())),
+        };
+        let room = left.saturating_sub(name + apart(location) + 1);
         Columns {
-            name: left.saturating_sub(location + usize::from(location > 0)),
+            name,
             fixed,
             location,
+            future: match wanted.future {
+                1.. if room >= LEAST => room.min(wanted.future.max("AWAITED BY".len())),
+                _ => 0,
+            },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn total(columns: &Columns) -> usize {
+        let fixed: usize = columns.fixed.iter().map(|(_, width)| width + 1).sum();
+        let texts = [columns.location, columns.future];
+        let texts: usize = texts
+            .iter()
+            .map(|width| width + usize::from(*width > 0))
+            .sum();
+        2 + columns.name + fixed + texts
+    }
+
+    #[test]
+    fn columns_fill_a_narrow_table_and_never_more_than_any() {
+        for width in 60..=400 {
+            for (name, location, future) in [(10, 0, 0), (300, 300, 300), (60, 30, 40), (9, 99, 0)]
+            {
+                let wanted = Wanted {
+                    name,
+                    location,
+                    future,
+                };
+                let columns = Columns::fit(width, wanted);
+                let total = total(&columns);
+                let width = usize::from(width);
+                assert!(total <= width, "{total} of {width} for {wanted:?}");
+                assert!(total == width || width >= WIDE, "{total} of {width}");
+                assert!(columns.name >= 10, "{width}");
+            }
+        }
+    }
+
+    #[test]
+    fn wide_tables_keep_numbers_beside_names_and_have_room_for_more() {
+        let wanted = Wanted {
+            name: 60,
+            location: 40,
+            future: 50,
+        };
+        let columns = Columns::fit(300, wanted);
+        assert_eq!(
+            (columns.name, columns.location, columns.future),
+            (60, 40, 50)
+        );
+        let columns = Columns::fit(200, wanted);
+        assert_eq!((columns.name, columns.future), (59, 0));
+        assert!(columns.location >= 30);
     }
 }

@@ -8,7 +8,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 
 use super::canvas::{Canvas, Hit, narrow, row_of, scrolled};
-use super::columns::{Column, Columns};
+use super::columns::{Column, Columns, Wanted};
 use super::text::{self, RowText};
 use super::theme::Theme;
 use crate::model::Cause;
@@ -81,6 +81,12 @@ impl Table {
         self.page.max(1)
     }
 
+    /// Rows of the screen that it takes to show everything, its headings included.
+    pub fn height(&self) -> u16 {
+        let divided = self.blocking < self.shown.len();
+        narrow(2 + self.shown.len().max(1) + usize::from(divided))
+    }
+
     /// Whether the cursor is on this row as shown.
     pub fn is_at(&self, at: usize) -> bool {
         self.at == at
@@ -102,8 +108,7 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         return;
     }
     // Without debug info there is none, and names take the room.
-    let locations = table.shown.iter().any(|row| row.location.is_some());
-    let columns = Columns::fit(area.width, locations);
+    let columns = Columns::fit(area.width, wanted(&table.shown, c.snap.group));
     c.heading(area, 0, title(c.snap.group), &note(c.snap, search));
     headings(c, area, &columns, sort, table.reversed);
     let body = Rect {
@@ -217,11 +222,13 @@ fn headings(c: &mut Canvas, area: Rect, columns: &Columns, sort: Sort, reversed:
         }
         line.push(text, style(sorted));
     }
-    if columns.location > 0 {
-        line.push(
-            format!(" {}", text::left("LOCATION", columns.location)),
-            style(false),
-        );
+    for (width, heading) in [
+        (columns.location, "LOCATION"),
+        (columns.future, "AWAITED BY"),
+    ] {
+        if width > 0 {
+            line.push(format!(" {}", text::left(heading, width)), style(false));
+        }
     }
     c.row(area, 1, line.line());
     for (x, width, sort) in clicks {
@@ -284,19 +291,56 @@ fn line(
     if columns.location > 0 {
         let location = row.location.as_ref().map(ToString::to_string);
         let location = text::path(&location.unwrap_or_default(), columns.location);
+        let location = text::left(&location, columns.location);
         line.push(format!(" {location}"), theme.dim());
     }
+    if columns.future > 0 {
+        let future = text::path(future(row, snap.group).unwrap_or(""), columns.future);
+        line.push(format!(" {future}"), theme.dim());
+    }
     line.line()
+}
+
+/// What the texts of the rows take. Bytes are no fewer than columns, and far quicker to count.
+fn wanted(rows: &[Arc<Row>], group: Group) -> Wanted {
+    let longest = |length: fn(&Row, Group) -> usize| {
+        let lengths = rows.iter().map(|row| length(row, group));
+        lengths.max().unwrap_or(0)
+    };
+    Wanted {
+        name: longest(|row, group| {
+            let calls = calls(row, group).map_or(0, |calls| calls.len() + " → ".len());
+            row.label.len() + calls
+        }),
+        location: longest(|row, _| {
+            let line = |line: u32| line.checked_ilog10().unwrap_or(0) as usize + ":1".len();
+            let location = row.location.as_ref();
+            location.map_or(0, |at| at.file.len() + line(at.line))
+        }),
+        future: longest(|row, group| future(row, group).map_or(0, str::len)),
+    }
+}
+
+/// What the row's code called, where the row is about one function.
+fn calls(row: &Row, group: Group) -> Option<&str> {
+    match group {
+        Group::Culprit | Group::Function => row.calls.as_deref(),
+        _ => None,
+    }
+}
+
+/// The task's future, where the row is not about futures or tasks itself.
+fn future(row: &Row, group: Group) -> Option<&str> {
+    match group {
+        Group::Culprit | Group::Function | Group::File => row.chain.last().map(String::as_str),
+        _ => None,
+    }
 }
 
 /// `function → what it called`, in exactly `columns`.
 fn name(line: &mut RowText, theme: Theme, row: &Row, columns: usize, group: Group, outside: bool) {
     let own = if outside { theme.dim() } else { theme.strong() };
-    let calls = match group {
-        Group::Culprit | Group::Function => row.calls.as_deref(),
-        _ => None,
-    };
-    let (label, calls) = text::call(&row.label, calls, columns);
+    let (label, calls) = text::call(&row.label, calls(row, group), columns);
     let used = text::width(&label) + text::width(&calls);
     line.push(label, own);
     line.push(calls, theme.dim());

@@ -1,5 +1,7 @@
 //! One slow poll: where and when, its time split, and its heaviest stack.
 
+use std::sync::Arc;
+
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
@@ -7,7 +9,7 @@ use super::canvas::Canvas;
 use super::text::{self, RowText};
 use super::theme::Lane;
 use super::timeline_draw::moment_text;
-use crate::model::{Origin, ReleasedBy, SlowPoll, WeightedStack};
+use crate::model::{Frame, Origin, ReleasedBy, SlowPoll, WeightedStack};
 
 /// Rows it wants.
 pub const HEIGHT: u16 = 14;
@@ -79,24 +81,34 @@ fn released_by(c: &Canvas, by: &ReleasedBy, width: usize) -> ratatui::text::Line
     line.line()
 }
 
+/// The frames of a stack that are no machinery: neither the runtime's nor, where there are others,
+/// the kernel's.
+pub fn shown_frames(stack: &WeightedStack) -> impl Iterator<Item = &Arc<Frame>> {
+    let machinery = [Origin::Runtime, Origin::Kernel];
+    let user = stack.frames.iter().any(|f| !machinery.contains(&f.origin));
+    stack.frames.iter().filter(move |frame| match user {
+        true => !machinery.contains(&frame.origin),
+        false => frame.origin != Origin::Runtime,
+    })
+}
+
 /// A stack, leaf first, from a row of an area down. The runtime's frames are left out, and the
 /// kernel's where there are others: the cause says what the kernel did.
 pub fn stack_rows(c: &mut Canvas, area: Rect, from: u16, stack: &WeightedStack) {
     let width = usize::from(area.width);
-    let machinery = [Origin::Runtime, Origin::Kernel];
-    let user = stack.frames.iter().any(|f| !machinery.contains(&f.origin));
-    let shown = |origin| match user {
-        true => !machinery.contains(&origin),
-        false => origin != Origin::Runtime,
-    };
-    let frames = stack.frames.iter().filter(|f| shown(f.origin));
-    for (y, frame) in (from..area.height).zip(frames) {
+    // Locations stand beside the names, however wide the screen is.
+    let names = shown_frames(stack).take(usize::from(area.height.saturating_sub(from)));
+    let longest = names.map(|frame| text::width(&frame.function)).max();
+    let longest = longest.unwrap_or(0);
+    let for_location = width.saturating_sub(longest + 8).max(width / 3);
+    for (y, frame) in (from..area.height).zip(shown_frames(stack)) {
         let mut line = RowText::default();
         let location = frame.location.as_ref().map(ToString::to_string);
-        let location = text::path(&location.unwrap_or_default(), width / 3);
+        let location = text::path(&location.unwrap_or_default(), for_location);
         line.push(if frame.inlined { "  ┆ " } else { "  │ " }, c.theme.dim());
         let room = width.saturating_sub(6 + text::width(&location));
-        let name = text::left(&text::path(&frame.function, room), room);
+        let name = text::path(&frame.function, room);
+        let name = text::left(&name, room.min(longest + 2));
         line.push(name, c.theme.origin(frame.origin));
         line.push(format!(" {location}"), c.theme.dim());
         c.row(area, y, line.line());

@@ -1,18 +1,35 @@
-//! On tall screens: what the culprit under the cursor is, in a few rows below the table.
+//! Below the table, where that leaves room: what the culprit under the cursor is.
 
 use ratatui::layout::Rect;
 use ratatui::text::Span;
 
-use super::canvas::Canvas;
-use super::poll_facts::stack_rows;
+use super::canvas::{self, Canvas};
+use super::poll_facts::{shown_frames, stack_rows};
 use super::text;
+use crate::session::Detail;
 
-/// Rows of the preview.
+/// Rows of the preview on a screen that is tall enough to set some apart for it.
 pub const HEIGHT: u16 = 9;
+/// Fewer say too little.
+const LEAST: u16 = 5;
 
-/// Whether a screen of that size has room for it.
+/// Whether a screen of that size may have room for it.
 pub fn fits((_, height): (u16, u16)) -> bool {
-    height >= 36
+    height >= 24
+}
+
+/// Rows for the preview, where the table does not need so many; on a `roomy` screen it gets some all
+/// the same.
+pub fn height(detail: &Detail, unused: u16, roomy: bool) -> u16 {
+    let frames = detail
+        .stacks
+        .first()
+        .map_or(1, |stack| shown_frames(stack).count());
+    match unused.min(canvas::narrow(frames + 1)) {
+        rows if roomy => rows.max(HEIGHT),
+        rows if rows >= LEAST => rows,
+        _ => 0,
+    }
 }
 
 /// Draws the heaviest stack of the selected culprit, the runtime's frames left out.

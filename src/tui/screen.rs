@@ -19,7 +19,11 @@ impl App {
     /// Draws the last picture.
     pub fn draw(&mut self, frame: &mut Frame) {
         let area = frame.area();
-        self.size = (area.width, area.height);
+        if self.size != (area.width, area.height) {
+            // What is asked of the session depends on it: the next picture has all of it.
+            self.size = (area.width, area.height);
+            self.touch();
+        }
         self.hits.clear();
         let mode = Mode::of(self);
         let App {
@@ -114,10 +118,12 @@ fn overview(
     let left = area.height.saturating_sub(1 + stuck_rows + lane_rows);
     // The table comes first: on a screen full of workers and stuck polls it gets what is left.
     let roomy = left >= preview::HEIGHT + TABLE_ROWS;
-    let wanted = preview::fits((area.width, screen + 1)) && c.snap.selected.is_some();
-    let under = match roomy && wanted {
-        true => preview::HEIGHT,
-        false => 0,
+    let under = match &c.snap.selected {
+        Some(detail) => {
+            let unused = left.saturating_sub(table.height());
+            preview::height(detail, unused, roomy)
+        }
+        None => 0,
     };
     let [top, stuck, lanes, rows, below] = Layout::vertical([
         Constraint::Length(1),

@@ -161,6 +161,78 @@ fn from_start_to_the_restored_terminal() {
     assert!(!screen.contains("BLOCKING"), "{screen}");
 }
 
+/// The line of the screen that begins with a text.
+fn line<'a>(screen: &'a str, beginning: &str) -> &'a str {
+    let mut lines = screen.lines();
+    let found = lines.find(|line| line.trim_start().starts_with(beginning));
+    found.unwrap_or_else(|| panic!("no {beginning:?} in\n{screen}"))
+}
+
+/// Column and row of a text on the screen, counted from 0.
+fn place(screen: &str, text: &str) -> (usize, usize) {
+    let found = screen.lines().enumerate().find_map(|(row, line)| {
+        let at = line.find(text)?;
+        Some((line[..at].chars().count(), row))
+    });
+    found.unwrap_or_else(|| panic!("no {text:?} in\n{screen}"))
+}
+
+#[test]
+fn a_replay_is_walked_by_keys_and_by_mouse() {
+    let tmux = Tmux::new(USUAL);
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/trace-v1.json");
+    tmux.start_hud(&format!("--replay {trace}"));
+    // The wheel moves the cursor of the table, a click chooses a row, a second one opens it.
+    let screen = tmux.wait_for("shop::hash p50");
+    let audit = place(&screen, "shop::audit → ");
+    tmux.wheel_down(audit);
+    tmux.wait_for("shop::hello p50");
+    tmux.wheel_up(audit);
+    tmux.wait_for("shop::hash p50");
+    let retry = place(&screen, "shop::retry → ");
+    tmux.click(retry.0, retry.1);
+    tmux.wait_for("shop::retry p50");
+    tmux.click(retry.0, retry.1);
+    let screen = tmux.wait_for("Where the time went");
+    assert!(
+        screen.contains("shop::retry → std::thread::sleep"),
+        "{screen}"
+    );
+    // A tab by mouse; then to the longest poll, and from poll to poll.
+    let tab = place(&screen, "Timeline");
+    tmux.click(tab.0, tab.1);
+    let whole = tmux.wait_for("Timeline 00:00.000 to 00:10.000");
+    let poll = |screen: &str| line(screen, "Slow poll").to_owned();
+    tmux.key("L");
+    let longest = poll(&tmux.wait_for("Slow poll 79.0 ms"));
+    tmux.key("N");
+    let before = poll(&tmux.wait_until("another poll", |s| poll(s) != longest));
+    assert_ne!(before, longest);
+    tmux.key("n");
+    tmux.wait_until("the longest poll", |s| poll(s) == longest);
+    // Closer and away again, by keys and by the wheel.
+    let range = |screen: &str| line(screen, "Timeline").to_owned();
+    tmux.key("z");
+    tmux.key("z");
+    let close = tmux.wait_until("a part", |s| range(s) != range(&whole));
+    tmux.key("Z");
+    tmux.wait_until("a larger part", |s| range(s) != range(&close));
+    tmux.key("0");
+    let screen = tmux.wait_for("Timeline 00:00.000 to 00:10.000");
+    let lane = place(&screen, "worker 1");
+    tmux.wheel_up((lane.0 + 60, lane.1));
+    tmux.wheel_up((lane.0 + 60, lane.1));
+    tmux.wheel_up((lane.0 + 60, lane.1));
+    let middle = tmux.wait_until("a part", |s| range(s) != range(&whole));
+    assert!(!range(&middle).contains(" 00:00.000 to"), "{middle}");
+    // The scrubber goes to where it is clicked.
+    let session = place(&middle, "session");
+    tmux.click(session.0 + 16, session.1);
+    tmux.wait_for("Timeline 00:00.0");
+    tmux.key("q");
+    tmux.wait_for_end(0);
+}
+
 #[test]
 fn every_way_out_restores_the_terminal_and_completes_the_trace() {
     let target = sleeper();

@@ -85,6 +85,16 @@ impl Tmux {
         self.type_in(&format!("\u{1b}[<0;{column};{row}m"));
     }
 
+    /// Turns the wheel at a column and row.
+    pub fn wheel_up(&self, (column, row): (usize, usize)) {
+        self.type_in(&format!("\u{1b}[<64;{};{}M", column + 1, row + 1));
+    }
+
+    /// As [`Tmux::wheel_up`], towards the user.
+    pub fn wheel_down(&self, (column, row): (usize, usize)) {
+        self.type_in(&format!("\u{1b}[<65;{};{}M", column + 1, row + 1));
+    }
+
     /// Gives the terminal another size.
     pub fn resize(&self, (width, height): (u16, u16)) {
         let (width, height) = (width.to_string(), height.to_string());
