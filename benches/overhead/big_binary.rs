@@ -8,32 +8,37 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::fixtures::{self, Fixture};
 use crate::programs::target_dir;
 
-/// Builds the scenarios of the release profile with this many functions more. Kept in the target
-/// directory, so that it is built once.
-pub fn build(functions: u32) -> Result<PathBuf> {
-    let folder = target_dir()?.join("big").join(functions.to_string());
-    let program = folder.join("release/examples/scenarios");
-    if program.exists() {
-        return Ok(program);
+/// Builds the scenarios of the release profile with this many functions more, each with so many
+/// bytes of code. Kept in the target directory, so that it is built once.
+pub fn build(functions: u32, code_bytes: u32) -> Result<PathBuf> {
+    let folder = target_dir()?.join("big");
+    let object = folder.join(format!("{functions}-{code_bytes}.o"));
+    if !object.exists() {
+        fs::create_dir_all(&folder)?;
+        let source = object.with_extension("s");
+        write_functions(&source, functions, code_bytes)?;
+        let half_done = object.with_extension("part");
+        let mut assembler = Command::new("as");
+        assembler.arg("-o").args([&half_done, &source]);
+        let status = assembler.status().context("cannot run as")?;
+        ensure!(status.success(), "{assembler:?} failed");
+        fs::remove_file(&source)?;
+        fs::rename(&half_done, &object)?;
     }
-    fs::create_dir_all(&folder)?;
-    let (source, object) = (folder.join("big.s"), folder.join("big.o"));
-    write_functions(&source, functions)?;
-    run(Command::new("as").args(["-o".as_ref(), object.as_os_str(), source.as_os_str()]))?;
-    fs::remove_file(&source)?;
-    let link = format!("link-arg={}", object.display());
-    run(Command::new(env!("CARGO"))
-        .args(["rustc", "--quiet", "--release", "--example", "scenarios"])
-        .args(["--", "-C", &link])
-        .env("CARGO_TARGET_DIR", &folder))?;
-    fs::remove_file(&object)?;
-    Ok(program)
+    let fixture = Fixture {
+        name: &format!("big-{functions}"),
+        tokio: "1",
+        rustflags: &format!("-C link-arg={}", object.display()),
+        ..Fixture::default()
+    };
+    Ok(fixtures::build(&fixture).program())
 }
 
-/// Functions with names as long as Rust's, and a line for each instruction, as assembly.
-fn write_functions(path: &Path, functions: u32) -> Result<()> {
+/// Functions with names as long as Rust's and some lines each, as assembly.
+fn write_functions(path: &Path, functions: u32, code_bytes: u32) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut out = BufWriter::new(file);
     // `R`: the linker keeps it although nobody refers to it.
@@ -54,15 +59,7 @@ fn write_functions(path: &Path, functions: u32) -> Result<()> {
                 n % 50_000 + line * 3 + 1
             )?;
         }
-        writeln!(out, "ret\n.size {name}, .-{name}")?;
+        writeln!(out, ".skip {code_bytes}, 0x90\nret\n.size {name}, .-{name}")?;
     }
     Ok(out.flush()?)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "{command:?} failed");
-    Ok(())
 }

@@ -8,9 +8,15 @@
 
 mod big_binary;
 mod console;
+#[path = "../../tests/live/fixtures.rs"]
+#[allow(dead_code, reason = "the live tests use more of it")]
+mod fixtures;
 mod kernel;
 mod measure;
 mod others;
+#[path = "../../tests/live/program.rs"]
+#[allow(dead_code, reason = "the live tests use more of it")]
+mod program;
 mod programs;
 mod scale;
 
@@ -158,8 +164,8 @@ fn rest(effort: &Effort, rows: &mut Rows) -> Result<()> {
 fn large(effort: &Effort, rows: &mut Rows) -> Result<()> {
     let programs = [
         (programs::example("debug", "scenarios")?, "<= 1", "<= 64"),
-        (big_binary::build(250_000)?, "<= 1", "<= 128"),
-        (big_binary::build(1_400_000)?, "<= 2", "<= 128"),
+        (big_binary::build(600_000, 16)?, "<= 1", "<= 128"),
+        (big_binary::build(1_400_000, 200)?, "<= 2", "<= 128"),
     ];
     for (program, soon, small) in &programs {
         let start = measure::start(program, effort)?;
