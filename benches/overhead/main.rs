@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use measure::{Effort, Figures};
+use measure::{Contender, Effort, Figures};
+use programs::{Hud, Other};
 
 fn main() -> ExitCode {
     env_logger::init();
@@ -195,20 +196,31 @@ const OTHERS_WARM_UP: Duration = Duration::from_secs(4);
 fn others(effort: &Effort, rows: &mut Rows) -> Result<()> {
     let plain = programs::example("release", "bench-targets")?;
     let console = console::build()?;
-    for load in [&["http"][..], &["yield"], &["ping-pong", "--cpu", "1"]] {
-        let ratios = measure::throughput(load, effort)?;
-        let what = format!("throughput of {} with hud", load[0]);
-        rows.add(&what, "ratio", &ratios.throughput, 3, "");
-        for tool in others::TOOLS.iter().filter(|tool| tool.is_installed()) {
-            let watch = |target: &_| programs::Other::start(&tool.command(target));
-            let ratios = measure::throughput_beside(load, &plain, OTHERS_WARM_UP, effort, watch)?;
-            let what = format!("  with {}", tool.title);
+    let loads = [&["http"][..], &["yield"], &["ping-pong", "--cpu", "1"]];
+    for load in &loads {
+        let (soon, later) = ((measure::WARM_UP, effort), (OTHERS_WARM_UP, effort));
+        let mut contenders = vec![
+            Contender::new("alone", (&plain, load), soon, |_| Ok(())),
+            Contender::new("hud", (&plain, load), soon, Hud::watch),
+        ];
+        contenders.extend(
+            others::TOOLS
+                .iter()
+                .filter(|tool| tool.is_installed())
+                .map(|tool| {
+                    let watch = |target: &_| Other::start(&tool.command(target));
+                    Contender::new(tool.title, (&plain, load), later, watch)
+                }),
+        );
+        let subscriber = "tokio-console's subscriber built in, nobody connected";
+        contenders.push(Contender::new(subscriber, (&console, load), soon, |_| {
+            Ok(())
+        }));
+        let ratios = measure::interleaved(&contenders, effort.pairs)?;
+        for (contender, ratios) in contenders.iter().skip(1).zip(&ratios) {
+            let what = format!("throughput of {} with {}", load[0], contender.title);
             rows.add(&what, "ratio", &ratios.throughput, 3, "");
         }
-        let alone = |_: &_| Ok(());
-        let ratios = measure::throughput_beside(load, &console, measure::WARM_UP, effort, alone)?;
-        let what = "  with tokio-console's subscriber built in, nobody connected";
-        rows.add(what, "ratio", &ratios.throughput, 3, "");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::kernel::{EmptyProgram, HudPrograms, Runs, Statistics};
 use crate::programs::{Counted, Hud, Target, example};
@@ -198,56 +198,77 @@ pub struct Ratios {
     pub per_cpu_time: Figures,
 }
 
-/// Measures in pairs run one after the other, each in the other order than the pair before. The
-/// ratio is that of the medians; least and most are of a pair.
-pub fn throughput(arguments: &[&str], effort: &Effort) -> Result<Ratios> {
-    let program = example("release", "bench-targets")?;
-    throughput_beside(arguments, &program, WARM_UP, effort, Hud::watch)
+/// One way to run a load: alone, or with something beside it or in it.
+pub struct Contender<'a> {
+    pub title: String,
+    run: Box<dyn Fn() -> Result<Counted> + 'a>,
 }
 
-/// The same with anything that watches, which is at work after so long, and with a build of
-/// `bench-targets` that may differ from the one without.
-pub fn throughput_beside<W>(
-    arguments: &[&str],
-    program: &Path,
-    warm_up: Duration,
-    effort: &Effort,
-    watch: impl Fn(&Target) -> Result<W>,
-) -> Result<Ratios> {
-    let warm_up = warm_up.as_secs_f64().to_string();
-    let mut arguments = arguments.to_vec();
-    arguments.extend(["--warm-up", &warm_up]);
-    let run = |watched: bool| -> Result<Counted> {
-        if !watched {
-            return Target::bench(&arguments, effort.round)?.finish();
+impl<'a> Contender<'a> {
+    /// A load of `bench-targets` with what `watch` points at it, which is at work after so long.
+    pub fn new<W>(
+        title: impl Into<String>,
+        (program, load): (&'a Path, &'a [&'a str]),
+        (warm_up, effort): (Duration, &'a Effort),
+        watch: impl Fn(&Target) -> Result<W> + 'a,
+    ) -> Contender<'a> {
+        let run = move || {
+            let warm_up = warm_up.as_secs_f64().to_string();
+            let arguments = [load, &["--warm-up", &warm_up]].concat();
+            let target = Target::bench_of(program, &arguments, effort.round)?;
+            let _watcher = watch(&target)?;
+            target.finish()
+        };
+        Contender {
+            title: title.into(),
+            run: Box::new(run),
         }
-        let target = Target::bench_of(program, &arguments, effort.round)?;
-        let _watcher = watch(&target)?;
-        target.finish()
-    };
-    let mut pairs = Vec::new();
-    for pair in 0..effort.pairs {
-        pairs.push(if pair % 2 == 0 {
-            let alone = run(false)?;
-            (alone, run(true)?)
-        } else {
-            let watched = run(true)?;
-            (run(false)?, watched)
-        });
     }
-    let ratio = |rate: fn(&Counted) -> f64| -> Result<Figures> {
-        let alone = Figures::of(pairs.iter().map(|(alone, _)| rate(alone)).collect())?;
-        let watched = Figures::of(pairs.iter().map(|(_, watched)| rate(watched)).collect())?;
-        let each = pairs.iter().map(|(alone, with)| rate(with) / rate(alone));
+}
+
+/// Runs a load alone and with hud.
+pub fn throughput(load: &[&str], effort: &Effort) -> Result<Ratios> {
+    let program = example("release", "bench-targets")?;
+    let (what, how) = ((program.as_path(), load), (WARM_UP, effort));
+    let alone = Contender::new("alone", what, how, |_| Ok(()));
+    let hud = Contender::new("hud", what, how, Hud::watch);
+    let ratios = interleaved(&[alone, hud], effort.pairs)?;
+    ratios.into_iter().next().context("one was asked for")
+}
+
+/// Runs each contender in turn, in the other order than the round before, and holds it against the
+/// first. A ratio is that of the medians; least and most are of a round.
+pub fn interleaved(contenders: &[Contender<'_>], rounds: usize) -> Result<Vec<Ratios>> {
+    let mut counted: Vec<Vec<Counted>> = contenders.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        let mut turns: Vec<_> = contenders.iter().zip(&mut counted).collect();
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for (contender, counted) in turns {
+            let result = (contender.run)().with_context(|| contender.title.clone())?;
+            counted.push(result);
+        }
+    }
+    let (alone, others) = counted.split_first().context("nothing to compare")?;
+    let ratio = |with: &[Counted], rate: fn(&Counted) -> f64| -> Result<Figures> {
+        let median = |runs: &[Counted]| Figures::of(runs.iter().map(rate).collect());
+        let each = with
+            .iter()
+            .zip(alone)
+            .map(|(with, alone)| rate(with) / rate(alone));
         Ok(Figures {
-            median: watched.median / alone.median,
+            median: median(with)?.median / median(alone)?.median,
             ..Figures::of(each.collect())?
         })
     };
-    Ok(Ratios {
-        throughput: ratio(|counted| counted.ops / counted.seconds)?,
-        per_cpu_time: ratio(|counted| counted.ops / counted.cpu_seconds)?,
-    })
+    let ratios = |with: &Vec<Counted>| {
+        Ok(Ratios {
+            throughput: ratio(with, |counted| counted.ops / counted.seconds)?,
+            per_cpu_time: ratio(with, |counted| counted.ops / counted.cpu_seconds)?,
+        })
+    };
+    others.iter().map(ratios).collect()
 }
 
 /// hud's own cost while its target rests: percent of one core, and peak memory in MiB.
