@@ -190,33 +190,36 @@ fn busy(effort: &Effort, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-/// How long other tools take to be at work: bpftrace compiles, and looks for the probes.
-const OTHERS_WARM_UP: Duration = Duration::from_secs(4);
+/// Rounds that are enough for differences as large as those of other tools.
+const OTHERS_ROUNDS: usize = 3;
 
 fn others(effort: &Effort, rows: &mut Rows) -> Result<()> {
     let plain = programs::example("release", "bench-targets")?;
     let console = console::build()?;
+    let mut tools = Vec::new();
+    for tool in others::TOOLS {
+        if tool.is_installed() && measure::works(tool)? {
+            tools.push(tool);
+        } else {
+            println!("not measured, since it does not run here: {}", tool.title);
+        }
+    }
     let loads = [&["http"][..], &["yield"], &["ping-pong", "--cpu", "1"]];
     for load in &loads {
-        let (soon, later) = ((measure::WARM_UP, effort), (OTHERS_WARM_UP, effort));
+        let (soon, later) = ((measure::WARM_UP, effort), (others::WARM_UP, effort));
         let mut contenders = vec![
             Contender::new("alone", (&plain, load), soon, |_| Ok(())),
             Contender::new("hud", (&plain, load), soon, Hud::watch),
         ];
-        contenders.extend(
-            others::TOOLS
-                .iter()
-                .filter(|tool| tool.is_installed())
-                .map(|tool| {
-                    let watch = |target: &_| Other::start(&tool.command(target));
-                    Contender::new(tool.title, (&plain, load), later, watch)
-                }),
-        );
+        contenders.extend(tools.iter().map(|tool| {
+            let watch = |target: &_| Other::start(&tool.command(target));
+            Contender::new(tool.title, (&plain, load), later, watch)
+        }));
         let subscriber = "tokio-console's subscriber built in, nobody connected";
         contenders.push(Contender::new(subscriber, (&console, load), soon, |_| {
             Ok(())
         }));
-        let ratios = measure::interleaved(&contenders, effort.pairs)?;
+        let ratios = measure::interleaved(&contenders, effort.pairs.min(OTHERS_ROUNDS))?;
         for (contender, ratios) in contenders.iter().skip(1).zip(&ratios) {
             let what = format!("throughput of {} with {}", load[0], contender.title);
             rows.add(&what, "ratio", &ratios.throughput, 3, "");

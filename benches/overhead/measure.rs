@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::kernel::{EmptyProgram, HudPrograms, Runs, Statistics};
-use crate::programs::{Counted, Hud, Target, example};
+use crate::others::{self, Tool};
+use crate::programs::{Counted, Hud, Other, Target, example};
 
 /// What came of several rounds.
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +225,14 @@ impl<'a> Contender<'a> {
             run: Box::new(run),
         }
     }
+}
+
+/// Whether a tool gets to work here: bpftrace wants tracefs, for instance.
+pub fn works(tool: &Tool) -> Result<bool> {
+    let target = Target::bench(&["http"], others::WARM_UP * 2)?;
+    let mut other = Other::start(&tool.command(&target))?;
+    thread::sleep(others::WARM_UP);
+    Ok(other.still_runs())
 }
 
 /// Runs a load alone and with hud.

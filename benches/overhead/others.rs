@@ -1,6 +1,11 @@
 //! What a user would run instead of hud, to be measured on the same load in the same minute.
 
+use std::time::Duration;
+
 use crate::programs::Target;
+
+/// How long they take to be at work: bpftrace compiles, and looks for the probes.
+pub const WARM_UP: Duration = Duration::from_secs(4);
 
 /// A tool and how it is called.
 pub struct Tool {
@@ -35,9 +40,9 @@ pub const TOOLS: &[Tool] = &[
         arguments: &[
             "-e",
             "tracepoint:sched:sched_switch /pid == PID/ { @start[tid] = nsecs; @stack[tid] = ustack; } \
-             tracepoint:sched:sched_switch /@start[args.next_pid]/ { \
-             @ns[@stack[args.next_pid]] = sum(nsecs - @start[args.next_pid]); \
-             delete(@start[args.next_pid]); }",
+             tracepoint:sched:sched_switch /@start[args->next_pid]/ { \
+             @ns[@stack[args->next_pid]] = sum(nsecs - @start[args->next_pid]); \
+             delete(@start[args->next_pid]); }",
         ],
     },
     Tool {

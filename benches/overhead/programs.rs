@@ -112,7 +112,7 @@ pub struct Counted {
 }
 
 /// Another tool, watching the same target.
-pub struct Other(#[allow(dead_code, reason = "runs until it is dropped")] Running);
+pub struct Other(Running);
 
 impl Other {
     /// Starts it; what it prints is dropped. Its own way to end does not matter: it is killed.
@@ -125,6 +125,11 @@ impl Other {
             .spawn()
             .with_context(|| format!("cannot run {program}"))?;
         Ok(Other(Running(child)))
+    }
+
+    /// Whether it has not given up.
+    pub fn still_runs(&mut self) -> bool {
+        matches!(self.0.0.try_wait(), Ok(None))
     }
 }
 
