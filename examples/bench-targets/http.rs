@@ -20,7 +20,10 @@ pub fn start(workers: usize, clients: usize) -> io::Result<Runtime> {
     runtime.spawn(async { axum::serve(listener, app).await });
     for _ in 0..clients {
         runtime.spawn(async move {
-            if let Err(error) = ask(port).await {
+            // At the end the server may be gone before its clients.
+            if let Err(error) = ask(port).await
+                && COUNTER.add(0)
+            {
                 eprintln!("bench-targets: {error}");
                 std::process::exit(1);
             }
