@@ -8,11 +8,12 @@ use hud::model::Cause;
 use serde_json::Value;
 
 /// Scenarios with nothing to report.
-const CONTROLS: [&str; 8] = [
+const CONTROLS: [&str; 9] = [
     "block_in_place",
     "healthy_busy",
     "idle",
     "multi_thread_root",
+    "nested_block_on",
     "spawn_blocking",
     "stolen",
     "thousand_cuts",
@@ -103,7 +104,12 @@ fn every_scenario_tells_the_truth_on_multi_thread() {
 
 #[test]
 fn every_scenario_tells_the_truth_on_current_thread() {
-    let multi_thread_only = ["block_in_place", "multi_thread_root"];
+    let multi_thread_only = [
+        "block_in_place",
+        "multi_thread_root",
+        "nested_block_on",
+        "nested_runtime",
+    ];
     for name in names() {
         if !multi_thread_only.contains(&name.as_str()) {
             check(&name, "current_thread");

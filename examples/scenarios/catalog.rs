@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::blocking::{self as block, DirectFile, FreshMemory, HeldLock, LatePipe, LateSender};
 use crate::options::{Flavor, Options};
 use crate::truth::{self, Label, Timed};
-use crate::{hangs, healthy};
+use crate::{hangs, healthy, runtimes};
 
 /// What a scenario runs with.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ const fn scenario(
     }
 }
 
-static SCENARIOS: [Scenario; 26] = [
+static SCENARIOS: [Scenario; 31] = [
     // Blocking.
     scenario("cpu", "computes", cpu),
     scenario("lock", "waits for a mutex that another thread holds", lock),
@@ -65,7 +65,26 @@ static SCENARIOS: [Scenario; 26] = [
     scenario("page_fault", "touches fresh memory", page_fault),
     scenario("mixed", "a task for each of several causes", mixed),
     scenario("unconstrained", "cpu, in unconstrained", unconstrained),
-    scenario("late_runtime", "cpu, in a second runtime", late_runtime),
+    scenario("late_runtime", "cpu, in a second runtime", runtimes::late),
+    scenario(
+        "short_lived",
+        "cpu, in runtimes that come and go",
+        runtimes::short_lived,
+    ),
+    scenario("local_set", "cpu, in a LocalSet", runtimes::local_set),
+    scenario(
+        "relay",
+        "sleeps of 2 ms in tasks that wake each other",
+        runtimes::relay,
+    ),
+    Scenario {
+        needs_multi_thread: true,
+        ..scenario(
+            "nested_runtime",
+            "sleep, in a runtime inside block_in_place",
+            runtimes::nested_runtime,
+        )
+    },
     Scenario {
         never_ends: true,
         ..scenario(
@@ -131,6 +150,14 @@ static SCENARIOS: [Scenario; 26] = [
         "polls of 2 ms, workers never park",
         healthy::thousand_cuts,
     ),
+    Scenario {
+        needs_multi_thread: true,
+        ..scenario(
+            "nested_block_on",
+            "block_on inside block_in_place",
+            runtimes::nested_block_on,
+        )
+    },
     scenario("timers", "many timers, short polls", healthy::timers),
     scenario("idle", "does nothing", nothing),
     scenario(
@@ -186,7 +213,12 @@ impl Jitter {
 }
 
 /// Blocks again and again, once a poll.
-async fn repeat(context: Context, number: usize, label: Label, mut block: impl FnMut(Duration)) {
+pub async fn repeat(
+    context: Context,
+    number: usize,
+    label: Label,
+    mut block: impl FnMut(Duration),
+) {
     let mut jitter = Jitter::new(number);
     // The runtime goes away at the deadline, and starting a timer after that is a panic.
     while Instant::now() < context.deadline {
@@ -223,10 +255,10 @@ const fn label(function: &'static str, cause: &'static str) -> Label {
     Label { function, cause }
 }
 
-const CPU: Label = label("block_on_cpu", "cpu");
+pub const CPU: Label = label("block_on_cpu", "cpu");
 const LOCK: Label = label("block_on_lock", "lock");
 const CHANNEL: Label = label("block_on_channel", "lock");
-const SLEEP: Label = label("block_on_sleep", "sleep");
+pub const SLEEP: Label = label("block_on_sleep", "sleep");
 const FILE_IO: Label = label("block_on_file_io", "file_io");
 const FSYNC: Label = label("block_on_fsync", "file_io");
 const NETWORK: Label = label("block_on_network", "network");
@@ -238,7 +270,7 @@ fn nothing(_: &Context) -> io::Result<()> {
     Ok(())
 }
 
-fn cpu(context: &Context) -> io::Result<()> {
+pub fn cpu(context: &Context) -> io::Result<()> {
     spawn_all(context, CPU, |_| Ok(block::block_on_cpu))
 }
 
@@ -323,31 +355,6 @@ fn unconstrained(context: &Context) -> io::Result<()> {
         let future = repeat(context.clone(), number, CPU, block::block_on_cpu);
         tokio::spawn(tokio::task::unconstrained(Timed::new(future)));
     }
-    Ok(())
-}
-
-/// The first runtime stays healthy; the second starts when a quarter of the time is over.
-fn late_runtime(context: &Context) -> io::Result<()> {
-    const NAME: &str = "late-worker";
-    healthy::background(context);
-    let context = context.clone();
-    std::thread::Builder::new()
-        .name(NAME.to_owned())
-        .spawn(move || {
-            std::thread::sleep(context.options.duration / 4);
-            let runtime = crate::build_runtime(&context.options, Some(NAME));
-            let started = runtime.and_then(|runtime| {
-                runtime.block_on(async {
-                    cpu(&context)?;
-                    tokio::time::sleep_until(context.deadline.into()).await;
-                    Ok(())
-                })
-            });
-            if let Err(error) = started {
-                eprintln!("scenarios: the second runtime: {error}");
-                std::process::exit(1);
-            }
-        })?;
     Ok(())
 }
 

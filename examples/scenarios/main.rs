@@ -12,6 +12,7 @@ mod catalog;
 mod hangs;
 mod healthy;
 mod options;
+mod runtimes;
 mod truth;
 
 use std::io::Write as _;

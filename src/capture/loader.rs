@@ -475,7 +475,7 @@ fn pid_max() -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::layout::{AfterTick, Apart, ContextFields};
+    use crate::target::layout::{Apart, BesideTick, ContextFields};
 
     fn layout() -> TokioLayout {
         TokioLayout {
@@ -494,7 +494,7 @@ mod tests {
                 tag: 1,
                 core: 24,
                 tick: 104,
-                after_tick: AfterTick::Interval,
+                beside_tick: BesideTick::Interval,
                 worker: None,
                 worker_index: None,
                 handle: None,

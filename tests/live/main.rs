@@ -17,6 +17,7 @@ mod symbols;
 mod terminal;
 mod throttled;
 mod tmux;
+mod versions;
 
 use compare::{Expect, compare};
 use fixtures::Fixture;

@@ -81,31 +81,43 @@ pub fn workers(samples: &[Sample], scheduler: usize, handle: usize) -> Option<Ve
             worker,
         });
     }
-    (!seen.is_empty() && !too_many(all - seen.len(), all)).then_some(seen)
+    (!seen.is_empty() && !too_many(all - seen.len(), all)).then(|| without_nested(seen))
 }
 
-/// The same for Tokio before 1.29, whose flavors have a pointer each: the threads where the one at
-/// `scheduler` is set. None if it ever was anything else than a pointer into the thread's stack.
-pub fn workers_of(
+/// Without `current_thread` runtimes inside `block_in_place`: their ids are those of the outer task,
+/// and their roots may end before the first round.
+fn without_nested(mut seen: Vec<Seen<'_>>) -> Vec<Seen<'_>> {
+    let outer = seen
+        .iter()
+        .filter(|seen| seen.flavor == Flavor::MultiThread);
+    let workers: HashSet<u32> = outer.map(|seen| seen.sample.tid).collect();
+    seen.retain(|seen| seen.flavor == Flavor::MultiThread || !workers.contains(&seen.sample.tid));
+    seen
+}
+
+/// The same for Tokio before 1.29, whose flavors have a pointer each: the threads where one of those
+/// `pointers` is set; for `multi_thread` with the word of its context that points to the `Worker`.
+/// None if it ever was anything else than a pointer into the thread's stack.
+pub fn workers_apart(
     samples: &[Sample],
-    scheduler: usize,
-    flavor: Flavor,
-    worker: Option<usize>,
+    pointers: impl IntoIterator<Item = (usize, Flavor, Option<usize>)>,
 ) -> Option<Vec<Seen<'_>>> {
     let mut seen = Vec::new();
-    for sample in samples {
-        match sample.context(scheduler) {
-            Some(context) => seen.push(Seen {
-                sample,
-                context,
-                flavor,
-                worker,
-            }),
-            None if sample.word(scheduler) == Some(0) => {}
-            None => return None,
+    for (scheduler, flavor, worker) in pointers {
+        for sample in samples {
+            match sample.context(scheduler) {
+                Some(context) => seen.push(Seen {
+                    sample,
+                    context,
+                    flavor,
+                    worker,
+                }),
+                None if sample.word(scheduler) == Some(0) => {}
+                None => return None,
+            }
         }
     }
-    Some(seen)
+    Some(without_nested(seen))
 }
 
 /// Where a scheduler's context leads to that handle: `current_thread`'s in itself, `multi_thread`'s
@@ -279,6 +291,8 @@ pub struct Steps {
     pub grew: usize,
     /// It should have grown and did not.
     pub stood: usize,
+    /// It stood from one task's poll to another's: the LIFO slot's polls share a round.
+    pub shared: usize,
     /// It went back, or leapt.
     pub fell: usize,
     /// Whether it was odd exactly in parks, as a count of parks and unparks is.
@@ -320,7 +334,9 @@ pub fn steps(
             let root =
                 seen.flavor == Flavor::CurrentThread && polls && (ids.is_none() || id == Some(0));
             let moved = !root && (polled != polls || polls && before != id);
+            let both_poll = seen.flavor == Flavor::MultiThread && polled && polls;
             match grown {
+                0 if moved && both_poll => steps.shared += 1,
                 0 if moved => steps.stood += 1,
                 0 => {}
                 1..=MAX_ROUNDS if moved => steps.grew += 1,

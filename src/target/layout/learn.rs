@@ -3,7 +3,7 @@
 
 use super::behaviour::{self as rule, Finding, IdPlace, Seen, Steps};
 use super::survey::Survey;
-use super::{AfterTick, Apart, ContextFields, CoreFields, Scheduler, TokioLayout};
+use super::{Apart, BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
 use crate::model::Flavor;
 
 /// The kernel side reads this much of `Context` at once: its fields lie no farther apart, bytes.
@@ -270,7 +270,10 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
             .filter_map(|seen| seen.context.pointees.get(word));
         let size = pointees.map(Vec::len).max().unwrap_or(0);
         for tick in (0..size).step_by(4) {
-            let steps = rule::steps(&seen, places.budget, places.ids, word, tick);
+            let mut steps = rule::steps(&seen, places.budget, places.ids, word, tick);
+            // What counts something rarer than rounds stands there, too: of two numbers the one
+            // that stands less is the tick, however much the LIFO slot is used.
+            steps.stood += steps.shared;
             if rule::is_tick(&steps) == Finding::Yes && !steps.counts_parks {
                 candidates.push((word, tick, steps));
             }
@@ -303,7 +306,7 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
         },
         core: (word * 8) as u32,
         tick: tick as u32,
-        after_tick: AfterTick::Unknown,
+        beside_tick: BesideTick::Unknown,
         worker: worker.map(|word| (word * 8) as u32),
         worker_index: None,
         handle: handle.map(|at| at as u32),
@@ -362,22 +365,19 @@ fn apart_workers<'s>(
     layout: &TokioLayout,
     apart: Apart,
 ) -> Option<Vec<Seen<'s>>> {
-    let mut all = Vec::new();
-    for (place, flavor, core) in [
+    let flavors = [
         (
             apart.current_thread,
             Flavor::CurrentThread,
             layout.current_thread,
         ),
         (apart.multi_thread, Flavor::MultiThread, layout.multi_thread),
-    ] {
-        if let (Some(place), Some(core)) = (place, core) {
-            let at = usize::try_from(place - survey.start()).ok()?;
-            let worker = core.worker.map(|offset| offset as usize / 8);
-            all.extend(rule::workers_of(survey.samples(), at, flavor, worker)?);
-        }
-    }
-    Some(all)
+    ];
+    let pointers = flavors.into_iter().filter_map(|(place, flavor, core)| {
+        let at = usize::try_from(place? - survey.start()).ok()?;
+        Some((at, flavor, core?.worker.map(|offset| offset as usize / 8)))
+    });
+    rule::workers_apart(survey.samples(), pointers)
 }
 
 #[cfg(test)]

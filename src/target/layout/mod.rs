@@ -97,8 +97,8 @@ pub struct CoreFields {
     pub core: u32,
     /// `Core::tick` (u32), from the core's start.
     pub tick: u32,
-    /// What follows the tick.
-    pub after_tick: AfterTick,
+    /// What lies beside the tick.
+    pub beside_tick: BesideTick,
     /// `worker` in the `multi_thread` context: the pointer to `ArcInner<Worker>`. None where unknown.
     pub worker: Option<u32>,
     /// `Worker::index` (usize) from the start of `ArcInner<Worker>`. None where unknown.
@@ -108,12 +108,16 @@ pub struct CoreFields {
     pub handle: Option<u32>,
 }
 
-/// What lies behind `Core::tick`: a guess must find it there.
+/// What lies beside `Core::tick`: a guess must find it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterTick {
-    /// `global_queue_interval` (u32).
+pub enum BesideTick {
+    /// `global_queue_interval` (u32) follows.
     Interval,
-    /// Flags of a byte each; how many.
+    /// As many flags of a byte each follow.
     Flags(u8),
+    /// A flag follows, and before the tick is the queue of tasks, a `VecDeque`.
+    Queue,
+    /// A flag follows, and before the tick is the runtime's handle.
+    Handle,
     Unknown,
 }

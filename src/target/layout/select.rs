@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::io;
 
 use super::live::{ThreadView, Verdict, WorkerState, check};
-use super::{AfterTick, Apart, ContextFields, Discovery, Scheduler, TokioLayout, scan};
+use super::{Apart, BesideTick, ContextFields, Discovery, Scheduler, TokioLayout, scan};
 use crate::model::{Flavor, Tier};
 use crate::target::memory::Memory;
 
@@ -25,6 +25,11 @@ const CURRENT_THREAD_INTERVAL: u32 = 31;
 /// The largest `global_queue_interval` believed after a guessed tick: first what Tokio itself
 /// chooses, then what its users may reasonably set.
 const INTERVALS: [u32; 2] = [127, 4096];
+
+/// A `VecDeque` of tasks: its size, the capacity that Tokio's begin with, and more than any has.
+const QUEUE_BYTES: u64 = 32;
+const QUEUE_CAPACITY: u64 = 64;
+const MAX_TASKS: u64 = 1 << 32;
 
 /// How much of the scheduler's context is searched for the way to the runtime's handle, bytes.
 const SCHEDULER_CONTEXT: u64 = 64;
@@ -233,9 +238,10 @@ fn shape(
         return Err(format!("the core's borrow flag is {flag}"));
     }
     let mut first_poll = false;
-    let after_tick = core.wrapping_add(u64::from(fields.tick)).wrapping_add(4);
-    match fields.after_tick {
-        AfterTick::Interval => {
+    let tick = core.wrapping_add(u64::from(fields.tick));
+    let after_tick = tick.wrapping_add(4);
+    let flags = match fields.beside_tick {
+        BesideTick::Interval => {
             let interval = memory.read_u32(after_tick).map_err(unreadable)?;
             if !(1..=max_interval).contains(&interval) {
                 return Err(format!("the global queue interval is {interval}"));
@@ -244,15 +250,30 @@ fn shape(
             // forever.
             first_poll =
                 state.flavor == Flavor::CurrentThread && interval == CURRENT_THREAD_INTERVAL;
+            0
         }
-        AfterTick::Flags(count) => {
-            let mut flags = vec![0; count.into()];
-            memory.read(after_tick, &mut flags).map_err(unreadable)?;
-            if let Some(flag) = flags.iter().find(|flag| **flag > 1) {
-                return Err(format!("a flag of the core is {flag}"));
+        BesideTick::Flags(count) => count,
+        BesideTick::Queue => {
+            if !is_queue(memory, tick.wrapping_sub(QUEUE_BYTES)) {
+                return Err("no queue of tasks is before the tick".into());
             }
+            first_poll = true;
+            1
         }
-        AfterTick::Unknown => {}
+        BesideTick::Handle => {
+            let word = memory.read_u64(tick.wrapping_sub(8)).map_err(unreadable)?;
+            if Some(word) != state.handle {
+                return Err(format!("before the tick is {word:#x}, not the handle"));
+            }
+            first_poll = true;
+            1
+        }
+        BesideTick::Unknown => 0,
+    };
+    let mut bytes = vec![0; flags.into()];
+    memory.read(after_tick, &mut bytes).map_err(unreadable)?;
+    if let Some(flag) = bytes.iter().find(|flag| **flag > 1) {
+        return Err(format!("a flag of the core is {flag}"));
     }
     if fields.worker.is_some() && state.worker_index.is_none() {
         return Err("the worker has no index".into());
@@ -265,6 +286,24 @@ fn shape(
         return Ok(false);
     }
     Ok(first_poll || state.tick.is_some_and(|tick| tick != 0))
+}
+
+/// Whether these words are a `VecDeque` of tasks, in whatever order: its buffer, the buffer's
+/// capacity (Tokio begins with 64, and it doubles), the first task's place and how many there are.
+fn is_queue(memory: &dyn Memory, address: u64) -> bool {
+    let words = (0..QUEUE_BYTES).step_by(8);
+    let words: Result<Vec<u64>, io::Error> = words
+        .map(|at| memory.read_u64(address.wrapping_add(at)))
+        .collect();
+    let Ok(words) = words else {
+        return false;
+    };
+    let (counts, pointers): (Vec<u64>, Vec<u64>) =
+        words.into_iter().partition(|word| *word <= MAX_TASKS);
+    let capacity = counts.iter().copied().max().unwrap_or(0);
+    capacity >= QUEUE_CAPACITY
+        && capacity.is_power_of_two()
+        && matches!(pointers.as_slice(), [buffer] if buffer.is_multiple_of(8))
 }
 
 /// Whether the scheduler's context knows the runtime's handle: `current_thread`'s by a pointer of

@@ -3,7 +3,7 @@
 //! candidate: rustc may order fields otherwise, so what the rows say is tried on live threads.
 
 use super::versions::Version;
-use super::{AfterTick, Apart, ContextFields, CoreFields, Scheduler, TokioLayout};
+use super::{Apart, BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
 
 /// A range of Tokio versions with one layout of `Context` and the known offsets of the ticks.
 struct Row {
@@ -125,7 +125,7 @@ const MULTI_THREAD: CoreFields = CoreFields {
     tag: 1,
     core: 24,
     tick: 0,
-    after_tick: AfterTick::Interval,
+    beside_tick: BesideTick::Interval,
     worker: Some(8),
     worker_index: Some(24),
     handle: None,
@@ -135,7 +135,7 @@ const CURRENT_THREAD: CoreFields = CoreFields {
     tag: 0,
     core: 24,
     tick: 0,
-    after_tick: AfterTick::Interval,
+    beside_tick: BesideTick::Interval,
     worker: None,
     worker_index: None,
     handle: None,
@@ -152,7 +152,7 @@ const MULTI_THREAD_1_21: CoreFields = CoreFields {
     tag: 0,
     core: 16,
     tick: 0,
-    after_tick: AfterTick::Flags(2),
+    beside_tick: BesideTick::Flags(2),
     worker: Some(0),
     worker_index: Some(24),
     handle: Some(16),
@@ -160,19 +160,25 @@ const MULTI_THREAD_1_21: CoreFields = CoreFields {
 
 /// In 1.20 the interval does.
 const MULTI_THREAD_1_20: CoreFields = CoreFields {
-    after_tick: AfterTick::Interval,
+    beside_tick: BesideTick::Interval,
     ..MULTI_THREAD_1_21
 };
 
-/// `current_thread` before 1.29: one flag follows the tick.
-const CURRENT_THREAD_1_20: CoreFields = CoreFields {
+/// `current_thread` from 1.22 to 1.28.
+const CURRENT_THREAD_1_22: CoreFields = CoreFields {
     tag: 0,
     core: 16,
     tick: 0,
-    after_tick: AfterTick::Flags(1),
+    beside_tick: BesideTick::Queue,
     worker: None,
     worker_index: None,
     handle: Some(0),
+};
+
+/// The same in 1.20 and 1.21.
+const CURRENT_THREAD_1_20: CoreFields = CoreFields {
+    beside_tick: BesideTick::Handle,
+    ..CURRENT_THREAD_1_22
 };
 
 /// Ticks of `current_thread`: all features, all features before 1.54, the same with debug
@@ -278,7 +284,7 @@ const fn before_1_29(
         minors,
         fields,
         multi_thread: Some((multi_thread, &[32])),
-        current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_22),
+        current_thread: (CURRENT_THREAD_1_22, CURRENT_TICKS_1_22),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::dwarf::{Dwarf, Entry, EntryRef};
-use super::{AfterTick, ContextFields, CoreFields, Scheduler, TokioLayout};
+use super::{BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
 
 mod apart;
 
@@ -226,9 +226,9 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
             entry.tag == gimli::DW_TAG_base_type && entry.size == Some(4)
         })?;
         let interval = core.member("global_queue_interval");
-        let after_tick = match interval.and_then(|interval| interval.location) {
-            Some(at) if at == tick.offset.saturating_add(4) => AfterTick::Interval,
-            _ => AfterTick::Unknown,
+        let beside_tick = match interval.and_then(|interval| interval.location) {
+            Some(at) if at == tick.offset.saturating_add(4) => BesideTick::Interval,
+            _ => BesideTick::Unknown,
         };
         let (worker, worker_index) = match self.worker(context) {
             Ok((worker, index)) => (Some(worker), Some(index)),
@@ -238,7 +238,7 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
             tag: 0,
             core: offset(context.offset.saturating_add(pointer.offset))?,
             tick: offset(tick.offset)?,
-            after_tick,
+            beside_tick,
             worker,
             worker_index,
             handle: None,

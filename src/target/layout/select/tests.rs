@@ -335,7 +335,7 @@ fn the_index_is_found_wherever_rustc_puts_it() {
         tag: 1,
         core: 24,
         tick: 104,
-        after_tick: AfterTick::Interval,
+        beside_tick: BesideTick::Interval,
         worker: Some(8),
         worker_index: None,
         handle: None,
@@ -357,5 +357,95 @@ fn the_index_is_found_wherever_rustc_puts_it() {
             expected,
             "{words:x?}"
         );
+    }
+}
+
+/// A worker of Tokio 1.28 without symbols: its thread-locals at 0x7000, its stack at 0x9000.
+fn old_worker() -> (Words, ThreadView, Discovery) {
+    let mut memory = Words::default();
+    for at in (0x6f00..0x7000).step_by(8) {
+        memory.put(at, 0);
+    }
+    let (scheduler, worker, core, handle) = (0x9100, 0x2000, 0x3000, 0x4000);
+    let context = 0x6f40;
+    memory.put(0x6f18, scheduler); // multi_thread::worker::CURRENT
+    memory.put(context + 72, handle);
+    memory.put(context + 88, 0x0000_0000_0001_0000); // no budget; EnterRuntime::Entered
+    for (at, word) in [0, 0, 0, 0, 0, 0, 0, 0].into_iter().enumerate() {
+        memory.put(scheduler + 8 * at as u64, word);
+    }
+    memory.put(scheduler, worker);
+    memory.put(scheduler + 16, core);
+    for (at, word) in [1, 1, handle, 3, 0].into_iter().enumerate() {
+        memory.put(worker + 8 * at as u64, word);
+    }
+    for at in (core..core + 64).step_by(8) {
+        memory.put(at, 0);
+    }
+    memory.put(core + 32, 77); // the tick, and two flags
+    let thread = ThreadView {
+        tid: 7,
+        thread_pointer: 0x7000,
+        stack_pointer: 0x9000,
+        stack: Some(0x9000..0xa000),
+        parked: true,
+    };
+    let version = crate::target::layout::versions::Version {
+        major: 1,
+        minor: 28,
+        patch: 2,
+    };
+    let discovery = Discovery {
+        shapes: crate::target::layout::table::candidates(&[version]),
+        thread_local_block: Some(-0x100..0),
+        ..Discovery::default()
+    };
+    (memory, thread, discovery)
+}
+
+#[test]
+fn before_1_29_the_handle_ties_the_thread_locals_together() {
+    let (mut memory, thread, discovery) = old_worker();
+    let threads = [thread];
+    let Selection::Chosen(layout, Tier::Scan) = select(&discovery, &memory, &threads) else {
+        panic!("nothing chosen");
+    };
+    assert_eq!(layout.context, 0x6f40 - 0x7000);
+    let apart = Apart {
+        current_thread: None,
+        multi_thread: Some(0x6f18 - 0x7000),
+    };
+    assert_eq!(layout.fields.scheduler, Scheduler::Apart(apart));
+    let Verdict::Worker(state) = check(&layout, &memory, &threads[0]) else {
+        panic!("no worker");
+    };
+    assert_eq!((state.worker_index, state.tick), (Some(3), Some(77)));
+    // What is no flag of the core refutes it, and so does another handle.
+    memory.put(0x3020, 0x0200_0000_004d);
+    assert!(!matches!(
+        select(&discovery, &memory, &threads),
+        Selection::Chosen(..)
+    ));
+    memory.put(0x3020, 77);
+    memory.put(0x6f40 + 72, 0x4008);
+    assert_eq!(select(&discovery, &memory, &threads), Selection::Undecided);
+}
+
+#[test]
+fn a_queue_of_tasks_is_known_by_its_words() {
+    for (words, expected) in [
+        ([64, 0x5555_0000_1000, 3, 7], true),
+        ([5, 0, 0x5555_0000_1000, 128], true),
+        ([64, 0, 3, 7], false),
+        ([64, 0x5555_0000_1000, 0x5555_0000_2000, 7], false),
+        ([65, 0x5555_0000_1000, 3, 7], false),
+        ([32, 0x5555_0000_1000, 3, 7], false),
+        ([64, 0x5555_0000_1001, 3, 7], false),
+    ] {
+        let mut memory = Words::default();
+        for (at, word) in (0x1000..).step_by(8).zip(words) {
+            memory.put(at, word);
+        }
+        assert_eq!(is_queue(&memory, 0x1000), expected, "{words:x?}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::target::layout::Apart;
 use crate::target::layout::sections::Sections;
 
 /// The abbreviations below, by their codes.
@@ -251,7 +252,7 @@ fn every_offset_is_followed_through_its_wrappers() {
             tag: 5,
             core: 16 + 8,
             tick: 100,
-            after_tick: AfterTick::Unknown,
+            beside_tick: BesideTick::Unknown,
             worker: None,
             worker_index: None,
             handle: None,
@@ -260,7 +261,7 @@ fn every_offset_is_followed_through_its_wrappers() {
             tag: 6,
             core: 8,
             tick: 100,
-            after_tick: AfterTick::Unknown,
+            beside_tick: BesideTick::Unknown,
             worker: Some(8 + 16),
             worker_index: Some(8 + 16),
             handle: None,
@@ -285,6 +286,133 @@ fn one_flavor_alone_has_no_tag() {
     assert!(layout.flavor.is_none());
     assert_eq!(layout.multi_thread, None);
     assert_eq!(layout.current_thread.unwrap().core, 24);
+}
+
+/// Tokio before 1.29, whose flavors have contexts of their own; `context`: since 1.22.
+fn info_before_1_29(context: bool) -> Vec<u8> {
+    let mut a = Assembler::new();
+    a.entry(
+        "unit",
+        UNIT,
+        &[Text("/x/tokio-1.2x.0/src/lib.rs/@/tokio.ab-cgu.0")],
+    );
+    a.entry("u8", BASE, &[Number(1)]);
+    a.entry("u32", BASE, &[Number(4)]);
+    a.entry("u64", BASE, &[Number(8)]);
+    a.entry("to shared", POINTER, &[To("u64")]);
+    a.entry("inner", STRUCT, &[Text("ArcInner<Worker>"), Number(40)]);
+    a.member("", "data", "worker", 16);
+    a.end(1);
+    a.entry("worker", STRUCT, &[Text("Worker"), Number(24)]);
+    a.member("", "shared", "to shared", 4);
+    a.member("", "index", "u64", 12);
+    a.end(1);
+    a.entry("to inner", POINTER, &[To("inner")]);
+    a.entry("core", STRUCT, &[Text("Core"), Number(48)]);
+    a.member("", "tick", "u32", 32);
+    a.member("", "global_queue_interval", "u32", 36);
+    a.end(1);
+    a.entry("to core", POINTER, &[To("core")]);
+    a.entry("id", STRUCT, &[Text("Option<Id>"), Number(16)]);
+    a.entry("", PART, &[To("id tag")]);
+    a.member("id tag", "", "u64", 0);
+    a.end(2);
+    a.entry("flag", STRUCT, &[Text("Option<u8>"), Number(2)]);
+    a.entry("", PART, &[To("flag tag")]);
+    a.member("flag tag", "", "u8", 1);
+    a.end(2);
+    let current_thread = |a: &mut Assembler| {
+        a.entry("", STRUCT, &[Text("Context"), Number(24)]);
+        a.member("", "spawner", "to shared", 8);
+        a.member("", "core", "to core", 16);
+        a.end(1);
+    };
+    let multi_thread = |a: &mut Assembler| {
+        a.entry("", NAMESPACE, &[Text("worker")]);
+        a.entry("", STRUCT, &[Text("Context"), Number(24)]);
+        a.member("", "worker", "to inner", 0);
+        a.member("", "core", "to core", 24);
+        a.end(2);
+    };
+    a.entry("", NAMESPACE, &[Text("tokio")]);
+    if context {
+        a.entry("", NAMESPACE, &[Text("runtime")]);
+        a.entry("", NAMESPACE, &[Text("context")]);
+        a.entry("", STRUCT, &[Text("Context"), Number(56)]);
+        a.member("", "handle", "to shared", 16);
+        a.member("", "current_task_id", "id", 32);
+        a.member("", "runtime", "flag", 50);
+        a.member("", "budget", "flag", 48);
+        a.end(2);
+        a.entry("", NAMESPACE, &[Text("scheduler")]);
+        a.entry("", NAMESPACE, &[Text("current_thread")]);
+        current_thread(&mut a);
+        a.end(1);
+        a.entry("", NAMESPACE, &[Text("multi_thread")]);
+        multi_thread(&mut a);
+        a.end(5);
+    } else {
+        a.entry("", NAMESPACE, &[Text("coop")]);
+        a.entry("", STRUCT, &[Text("Budget"), Number(2)]);
+        a.member("", "__0", "flag", 0);
+        a.end(2);
+        a.entry("", NAMESPACE, &[Text("runtime")]);
+        a.entry("", NAMESPACE, &[Text("basic_scheduler")]);
+        current_thread(&mut a);
+        a.end(1);
+        a.entry("", NAMESPACE, &[Text("thread_pool")]);
+        multi_thread(&mut a);
+        a.end(4);
+    }
+    a.finish()
+}
+
+#[test]
+fn before_1_29_each_flavor_has_a_context_of_its_own() {
+    let expected = TokioLayout {
+        context: 0,
+        fields: ContextFields {
+            task_id: Some(32),
+            task_id_wide: true,
+            budget: 48 + 1,
+            scheduler: Scheduler::Apart(Apart::default()),
+            runtime: Some(50 + 1),
+            handle: Some(16),
+        },
+        flavor: None,
+        current_thread: Some(CoreFields {
+            tag: 0,
+            core: 16,
+            tick: 32,
+            beside_tick: BesideTick::Interval,
+            worker: None,
+            worker_index: None,
+            handle: Some(8),
+        }),
+        multi_thread: Some(CoreFields {
+            tag: 0,
+            core: 24,
+            tick: 32,
+            beside_tick: BesideTick::Interval,
+            worker: Some(0),
+            worker_index: Some(16 + 12),
+            handle: Some(16 + 4),
+        }),
+        learnt: false,
+    };
+    let found = read(info_before_1_29(true), abbreviations()).unwrap();
+    assert_eq!(found, [expected]);
+    // Before 1.22 there is no `Context`, but the budget.
+    let found = read(info_before_1_29(false), abbreviations()).unwrap();
+    let fields = ContextFields {
+        task_id: None,
+        task_id_wide: false,
+        budget: 1,
+        runtime: None,
+        handle: None,
+        ..expected.fields
+    };
+    assert_eq!(found, [TokioLayout { fields, ..expected }]);
 }
 
 #[test]
