@@ -103,6 +103,10 @@ pub struct Args {
     #[arg(long)]
     all_poll_time: bool,
 
+    /// Know polls by the workers' frames even where Tokio's state could be read, to try tier 4
+    #[arg(long, hide = true)]
+    by_frames: bool,
+
     /// Print no progress and no notes, only findings, summary and errors
     #[arg(short, long)]
     quiet: bool,
@@ -143,6 +147,8 @@ pub struct Config {
     pub workers_prefix: Option<String>,
     /// Sample all poll time from the start.
     pub all_poll_time: bool,
+    /// Know polls by the workers' frames (tier 4) even where Tokio's state could be read.
+    pub by_frames: bool,
     pub quiet: bool,
 }
 
@@ -206,6 +212,7 @@ impl Args {
             window: self.window,
             workers_prefix: self.workers,
             all_poll_time: self.all_poll_time,
+            by_frames: self.by_frames,
             quiet: self.quiet,
         })
     }

@@ -17,8 +17,8 @@ use anyhow::{Context, Result, anyhow};
 use crate::analysis::pipeline::{self, Subject, Warm};
 use crate::arch;
 use crate::capture::{
-    CaptureConfig, CoreTicks, Drained, FoundWorker, RingThread, SleepingPoll, TaskReader,
-    TaskState, census, messages,
+    CaptureConfig, CoreTicks, Drained, FoundWorker, FrameTable, Learnt, Places, RingThread,
+    SleepingPoll, TaskReader, TaskState, census, messages,
 };
 use crate::clock;
 use crate::failure::{Failure, Kind};
@@ -28,7 +28,7 @@ use crate::target::layout::{
     self, Discovery, Found, Search, ThreadView, TokioLayout, Verdict, Waiting,
 };
 use crate::target::mapped_file::root_of;
-use crate::target::memory::{Memory, ProcessMemory};
+use crate::target::memory::{ProcessMemory, read_stack};
 use crate::target::modules::ModuleMap;
 use crate::target::preflight;
 use crate::target::process::Target;
@@ -37,10 +37,7 @@ use crate::target::process::Target;
 const DRAINED_ROOM: usize = 2048;
 /// Records that may wait for the view.
 const RECORDS_ROOM: usize = 4096;
-/// Memory is read in pieces of this size, the smallest page of both architectures.
-const PAGE: u64 = 4096;
-/// As much of a stack as the kernel side copies, too.
-const MAX_STACK: usize = 128 * 1024;
+
 /// What to watch for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -52,6 +49,19 @@ pub struct Options {
     pub debug_files: DebugFiles,
     /// Begin with all poll time on.
     pub all_poll_time: bool,
+    /// Know polls by the workers' frames even where Tokio's state could be read: for tests.
+    pub by_frames: bool,
+}
+
+/// Workers that there is room for at most where they are met only later.
+const MANY_WORKERS: usize = 56;
+
+/// How polls will be known.
+enum Tracking {
+    /// By Tokio's own state.
+    State(TokioLayout, Tier),
+    /// By the workers' frames; why.
+    Frames(String),
 }
 
 /// What a start is busy with: it can take seconds, and whoever waits wants to know for what.
@@ -154,21 +164,47 @@ impl Live {
         let reader = TaskReader::new(target.pid)?;
         let memory = ProcessMemory::new(target.pid);
 
-        let Some((layout, tier)) = select(target, &discovery, &reader, &memory, stop, &mut say)?
-        else {
-            return Ok(None);
+        let tracking = match options.by_frames {
+            true => Tracking::Frames("as asked for".to_owned()),
+            false => match select(target, &discovery, &reader, &memory, stop, &mut say)? {
+                Some(tracking) => tracking,
+                None => return Ok(None),
+            },
         };
         say(Step::Attaching);
-        let workers = find_workers(&layout, &reader.read()?, &memory);
+        let tasks = reader.read()?;
+        let (layout, tier, workers, room) = match tracking {
+            Tracking::State(layout, tier) => {
+                let workers = find_workers(&layout, &tasks, &memory);
+                let room = workers.len();
+                (Some(layout), tier, workers, room)
+            }
+            Tracking::Frames(why) => {
+                notes.push(format!(
+                    "tier 4: polls are known by the stacks of the workers alone ({why}); see \
+                     docs/DETECTION.md for what that costs"
+                ));
+                (
+                    None,
+                    Tier::Frames,
+                    Vec::new(),
+                    tasks.len().min(MANY_WORKERS),
+                )
+            }
+        };
         let (drained_in, drained) = mpsc::sync_channel(DRAINED_ROOM);
         let (records_in, records) = mpsc::sync_channel(RECORDS_ROOM);
-        let core_ticks = CoreTicks::new(&layout);
+        let learnt = Learnt {
+            core_ticks: CoreTicks::new(layout.as_ref()),
+            frames: FrameTable::default(),
+        };
         let (analysis, warm) = pipeline::start(
             Subject {
                 pid: target.pid,
                 layout,
-                other_ticks: discovery.other_ticks(&layout),
-                core_ticks: core_ticks.clone(),
+                frames: learnt.frames.clone(),
+                other_ticks: layout.map_or(Vec::new(), |layout| discovery.other_ticks(&layout)),
+                core_ticks: learnt.core_ticks.clone(),
                 tier,
                 threshold: options.threshold,
                 modules,
@@ -180,9 +216,10 @@ impl Live {
             pid: target.pid,
             threshold: options.threshold,
             layout,
+            room,
             all_poll_time: options.all_poll_time,
         };
-        let ring = RingThread::start(config, core_ticks, workers, drained_in.clone())
+        let ring = RingThread::start(config, learnt, workers, drained_in.clone())
             .with_context(|| gone_or(target, "cannot attach"))?;
         let header = Header {
             hud_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -232,11 +269,8 @@ impl Live {
             return Ok(()); // ending already
         };
         let memory = ProcessMemory::new(self.header.pid);
-        let threads = census::take(self.header.pid, |sp| {
-            let base = sp & !(PAGE - 1);
-            (base, read_up(&memory, base))
-        })
-        .context("cannot look at every thread")?;
+        let threads = census::take(self.header.pid, |sp| read_stack(&memory, sp))
+            .context("cannot look at every thread")?;
         let census = Drained::Census {
             at_ns: clock::monotonic_ns(),
             threads,
@@ -310,7 +344,8 @@ fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) ->
     Ok(modules)
 }
 
-/// The layout of the live threads' state. None if stopped before there was a runtime.
+/// How polls will be known: the layout of the live threads' state, if one is found. None if stopped
+/// before there was a runtime.
 fn select(
     target: &Target,
     discovery: &Discovery,
@@ -318,7 +353,7 @@ fn select(
     memory: &ProcessMemory,
     stop: &AtomicBool,
     say: &mut impl FnMut(Step),
-) -> Result<Option<(TokioLayout, Tier)>> {
+) -> Result<Option<Tracking>> {
     let mut search = Search::new(discovery);
     let mut stacks = Stacks::default();
     let mut told = Waiting::Shortly;
@@ -335,7 +370,11 @@ fn select(
         match search.step(memory, &views) {
             Found::Chosen(layout, tier) => {
                 log::debug!("{tier:?}: {layout:?}");
-                return Ok(Some((layout, tier)));
+                return Ok(Some(Tracking::State(layout, tier)));
+            }
+            // Frames that poll are known by their names.
+            Found::Failed(why) if discovery.has_symbols => {
+                return Ok(Some(Tracking::Frames(why)));
             }
             Found::Failed(why) => {
                 return Err(Failure::new(
@@ -433,7 +472,7 @@ fn find_workers(
                 .zip(state.tick)
                 .filter(|_| state.in_poll && task.is_asleep())
                 .map(|(core, tick)| {
-                    let stack_base = task.registers.sp & !(PAGE - 1);
+                    let (stack_base, stack) = read_stack(memory, task.registers.sp);
                     SleepingPoll {
                         core,
                         tick,
@@ -443,7 +482,7 @@ fn find_workers(
                             None => state.budget_left,
                         },
                         stack_base,
-                        stack: read_up(memory, stack_base),
+                        stack,
                     }
                 });
             Some(FoundWorker {
@@ -451,18 +490,8 @@ fn find_workers(
                 scheduler: state.scheduler,
                 multi_thread: state.flavor == Flavor::MultiThread,
                 poll,
+                ways: Places::default(),
             })
         })
         .collect()
-}
-
-/// The memory from a page's start on, up to the first page that cannot be read: a thread's stack
-/// ends at its mapping's.
-fn read_up(memory: &ProcessMemory, base: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut page = [0; PAGE as usize];
-    while bytes.len() < MAX_STACK && memory.read(base + bytes.len() as u64, &mut page).is_ok() {
-        bytes.extend_from_slice(&page);
-    }
-    bytes
 }

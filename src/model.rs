@@ -432,6 +432,8 @@ pub struct Losses {
     pub undecodable: u64,
     /// Worker threads beyond the number that can be tracked.
     pub worker_untracked: u64,
+    /// Polls of tier 4 that no stack shows to be one.
+    pub poll_unconfirmed: u64,
     /// Events the analysis thread had no room for.
     pub analysis_full: u64,
     /// Records that could not be written to the trace.
@@ -440,7 +442,7 @@ pub struct Losses {
 
 impl Losses {
     /// Each counter with its name in reports and in the trace.
-    pub fn by_kind(&self) -> [(&'static str, u64); 8] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 9] {
         [
             ("ring_full", self.ring_full),
             ("stack_overwritten", self.stack_overwritten),
@@ -448,6 +450,7 @@ impl Losses {
             ("stack_incomplete", self.stack_incomplete),
             ("undecodable", self.undecodable),
             ("worker_untracked", self.worker_untracked),
+            ("poll_unconfirmed", self.poll_unconfirmed),
             ("analysis_full", self.analysis_full),
             ("trace_unwritten", self.trace_unwritten),
         ]
@@ -462,6 +465,7 @@ impl Losses {
             "stack_incomplete" => &mut self.stack_incomplete,
             "undecodable" => &mut self.undecodable,
             "worker_untracked" => &mut self.worker_untracked,
+            "poll_unconfirmed" => &mut self.poll_unconfirmed,
             "analysis_full" => &mut self.analysis_full,
             "trace_unwritten" => &mut self.trace_unwritten,
             _ => return None,

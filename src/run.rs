@@ -140,6 +140,7 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
         symbols: config.symbols.clone(),
         debug_files: debug_files(config)?,
         all_poll_time: config.all_poll_time,
+        by_frames: config.by_frames,
     };
     if interactive(config) {
         // The screen is there before anything is known; an error takes it down again.

@@ -125,6 +125,7 @@ struct files_struct {
 struct task_struct {
 	unsigned int __state;
 	void *stack;
+	int on_cpu;
 	struct sched_entity se;
 	struct sched_info sched_info;
 	int pid;

@@ -72,7 +72,7 @@ pub fn begin(
 }
 
 struct Early {
-    layout: TokioLayout,
+    layout: Option<TokioLayout>,
     tier: Tier,
     shown: Shown,
     threshold_ns: u64,
@@ -92,7 +92,7 @@ impl Early {
         Early {
             layout: subject.layout,
             tier: subject.tier,
-            shown: Shown::from_the_start(&subject.layout, subject.tier),
+            shown: subject.shown_from_the_start(),
             threshold_ns,
             memory: ProcessMemory::new(subject.pid),
             polls: Polls::new(threshold_ns),
@@ -127,15 +127,18 @@ impl Early {
 
     fn look(&mut self, at_ns: u64, states: &[ThreadState]) {
         for state in states {
-            let found = self.workers.identify(state, &self.layout, &self.memory);
+            let layout = self.layout.as_ref();
+            let found = self.workers.identify(state, layout, &self.memory);
             if let Some(worker) = found {
                 self.send(Record::Worker(worker));
             }
         }
-        if states.iter().any(|state| self.is_guessed(state.tid)) {
+        if let Some(layout) = &self.layout
+            && states.iter().any(|state| self.is_guessed(state.tid))
+        {
             // Where it does not hold, the analysis proper draws the conclusions.
             let threads = threads_to_check(states);
-            if let Ok(shown) = layout::holds(&self.layout, self.tier, &self.memory, &threads) {
+            if let Ok(shown) = layout::holds(layout, self.tier, &self.memory, &threads) {
                 self.shown = self.shown.and(shown);
             }
         }
@@ -189,7 +192,9 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::capture::{CoreTicks, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site};
+    use crate::capture::{
+        CoreTicks, FrameTable, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site,
+    };
     use crate::model::{Cause, SlowPoll};
     use crate::target::layout::testing;
     use crate::target::modules::ModuleMap;
@@ -201,9 +206,10 @@ mod tests {
         let layout = testing::own().candidates[0];
         Subject {
             pid: std::process::id(),
-            layout,
+            layout: Some(layout),
+            frames: FrameTable::default(),
             other_ticks: Vec::new(),
-            core_ticks: CoreTicks::new(&layout),
+            core_ticks: CoreTicks::new(Some(&layout)),
             tier,
             threshold: THRESHOLD,
             modules: ModuleMap::read(std::process::id()).unwrap(),

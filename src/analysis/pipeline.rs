@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use super::census;
 use super::diagnosis;
 use super::early::{self, Left};
+use super::frames::{Frames, Judgement, Tools};
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
@@ -24,8 +25,8 @@ use super::symbolize::Symbolizer;
 use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::workers::Workers;
 use crate::capture::{
-    Capture, CaptureLosses, CoreTicks, Drained, Event, OtherStack, Released, SavedRegisters,
-    SeenThread, StackKind, ThreadState,
+    Capture, CaptureLosses, CoreTicks, Drained, Event, FrameTable, OtherStack, Released,
+    SavedRegisters, SeenThread, StackKind, ThreadState,
 };
 use crate::clock::monotonic_ns;
 use crate::cost;
@@ -38,13 +39,18 @@ use crate::target::modules::ModuleMap;
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// How often all poll time is told, while it is on.
 const PROFILE_EVERY: Duration = Duration::from_secs(1);
+/// How long the thread waits for something to do where nothing else is due.
+const IDLE: Duration = Duration::from_secs(3600);
 /// How often Tokio's invariants are checked again.
 const VERIFY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the analysis has to know of the target.
 pub struct Subject {
     pub pid: u32,
-    pub layout: TokioLayout,
+    /// Where Tokio keeps its state; None: polls are known by the workers' frames.
+    pub layout: Option<TokioLayout>,
+    /// Where the kernel side learns of those.
+    pub frames: FrameTable,
     /// What may hold instead for a flavor that has not run yet.
     pub other_ticks: Vec<TokioLayout>,
     /// Where the kernel side learns of it.
@@ -52,6 +58,15 @@ pub struct Subject {
     pub tier: Tier,
     pub threshold: Duration,
     pub modules: ModuleMap,
+}
+
+impl Subject {
+    /// Flavors of which nothing is left to be shown.
+    pub(super) fn shown_from_the_start(&self) -> Shown {
+        self.layout.as_ref().map_or(Shown::default(), |layout| {
+            Shown::from_the_start(layout, self.tier)
+        })
+    }
 }
 
 /// Whether the tables of the target's binary are read. Until then no stack can be named, and
@@ -86,20 +101,24 @@ impl Warm {
 /// then.
 ///
 /// # Errors
-/// When the system has no thread to give.
+/// When the system has no thread to give, or the kernel refuses a look at the target's threads.
 pub fn start(
     subject: Subject,
     drained: Receiver<Drained>,
     records: SyncSender<Record>,
 ) -> Result<(JoinHandle<()>, Warm)> {
     let warm = Warm::default();
+    let frames = match subject.layout {
+        Some(_) => None,
+        None => Some(Frames::new(subject.pid, subject.frames.clone())?),
+    };
     let early = early::begin(&subject, drained, records.clone(), warm.clone())?;
     let thread = thread::Builder::new()
         .name("hud-analysis".into())
         .spawn({
             let warm = warm.clone();
             move || {
-                let mut pipeline = Pipeline::new(subject, records);
+                let mut pipeline = Pipeline::new(subject, records, frames);
                 pipeline.warm_up(&warm);
                 let early = early.join().unwrap_or_else(|panic| resume_unwind(panic));
                 // Nobody reading the records any more is no failure of this thread.
@@ -120,6 +139,8 @@ struct Pipeline {
     polls: Polls,
     profile: Profile,
     profiled_at: Instant,
+    /// Where polls are known by the workers' frames.
+    frames: Option<Frames>,
     unwinder: Unwinder,
     symbolizer: Symbolizer,
     releases: Releases,
@@ -141,12 +162,13 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(subject: Subject, records: SyncSender<Record>) -> Self {
+    fn new(subject: Subject, records: SyncSender<Record>, frames: Option<Frames>) -> Self {
         Pipeline {
             memory: ProcessMemory::new(subject.pid),
             polls: Polls::new(subject.threshold.as_nanos() as u64),
             profile: Profile::default(),
             profiled_at: Instant::now(),
+            frames,
             unwinder: Unwinder::new(),
             symbolizer: Symbolizer::new(),
             releases: Releases::default(),
@@ -156,7 +178,7 @@ impl Pipeline {
             bpf_ns: None,
             reported_at: Instant::now(),
             verified_at: Instant::now(),
-            shown: Shown::from_the_start(&subject.layout, subject.tier),
+            shown: subject.shown_from_the_start(),
             running: HashMap::new(),
             last_look: Vec::new(),
             census: None,
@@ -197,8 +219,13 @@ impl Pipeline {
             self.take(drained)?;
         }
         self.send(Record::NamesKnown)?;
-        for drained in &early.drained {
-            self.take(drained)?;
+        loop {
+            let rest = self.look_at_frames();
+            match early.drained.recv_timeout(rest) {
+                Ok(drained) => self.take(drained)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         self.tell_profile(monotonic_ns())
     }
@@ -218,6 +245,9 @@ impl Pipeline {
             Drained::Event(Event::PollEnd(end)) => {
                 let assembled = self.polls.end(&end);
                 self.running.remove(&end.tid);
+                if !self.is_confirmed(end.tid, end.poll.sequence, true) {
+                    return Ok(());
+                }
                 self.losses.stack_overwritten += assembled.missing_stacks;
                 let named = self.name(assembled);
                 match named.filter(|poll| !self.is_guessed(poll.tid)) {
@@ -231,6 +261,9 @@ impl Pipeline {
             Drained::Event(Event::ThreadExit(exit)) => {
                 self.polls.forget(exit.tid);
                 self.running.remove(&exit.tid);
+                if let Some(frames) = &mut self.frames {
+                    frames.forget(exit.tid);
+                }
                 match self.workers.remove(&exit) {
                     Some(usage) => {
                         self.send(Record::Usage(usage))?;
@@ -244,6 +277,10 @@ impl Pipeline {
             }
             Drained::Event(Event::Release(released)) => {
                 self.take_release(&released);
+                Ok(())
+            }
+            Drained::Event(Event::Stranger(capture)) => {
+                self.take_stranger(&capture);
                 Ok(())
             }
             Drained::Event(Event::Exec) => self.lose_tier(
@@ -283,8 +320,59 @@ impl Pipeline {
         }
     }
 
+    /// Does something with what is known of the workers' frames, where polls are known by them.
+    fn with_frames<R>(&mut self, work: impl FnOnce(&mut Frames, &mut Tools<'_>) -> R) -> Option<R> {
+        let mut tools = Tools {
+            unwinder: &mut self.unwinder,
+            symbolizer: &mut self.symbolizer,
+            modules: &mut self.subject.modules,
+        };
+        Some(work(self.frames.as_mut()?, &mut tools))
+    }
+
+    /// Looks at the target's threads where polls are known by their frames. How long until the
+    /// next time.
+    fn look_at_frames(&mut self) -> Duration {
+        let look = |frames: &mut Frames, tools: &mut Tools<'_>| {
+            if let Err(error) = frames.look(tools) {
+                log::info!("cannot look at the threads: {error:#}");
+            }
+            frames.rest()
+        };
+        self.with_frames(look).unwrap_or(IDLE)
+    }
+
+    fn take_stranger(&mut self, capture: &Capture) {
+        if let Some(Err(error)) = self.with_frames(|frames, tools| frames.stranger(capture, tools))
+        {
+            log::info!("cannot look at a thread: {error:#}");
+        }
+    }
+
+    /// What the stack says of the poll it was taken in, and of that alone if it is only a sample.
+    /// Where Tokio's own state tells polls, there is no doubt.
+    fn judge(&mut self, capture: &Capture, is_sample: bool) -> Judgement {
+        let sequence = (!is_sample).then_some(capture.poll.sequence);
+        self.with_frames(|frames, tools| frames.judge(sequence, capture, tools))
+            .unwrap_or(Judgement::Poll)
+    }
+
+    /// Whether a poll is sure to be one, as far as its stacks tell by now.
+    fn is_confirmed(&mut self, tid: u32, sequence: u64, ended: bool) -> bool {
+        let Some(frames) = &mut self.frames else {
+            return true;
+        };
+        let confirmed = frames.is_confirmed(tid, sequence);
+        if ended {
+            frames.ended(tid, sequence);
+            // That a stack shows it is none is no loss.
+            self.losses.poll_unconfirmed += u64::from(confirmed.is_none());
+        }
+        confirmed == Some(true)
+    }
+
     fn take_stack(&mut self, capture: &Capture) {
-        if !self.polls.wants(capture) {
+        if !self.polls.wants(capture) || self.judge(capture, false) == Judgement::NoPoll {
             return;
         }
         let user = self.unwind(&capture.registers, capture.stack_base, &capture.stack);
@@ -309,7 +397,7 @@ impl Pipeline {
 
     /// A sample of all poll time.
     fn take_sample(&mut self, capture: &Capture, weight_ns: u64) -> Result<(), Unread> {
-        if self.has_lost_polls() {
+        if self.has_lost_polls() || self.judge(capture, true) == Judgement::NoPoll {
             return Ok(());
         }
         let user = self.unwind(&capture.registers, capture.stack_base, &capture.stack);
@@ -336,12 +424,7 @@ impl Pipeline {
 
     fn unwind(&mut self, registers: &SavedRegisters, base: u64, bytes: &[u8]) -> Unwound {
         let stack = CapturedStack {
-            registers: Registers {
-                ip: registers.ip,
-                sp: registers.sp,
-                fp: registers.fp,
-                lr: registers.lr,
-            },
+            registers: Registers::from(registers),
             base,
             bytes,
         };
@@ -404,7 +487,11 @@ impl Pipeline {
             .frames(&self.subject.modules, &user.addresses)
     }
 
-    fn name(&mut self, assembled: super::polls::Assembled) -> Option<crate::model::SlowPoll> {
+    fn name(&mut self, mut assembled: super::polls::Assembled) -> Option<crate::model::SlowPoll> {
+        if self.frames.is_some() {
+            // It only tells polls apart.
+            assembled.times.task = 0;
+        }
         let worker = self.workers.get(assembled.tid);
         naming::name_poll(
             assembled,
@@ -425,9 +512,8 @@ impl Pipeline {
     /// All workers as they stand: new ones, polls that have not ended, usage.
     fn look(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
         for state in states {
-            let found = self
-                .workers
-                .identify(state, &self.subject.layout, &self.memory);
+            let layout = self.subject.layout.as_ref();
+            let found = self.workers.identify(state, layout, &self.memory);
             if let Some(worker) = found {
                 self.send(Record::Worker(worker))?;
             }
@@ -471,6 +557,10 @@ impl Pipeline {
         if held < self.subject.threshold.as_nanos() as u64 {
             return Ok(());
         }
+        let sequence = poll.times.sequence;
+        if !self.is_confirmed(state.tid, sequence, false) {
+            return Ok(());
+        }
         let assembled = self.polls.running(state.tid, at_ns, state.seen_ns, poll);
         // Without a stack there is nothing to tell yet: it is being fetched.
         if assembled.stacks.is_empty() {
@@ -485,13 +575,13 @@ impl Pipeline {
 
     /// Tokio's state must keep obeying Tokio's rules, or the layout is not the target's.
     fn verify(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
-        if self.has_lost_polls() {
+        let Some(before) = self.subject.layout.filter(|_| !self.has_lost_polls()) else {
             return Ok(());
-        }
+        };
         let views = threads_to_check(states);
         let holds =
             |layout: &TokioLayout| layout::holds(layout, self.subject.tier, &self.memory, &views);
-        let why = match holds(&self.subject.layout) {
+        let why = match holds(&before) {
             Ok(shown) => {
                 self.shown = self.shown.and(shown);
                 return Ok(());
@@ -500,7 +590,6 @@ impl Pipeline {
         };
         // The tick of a flavor that had not run yet was only a guess: another one may hold.
         let shown = self.shown;
-        let before = self.subject.layout;
         let keeps_what_was_shown = |other: &&TokioLayout| {
             (!shown.current_thread || other.current_thread == before.current_thread)
                 && (!shown.multi_thread || other.multi_thread == before.multi_thread)
@@ -510,7 +599,7 @@ impl Pipeline {
             Some(found) => {
                 log::info!("another layout holds: {found:?}");
                 self.subject.core_ticks.set(found);
-                self.subject.layout = *found;
+                self.subject.layout = Some(*found);
                 Ok(())
             }
             None => self.lose_tier(at_ns, why),
@@ -520,7 +609,7 @@ impl Pipeline {
     /// Whether a worker of a flavor runs whose tick is only a guess: its polls cannot be told apart
     /// for sure.
     fn is_guessed(&self, tid: u32) -> bool {
-        let worker = self.workers.get(tid);
+        let worker = self.workers.get(tid).filter(|_| self.frames.is_none());
         worker.is_some_and(|worker| !self.shown.has(worker.flavor))
     }
 

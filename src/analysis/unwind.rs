@@ -7,13 +7,17 @@
 
 use std::sync::Arc;
 
-use framehop::{ExplicitModuleSectionInfo, Unwinder as _};
+use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder as _};
 
+use crate::capture::SavedRegisters;
 use crate::target::elf;
 use crate::target::modules::{Module, ModuleMap};
 
 /// Deeper stacks are cut: recursion that deep is shown well enough by its leaf.
 const MAX_FRAMES: usize = 512;
+
+/// How far below a caller's frame its return address is looked for, in words.
+const MAX_SAVED: usize = 64;
 
 /// The kernel maps nothing below this address, so no stack is there.
 const LOWEST_STACK: u64 = 4096;
@@ -58,6 +62,17 @@ pub struct Registers {
     pub lr: u64,
 }
 
+impl From<&SavedRegisters> for Registers {
+    fn from(saved: &SavedRegisters) -> Self {
+        Registers {
+            ip: saved.ip,
+            sp: saved.sp,
+            fp: saved.fp,
+            lr: saved.lr,
+        }
+    }
+}
+
 /// A thread's user-mode registers and the bytes of its stack.
 #[derive(Clone, Copy, Debug)]
 pub struct CapturedStack<'a> {
@@ -83,6 +98,18 @@ pub struct Unwound {
     pub addresses: Vec<u64>,
     /// Whether the thread's start was reached.
     pub complete: bool,
+}
+
+/// One frame of a stack, with what tells it from frames of the same function elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// As in [`Unwound::addresses`].
+    pub address: u64,
+    /// Where the call that the frame is in returns to; 0 for the leaf.
+    pub returns: u64,
+    /// Where on the stack that return address lies; 0 for the leaf, or where it is kept in a
+    /// register alone.
+    pub place: u64,
 }
 
 /// Unwinds stacks of one process.
@@ -139,30 +166,63 @@ impl Unwinder {
     /// The frames of a stack, up to the first one that cannot be left.
     pub fn unwind(&mut self, stack: &CapturedStack<'_>) -> Unwound {
         let mut unwound = Unwound::default();
-        if stack.registers.sp < LOWEST_STACK {
-            return unwound;
-        }
-        let mut read = |address| stack.read_u64(address).ok_or(());
-        let mut frames = self.native.iter_frames(
-            stack.registers.ip,
-            native::unwind_regs(&stack.registers),
-            &mut self.cache,
-            &mut read,
-        );
-        let mut ended = false;
-        while unwound.addresses.len() < MAX_FRAMES {
-            match frames.next() {
-                Ok(Some(frame)) => unwound.addresses.push(frame.address_for_lookup()),
-                Ok(None) => {
-                    ended = true;
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
+        let ended = self.each_frame(stack, |frame, _| {
+            unwound.addresses.push(frame.address_for_lookup());
+        });
         // Outside all modules the end is only a zero that happened to be in the frame pointer.
         unwound.complete = ended && unwound.addresses.iter().all(|&address| self.knows(address));
         unwound
+    }
+
+    /// The same frames, with where on the stack their calls return to is kept.
+    pub fn walk(&mut self, stack: &CapturedStack<'_>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut below = stack.registers.sp;
+        self.each_frame(stack, |frame, sp| {
+            let mut step = Step {
+                address: frame.address_for_lookup(),
+                ..Step::default()
+            };
+            if let FrameAddress::ReturnAddress(returns) = frame {
+                step.returns = returns.get();
+                // x86-64 keeps it right below the caller's frame, other processors in the callee's.
+                step.place = (below..sp)
+                    .rev()
+                    .filter(|place| place.is_multiple_of(8))
+                    .take(MAX_SAVED)
+                    .find(|place| stack.read_u64(*place) == Some(step.returns))
+                    .unwrap_or(0);
+            }
+            below = sp;
+            steps.push(step);
+        });
+        steps
+    }
+
+    /// Each frame, leaf first, with the stack pointer in it. Whether the outermost was reached.
+    fn each_frame(
+        &mut self,
+        stack: &CapturedStack<'_>,
+        mut take: impl FnMut(FrameAddress, u64),
+    ) -> bool {
+        if stack.registers.sp < LOWEST_STACK {
+            return false;
+        }
+        let mut registers = native::unwind_regs(&stack.registers);
+        let mut read = |address| stack.read_u64(address).ok_or(());
+        let mut frame = FrameAddress::from_instruction_pointer(stack.registers.ip);
+        for _ in 0..MAX_FRAMES {
+            take(frame, registers.sp());
+            let next = self
+                .native
+                .unwind_frame(frame, &mut registers, &mut self.cache, &mut read);
+            match next.map(|next| next.map(FrameAddress::from_return_address)) {
+                Ok(Some(Some(caller))) => frame = caller,
+                Ok(None) => return true,
+                Ok(Some(None)) | Err(_) => return false,
+            }
+        }
+        false
     }
 
     fn knows(&self, address: u64) -> bool {

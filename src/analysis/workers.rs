@@ -1,6 +1,7 @@
 //! Who the workers are: from a thread to its runtime and its index there, and where its time goes.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::capture::{Phase, SeenAs, ThreadExit, ThreadState};
 use crate::model::{Flavor, Worker, WorkerUsage};
@@ -30,13 +31,17 @@ impl Workers {
         self.known.get(&tid).map(|known| &known.worker)
     }
 
-    /// Looks at a thread; returns its worker if that is new or has changed.
+    /// Looks at a thread; returns its worker if that is new or has changed. Without a layout its
+    /// memory tells nothing.
     pub fn identify(
         &mut self,
         state: &ThreadState,
-        layout: &TokioLayout,
+        layout: Option<&TokioLayout>,
         memory: &dyn Memory,
     ) -> Option<Worker> {
+        let Some(layout) = layout else {
+            return self.assume(state);
+        };
         let known = self.known.get(&state.tid);
         let usage = known.map_or(WorkerUsage::default(), |known| known.usage);
         if known.is_some_and(|known| known.scheduler == state.scheduler)
@@ -73,19 +78,32 @@ impl Workers {
         Some(worker)
     }
 
-    /// A worker whose memory cannot tell any more, known from the kernel side alone.
-    pub fn assume(&mut self, state: &ThreadState) -> Worker {
-        Worker {
+    /// A worker whose memory cannot tell: only its thread's name says which runtime it belongs to.
+    /// Returns it if it is new.
+    fn assume(&mut self, state: &ThreadState) -> Option<Worker> {
+        if state.scheduler == 0 || self.known.contains_key(&state.tid) {
+            return None;
+        }
+        let mut name = DefaultHasher::new();
+        (state.multi_thread, &state.comm).hash(&mut name);
+        let flavor = match state.multi_thread {
+            true => Flavor::MultiThread,
+            false => Flavor::CurrentThread,
+        };
+        let worker = Worker {
             tid: state.tid,
             index: None,
-            runtime: self.runtime_of(0),
-            flavor: if state.multi_thread {
-                Flavor::MultiThread
-            } else {
-                Flavor::CurrentThread
-            },
+            runtime: self.runtime_of(name.finish()),
+            flavor,
             thread_name: state.comm.clone(),
-        }
+        };
+        let known = Known {
+            worker: worker.clone(),
+            scheduler: state.scheduler,
+            usage: WorkerUsage::default(),
+        };
+        self.known.insert(state.tid, known);
+        Some(worker)
     }
 
     fn runtime_of(&mut self, handle: u64) -> u32 {

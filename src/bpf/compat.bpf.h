@@ -34,6 +34,12 @@ static __always_inline u32 task_state(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
 }
 
+/* Whether the thread runs right now. Without CONFIG_SMP there is nobody else to look at it. */
+static __always_inline bool is_on_cpu(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->on_cpu) && BPF_CORE_READ(task, on_cpu);
+}
+
 /* bpf_task_pt_regs: 5.15 (dd6e10fbd9fb). */
 static __always_inline bool has_task_pt_regs(void)
 {

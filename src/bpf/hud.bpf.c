@@ -14,6 +14,7 @@
 #include "state.bpf.h"
 #include "tokio.bpf.h"
 #include "stack.bpf.h"
+#include "frames.bpf.h"
 #include "poll.bpf.h"
 #include "site.bpf.h"
 #include "waker.bpf.h"
@@ -154,7 +155,7 @@ int sched_switch(u64 *ctx)
 		return 0;
 	compare_clocks(at.now);
 	count(work.reads);
-	if (read_tokio(thread_pointer, thread, &state)) {
+	if (read_worker(thread_pointer, thread, regs.sp, at.seen_as, &state)) {
 		if (thread) {
 			state.phase = HUD_PHASE_UNKNOWN;
 			observe(thread, index, &at, &state);
@@ -173,7 +174,9 @@ int sched_switch(u64 *ctx)
 	}
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
-	if (state.phase == HUD_PHASE_IDLE && at.seen_as == HUD_SEEN_BLOCKED)
+	if (state.doubtful)
+		send_stranger(&regs, prev->pid, at.now);
+	else if (state.phase == HUD_PHASE_IDLE && at.seen_as == HUD_SEEN_BLOCKED)
 		learn_park(thread, &regs, &state);
 	else if (state.phase == HUD_PHASE_POLL && at.seen_as == HUD_SEEN_BLOCKED &&
 		 is_epoll(regs.syscall) && !state.constrained)
@@ -243,12 +246,14 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
 	if (!thread_pointer)
 		return 0;
-	if (read_tokio(thread_pointer, thread, &state))
-		return 0;
 	read_user_regs(task, &regs);
+	if (read_worker(thread_pointer, thread, regs.sp, at.seen_as, &state))
+		return 0;
 	if (state.phase == HUD_PHASE_POLL || !state.scheduler)
 		remember_stack(&regs, (u32)bpf_get_current_pid_tgid(), BPF_CORE_READ(task, nvcsw),
 			       HUD_SEEN_SAMPLED, at.now);
+	if (config.by_frames && !thread)
+		return send_stranger(&regs, (u32)bpf_get_current_pid_tgid(), at.now);
 	if (!thread) {
 		if (!state.scheduler)
 			return 0;
@@ -260,6 +265,8 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		check_seed(thread, BPF_CORE_READ(task, nvcsw) + BPF_CORE_READ(task, nivcsw), &at);
 	thread->scheduler = state.scheduler;
 	thread->flavor = state.flavor;
+	if (state.doubtful)
+		send_stranger(&regs, thread->tid, at.now);
 	in_poll = observe(thread, index, &at, &state);
 	if (!profiling)
 		forget_profile(thread);

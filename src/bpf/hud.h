@@ -30,6 +30,11 @@ typedef long long s64;
 /* User stack bytes taken of threads other than the one that was held: their innermost frames. */
 #define HUD_OTHER_PAGES 4
 #define HUD_OTHER_BYTES (HUD_OTHER_PAGES * HUD_PAGE)
+/* Ways from a worker's loop into a poll; how many return addresses name one, and their variants. */
+#define HUD_WAYS 4
+#define HUD_WAY_LEVELS 3
+#define HUD_WAY_RETURNS 4
+#define HUD_WAY_COUNTERS 16
 
 /* Offsets of Tokio's state: see TokioLayout in src/target/layout. */
 struct hud_tokio {
@@ -59,6 +64,33 @@ struct hud_core_ticks {
 	u32 multi_thread;
 };
 
+/* A number of a worker that grows with its rounds. */
+struct hud_counter {
+	/* Where on the stack a pointer to its surroundings is kept: bytes above the way's lowest
+	 * word. */
+	u32 pointer;
+	/* From there, bytes. */
+	u32 offset;
+};
+
+/*
+ * One way from a worker's loop into a poll: three return addresses that lie one above the other on
+ * the stack of every thread that takes it.
+ */
+struct hud_way {
+	/* Where they lie, in bytes above the lowest one. */
+	u32 places[HUD_WAY_LEVELS];
+	u32 flavor;
+	/* What they may be; 0: none. */
+	u64 returns[HUD_WAY_LEVELS][HUD_WAY_RETURNS];
+	/* In the place of the second one: where calls of the loop return to that park. */
+	u64 parks[HUD_WAY_RETURNS];
+	u32 counter_count;
+	/* Where the worker's core is kept on the stack, in bytes as above; 0: unknown. */
+	u32 core;
+	struct hud_counter counters[HUD_WAY_COUNTERS];
+};
+
 /* Set before load, constant afterwards. */
 struct hud_config {
 	struct hud_tokio tokio;
@@ -71,7 +103,8 @@ struct hud_config {
 	u32 own_tgid;
 	/* All poll time: of this many samples of a thread inside polls one stack is sent. */
 	u32 profile_stride;
-	u32 unused;
+	/* Polls are known by `ways`: Tokio's state cannot be read. */
+	u32 by_frames;
 };
 
 /* How the scheduler's tick is known from other timers. */
@@ -177,6 +210,8 @@ struct hud_thread {
 	u32 skipped;
 	u64 scheduler;
 	u64 thread_pointer;
+	/* Where the lowest word of each way lies on its stack; 0: not known to take it. */
+	u64 ways[HUD_WAYS];
 	/* Its state was set before hud attached, at this many context switches less 1; else 0. */
 	u64 seeded;
 	/* Full reads of a runnable thread are limited: see may_read. */
@@ -237,6 +272,11 @@ enum hud_event_kind {
 	HUD_EVENT_RELEASE = 5,
 	/* A sample of all poll time: a struct hud_stack_event. */
 	HUD_EVENT_PROFILE = 6,
+	/*
+	 * Of a thread that is not known to be a worker, or of a worker in a place that is not
+	 * known: a struct hud_stack_event.
+	 */
+	HUD_EVENT_STRANGER = 7,
 };
 
 struct hud_event_header {
@@ -410,7 +450,7 @@ struct hud_task {
 	u16 fd_mode;
 	u8 in_iowait;
 	u8 has_children;
-	u32 unused;
+	u32 on_cpu; /* it runs right now */
 	char comm[HUD_COMM];
 };
 

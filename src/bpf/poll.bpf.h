@@ -208,6 +208,12 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 	u64 width = less(now, span->low), others = 0;
 	u32 rounds = 0; /* scheduling rounds since the last observation, where known */
 
+	if (config.by_frames && !state->tick_known) {
+		/* While it ran it may have been in any number of polls: only the sleep is sure. */
+		*end = span->low;
+		*start = now;
+		return;
+	}
 	if (state->tick_known && thread->tick_core == state->core)
 		rounds = state->tick - thread->tick;
 	if (rounds > 1 && rounds < MAX_ROUNDS) {

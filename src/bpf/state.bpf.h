@@ -28,6 +28,9 @@ u64 attached_at;
 
 struct hud_core_ticks core_ticks;
 
+/* Where Tokio's state cannot be read: learnt by user space while hud runs. */
+struct hud_way ways[HUD_WAYS];
+
 /* What the scheduler's tick looks like, learnt from ticks of hud itself in user mode. */
 struct hud_tick tick_seen;
 
@@ -162,6 +165,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	*slot = free + 1;
 	*index = free;
 	__builtin_memset(&thread->parks, 0, sizeof(thread->parks));
+	__builtin_memset(&thread->ways, 0, sizeof(thread->ways));
 	thread->phase = HUD_PHASE_UNKNOWN;
 	thread->idle_core = 0;
 	thread->skipped = 0;

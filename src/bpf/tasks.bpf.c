@@ -48,6 +48,7 @@ int tasks(struct bpf_iter__task *ctx)
 		out.fd_mode = file_mode(BPF_CORE_READ(task, files), awaited_fd(&regs));
 	out.in_iowait = BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait);
 	out.has_children = has_children(task);
+	out.on_cpu = is_on_cpu(task);
 	bpf_probe_read_kernel_str(out.comm, sizeof(out.comm), &task->comm);
 	bpf_seq_write(ctx->meta->seq, &out, sizeof(out));
 	return 0;

@@ -18,6 +18,7 @@ struct tokio_state {
 	u32 constrained; /* the coop budget is in force */
 	u32 tick_known;
 	u32 budget_left; /* as in struct hud_poll */
+	u32 doubtful;	 /* neither a poll nor a park that is known: taken for idle */
 };
 
 /* Offsets come from user space, checked there; the masks are for the verifier. */

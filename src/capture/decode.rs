@@ -30,6 +30,7 @@ const EVENT_THREAD_EXIT: u32 = hud_event_kind::HUD_EVENT_THREAD_EXIT.0;
 const EVENT_EXEC: u32 = hud_event_kind::HUD_EVENT_EXEC.0;
 const EVENT_RELEASE: u32 = hud_event_kind::HUD_EVENT_RELEASE.0;
 const EVENT_PROFILE: u32 = hud_event_kind::HUD_EVENT_PROFILE.0;
+const EVENT_STRANGER: u32 = hud_event_kind::HUD_EVENT_STRANGER.0;
 
 /// One thing the kernel side reports. Times are nanoseconds on `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,9 @@ pub enum Event {
     Exec,
     /// Another thread ended a long wait inside a poll.
     Release(Box<Released>),
+    /// Tier 4: of a thread that is not known to be a worker, or of a worker in a place that is not
+    /// known.
+    Stranger(Box<Capture>),
 }
 
 /// User registers at the moment of a capture.
@@ -233,6 +237,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let head: hud_stack_head = front(header.kind, bytes)?;
             stack(bytes).map(|capture| Event::Profile(Box::new(capture), head.profile_ns))
         }
+        EVENT_STRANGER => stack(bytes).map(|capture| Event::Stranger(Box::new(capture))),
         EVENT_POLL_END => {
             let event: hud_poll_end_event = front(header.kind, bytes)?;
             let offset = clock_offset(&header);

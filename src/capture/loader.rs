@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 
+use super::decode::Capture;
+use super::frames::FrameTable;
 use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
@@ -30,7 +32,10 @@ pub struct CaptureConfig {
     pub pid: u32,
     /// Polls that hold their worker at least this long are slow.
     pub threshold: Duration,
-    pub layout: TokioLayout,
+    /// Where Tokio keeps its state; None: polls are known by the workers' frames (tier 4).
+    pub layout: Option<TokioLayout>,
+    /// How many workers there are now, or may be.
+    pub room: usize,
     /// Begin with all poll time on; [`super::RingThread::set_all_poll_time`] changes it.
     pub all_poll_time: bool,
 }
@@ -40,9 +45,12 @@ pub struct CaptureConfig {
 pub struct CoreTicks(Arc<[AtomicU32; 2]>);
 
 impl CoreTicks {
-    pub fn new(layout: &TokioLayout) -> Self {
+    /// Those of a layout; none where none is known.
+    pub fn new(layout: Option<&TokioLayout>) -> Self {
         let ticks = CoreTicks(Arc::default());
-        ticks.set(layout);
+        if let Some(layout) = layout {
+            ticks.set(layout);
+        }
         ticks
     }
 
@@ -83,6 +91,8 @@ pub(super) struct Loaded<'obj> {
     /// That of the wake-ups.
     wakes_link: Option<Link>,
     free: Vec<u32>,
+    /// Workers that found no room when they were met.
+    untracked: u64,
 }
 
 impl<'obj> Loaded<'obj> {
@@ -90,11 +100,10 @@ impl<'obj> Loaded<'obj> {
     pub fn load(
         storage: &'obj mut MaybeUninit<OpenObject>,
         config: &CaptureConfig,
-        workers: usize,
     ) -> Result<Self> {
-        let tokio = kernel_layout(&config.layout)?;
+        let tokio = config.layout.as_ref().map(kernel_layout).transpose()?;
         let sampling = Sampling::for_threshold(config.threshold);
-        let slots = (workers * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
+        let slots = (config.room * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
         let mut open = HudSkelBuilder::default()
             .open(storage)
             .context("cannot open the BPF programs")?;
@@ -107,14 +116,14 @@ impl<'obj> Loaded<'obj> {
             .as_deref_mut()
             .context("the BPF programs have no configuration")?
             .config = hud_config {
-            tokio,
+            tokio: tokio.unwrap_or_default(),
             threshold_ns: config.threshold.as_nanos() as u64,
             sample_period_ns: sampling.period.as_nanos() as u64,
             tick_ns: sampling.tick.map_or(0, |tick| tick.as_nanos() as u64),
             tgid: config.pid,
             own_tgid: std::process::id(),
             profile_stride: sampling.profile_stride(sampling::online_cpus()?.len()),
-            unused: 0,
+            by_frames: config.layout.is_none().into(),
         };
         open.progs.tick.set_autoload(sampling.tick.is_some());
         open.progs.learn_tick.set_autoload(sampling.tick.is_some());
@@ -130,6 +139,7 @@ impl<'obj> Loaded<'obj> {
             clock_links: Vec::new(),
             wakes_link: None,
             free: (0..slots).rev().collect(),
+            untracked: 0,
         })
     }
 
@@ -175,7 +185,7 @@ impl<'obj> Loaded<'obj> {
             ring_full: losses.ring_full,
             stack_overwritten: losses.stack_overwritten,
             stack_unreadable: losses.stack_unreadable,
-            worker_untracked: losses.worker_untracked,
+            worker_untracked: losses.worker_untracked + self.untracked,
         }
     }
 
@@ -194,16 +204,7 @@ impl<'obj> Loaded<'obj> {
         }
         for worker in workers {
             let Some(slot) = self.free.pop() else { break };
-            self.threads.write(slot as usize, &worker.state(clock));
-            self.skeleton
-                .maps
-                .slots
-                .update(
-                    &worker.task.tid.to_ne_bytes(),
-                    &(slot as u16 + 1).to_ne_bytes(),
-                    MapFlags::ANY,
-                )
-                .context("cannot register a worker")?;
+            self.publish(slot, worker, clock)?;
         }
         for slot in self.free.drain(..) {
             self.skeleton
@@ -213,6 +214,55 @@ impl<'obj> Loaded<'obj> {
                 .context("cannot fill the list of free slots")?;
         }
         Ok(())
+    }
+
+    /// Gives the kernel side a worker's state.
+    fn publish(&mut self, slot: u32, worker: &FoundWorker, clock: u64) -> Result<()> {
+        self.threads.write(slot as usize, &worker.state(clock));
+        self.skeleton
+            .maps
+            .slots
+            .update(
+                &worker.task.tid.to_ne_bytes(),
+                &(slot as u16 + 1).to_ne_bytes(),
+                MapFlags::ANY,
+            )
+            .context("cannot register a worker")
+    }
+
+    /// Tells the kernel side what was learnt of workers' frames. Gives the stacks of the polls that
+    /// the new workers are asleep in.
+    pub fn learn_frames(&mut self, table: &FrameTable) -> Result<Vec<Capture>> {
+        let news = table.take();
+        if let (Some(ways), Some(data)) = (news.ways, self.skeleton.maps.bss_data.as_deref_mut()) {
+            for (to, from) in data.ways.iter_mut().zip(&ways) {
+                *to = from.to_kernel();
+            }
+        }
+        for (tid, places) in news.moved {
+            self.threads.set_ways(tid, &places);
+        }
+        let mut asleep = Vec::new();
+        for worker in &news.workers {
+            let Some(offset) = self.mono_minus_clock() else {
+                break;
+            };
+            let clock = monotonic_ns().wrapping_add_signed(-offset);
+            let Some(slot) = self.take_slot()? else {
+                self.untracked += 1;
+                continue;
+            };
+            self.publish(slot, worker, clock)?;
+            asleep.extend(worker.capture(clock, offset));
+        }
+        Ok(asleep)
+    }
+
+    /// A free place in the kernel side's arrays.
+    fn take_slot(&self) -> Result<Option<u32>> {
+        let slot = self.skeleton.maps.free_slots.lookup_and_delete(&[]);
+        let slot = slot.context("cannot take a free slot")?;
+        Ok(slot.and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?))))
     }
 
     /// Attaches to the scheduler and to what gives samples.

@@ -5,6 +5,7 @@
 
 pub mod census;
 mod decode;
+mod frames;
 mod loader;
 pub mod messages;
 mod ring;
@@ -19,8 +20,11 @@ pub use decode::{
     Capture, DecodeError, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site,
     StackKind, ThreadExit,
 };
+pub use frames::{
+    Counter, FrameTable, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,
+};
 pub use loader::{CaptureConfig, CoreTicks, KernelLosses};
-pub use ring::{CaptureLosses, Drained, RingThread};
+pub use ring::{CaptureLosses, Drained, Learnt, RingThread};
 pub use seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};
 pub use threads::{OpenPoll, Phase, SeenAs, ThreadState};

@@ -15,6 +15,7 @@ use libbpf_rs::RingBufferBuilder;
 
 use super::census::SeenThread;
 use super::decode::{self, Capture, Event};
+use super::frames::FrameTable;
 use super::loader::{CaptureConfig, CoreTicks, KernelLosses, Loaded};
 use super::sampling::TickWatch;
 use super::seed::FoundWorker;
@@ -73,6 +74,13 @@ pub struct CaptureLosses {
     pub unreceived: u64,
 }
 
+/// What the analysis learns while hud runs, for the kernel side.
+#[derive(Clone, Debug)]
+pub struct Learnt {
+    pub core_ticks: CoreTicks,
+    pub frames: FrameTable,
+}
+
 /// A running capture. Dropping it detaches everything.
 pub struct RingThread {
     stop: Arc<AtomicBool>,
@@ -84,7 +92,7 @@ impl RingThread {
     /// Loads and attaches, then drains until stopped. Returns once everything is attached.
     pub fn start(
         config: CaptureConfig,
-        core_ticks: CoreTicks,
+        learnt: Learnt,
         workers: Vec<FoundWorker>,
         out: SyncSender<Drained>,
     ) -> Result<RingThread> {
@@ -96,7 +104,7 @@ impl RingThread {
             .spawn({
                 let (stop, all_poll_time) = (Arc::clone(&stop), Arc::clone(&all_poll_time));
                 move || {
-                    let switches = (&*stop, &*all_poll_time, &core_ticks);
+                    let switches = (&*stop, &*all_poll_time, &learnt);
                     run(&config, &workers, &out, switches, &ready)
                 }
             })
@@ -149,14 +157,14 @@ fn run(
     config: &CaptureConfig,
     workers: &[FoundWorker],
     out: &SyncSender<Drained>,
-    (stop, all_poll_time, core_ticks): (&AtomicBool, &AtomicBool, &CoreTicks),
+    (stop, all_poll_time, learnt): (&AtomicBool, &AtomicBool, &Learnt),
     ready: &mpsc::Sender<()>,
 ) -> Result<()> {
     let mut storage = MaybeUninit::uninit();
-    let mut loaded = Loaded::load(&mut storage, config, workers.len())?;
+    let mut loaded = Loaded::load(&mut storage, config)?;
     let clock = loaded.compare_clocks()?;
     loaded.seed(workers, clock)?;
-    loaded.set_core_ticks(core_ticks);
+    loaded.set_core_ticks(&learnt.core_ticks);
     loaded.attach()?;
 
     let lost = Lost::default();
@@ -192,12 +200,17 @@ fn run(
         // The workers first: a finding names its worker.
         if Instant::now() >= next_look {
             next_look = Instant::now() + LOOK_EVERY;
-            loaded.set_core_ticks(core_ticks);
+            loaded.set_core_ticks(&learnt.core_ticks);
             looker.look(&loaded, out, &lost);
             if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
                 log::info!("no ticks while the target computes: sampling by the CPU clock");
                 loaded.attach_cpu_clocks()?;
                 loaded.set_profiling(profiling)?;
+            }
+        }
+        if config.layout.is_none() {
+            for capture in loaded.learn_frames(&learnt.frames)? {
+                lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
             }
         }
         let wanted = all_poll_time.load(Ordering::Relaxed);

@@ -5,6 +5,7 @@
 //! attachment; the kernel side checks that by the thread's context switches.
 
 use super::decode::{Capture, PollTimes, Site, StackKind};
+use super::frames::Places;
 use super::tasks::TaskState;
 use crate::bpf::types::{hud_phase, hud_poll_flags, hud_seen, hud_thread};
 
@@ -20,6 +21,8 @@ pub struct FoundWorker {
     pub multi_thread: bool,
     /// The poll it is asleep in.
     pub poll: Option<SleepingPoll>,
+    /// Tier 4: where its loop runs on its stack.
+    pub ways: Places,
 }
 
 /// A poll that was asleep before the programs were attached.
@@ -46,6 +49,7 @@ impl FoundWorker {
             flavor: self.multi_thread.into(),
             scheduler: self.scheduler,
             thread_pointer: task.thread_pointer,
+            ways: self.ways,
             seeded: task.switches + 1,
             site: u32::MAX,
             seen_clock: clock,

@@ -41,12 +41,21 @@ pub struct TaskState {
     pub fd_mode: u16,
     pub in_iowait: bool,
     pub has_children: bool,
+    /// It runs right now.
+    pub on_cpu: bool,
 }
 
 impl TaskState {
     /// Asleep in the kernel, so that its registers and memory stand still.
     pub fn is_asleep(&self) -> bool {
         self.state != 0
+    }
+
+    /// Whether it has stood still since an `earlier` look: then what its registers and memory said
+    /// meanwhile belongs together.
+    pub fn stood_still_since(&self, earlier: &TaskState) -> bool {
+        let stint = |task: &TaskState| (task.tid, task.switches, task.last_arrival_clock);
+        !earlier.on_cpu && !self.on_cpu && stint(self) == stint(earlier)
     }
 }
 
@@ -154,5 +163,6 @@ fn convert(task: &hud_task) -> TaskState {
         fd_mode: task.fd_mode,
         in_iowait: task.in_iowait != 0,
         has_children: task.has_children != 0,
+        on_cpu: task.on_cpu != 0,
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
 use super::decode::{self, PollTimes, Site};
+use super::frames::Places;
 use crate::bpf::types::{hud_flavor, hud_phase, hud_seen, hud_thread};
 
 /// What a worker was last seen doing (`enum hud_phase`).
@@ -124,6 +125,20 @@ impl ThreadStates {
         assert!(slot < self.count);
         // SAFETY: in bounds of the mapping; the slot is ours until its tid is published in `slots`.
         unsafe { self.base.add(slot).write_volatile(*state) };
+    }
+
+    /// Says where a worker's loop runs on its stack.
+    pub(super) fn set_ways(&mut self, tid: u32, places: &Places) {
+        for slot in 0..self.count {
+            // SAFETY: in bounds of the mapping; the fields are plain integers that the kernel reads
+            // at any time, hence volatile.
+            unsafe {
+                let thread = self.base.add(slot).as_ptr();
+                if std::ptr::addr_of!((*thread).tid).read_volatile() == tid {
+                    std::ptr::addr_of_mut!((*thread).ways).write_volatile(*places);
+                }
+            }
+        }
     }
 
     fn read_raw(&self, slot: usize) -> Option<hud_thread> {

@@ -25,6 +25,27 @@ pub trait Memory {
     }
 }
 
+/// Memory is read in pieces of this size, the smallest page of both architectures.
+const PAGE: u64 = 4096;
+/// As much of a stack as the kernel side copies, too.
+const MAX_STACK: usize = 128 * 1024;
+
+/// A thread's stack from its stack pointer's page on, up to the first page that cannot be read: it
+/// ends at its mapping's. Where it begins, and its bytes.
+pub fn read_stack(memory: &dyn Memory, stack_pointer: u64) -> (u64, Vec<u8>) {
+    let base = stack_pointer & !(PAGE - 1);
+    let mut bytes = Vec::new();
+    let mut page = [0; PAGE as usize];
+    while bytes.len() < MAX_STACK
+        && memory
+            .read(base.wrapping_add(bytes.len() as u64), &mut page)
+            .is_ok()
+    {
+        bytes.extend_from_slice(&page);
+    }
+    (base, bytes)
+}
+
 /// The memory of a live process, through `process_vm_readv`: needs `CAP_SYS_PTRACE` (or the same
 /// user, where Yama allows it) and neither stops nor disturbs the process.
 #[derive(Clone, Copy, Debug)]

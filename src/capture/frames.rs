@@ -1,0 +1,147 @@
+//! What the analysis learns of workers by their frames, on its way to the kernel side (tier 4).
+//!
+//! The ring thread, which owns the BPF maps, takes it from here when it comes by.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::seed::FoundWorker;
+use crate::bpf::types::{hud_counter, hud_flavor, hud_way};
+
+// As in hud.h.
+pub const MAX_WAYS: usize = 4;
+pub const WAY_LEVELS: usize = 3;
+pub const WAY_RETURNS: usize = 4;
+pub const WAY_COUNTERS: usize = 16;
+
+/// Where the lowest word of each way lies on a thread's stack; 0: the thread does not take it.
+pub type Places = [u64; MAX_WAYS];
+
+/// One way from a worker's loop into a poll: return addresses that lie one above the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    pub multi_thread: bool,
+    /// Where they lie, in bytes above the lowest one.
+    pub places: [u32; WAY_LEVELS],
+    /// What they may be.
+    pub returns: [Vec<u64>; WAY_LEVELS],
+    /// In the place of the second one: where calls of the loop return to that park.
+    pub parks: Vec<u64>,
+    /// What tells polls apart; without any, only one uninterrupted sleep is sure to be one poll.
+    pub counters: Vec<Counter>,
+    /// Where the worker's core is kept on the stack, bytes above the lowest word; 0 there in
+    /// `block_in_place`.
+    pub core: Option<u32>,
+}
+
+/// A number that grows with a worker's rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counter {
+    /// Where on the stack a pointer to its surroundings is kept, bytes above the way's lowest word.
+    pub pointer: u32,
+    /// From there, bytes.
+    pub offset: u32,
+}
+
+impl Way {
+    pub(super) fn to_kernel(&self) -> hud_way {
+        let flavor = match self.multi_thread {
+            true => hud_flavor::HUD_FLAVOR_MULTI_THREAD,
+            false => hud_flavor::HUD_FLAVOR_CURRENT_THREAD,
+        };
+        let mut way = hud_way {
+            places: self.places,
+            flavor: flavor.0,
+            counter_count: self.counters.len().min(WAY_COUNTERS) as u32,
+            core: self.core.unwrap_or(0),
+            ..hud_way::default()
+        };
+        let known = self.returns.iter().chain([&self.parks]);
+        for (to, from) in way.returns.iter_mut().chain([&mut way.parks]).zip(known) {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+            }
+        }
+        for (to, from) in way.counters.iter_mut().zip(&self.counters) {
+            *to = hud_counter {
+                pointer: from.pointer,
+                offset: from.offset,
+            };
+        }
+        way
+    }
+}
+
+/// What is new since the ring thread came by.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// All ways, if one has changed.
+    pub ways: Option<Vec<Way>>,
+    /// Threads that turned out to be workers.
+    pub workers: Vec<FoundWorker>,
+    /// Workers whose loop runs elsewhere on their stack by now.
+    pub moved: Vec<(u32, Places)>,
+}
+
+/// Shared by the analysis and the ring thread.
+#[derive(Clone, Debug, Default)]
+pub struct FrameTable(Arc<Mutex<News>>);
+
+impl FrameTable {
+    fn news(&self) -> MutexGuard<'_, News> {
+        // What is behind it is whole after every step, whoever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These are the ways from now on.
+    pub fn set_ways(&self, ways: &[Way]) {
+        self.news().ways = Some(ways.to_vec());
+    }
+
+    /// This thread is a worker.
+    pub fn adopt(&self, worker: FoundWorker) {
+        self.news().workers.push(worker);
+    }
+
+    /// A known worker's loop runs elsewhere on its stack.
+    pub fn moved(&self, tid: u32, places: Places) {
+        self.news().moved.push((tid, places));
+    }
+
+    pub(super) fn take(&self) -> News {
+        std::mem::take(&mut self.news())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::types::hud_thread;
+
+    #[test]
+    fn the_limits_are_those_of_the_kernel_side() {
+        let way = hud_way::default();
+        assert_eq!(hud_thread::default().ways.len(), MAX_WAYS);
+        assert_eq!(way.places.len(), WAY_LEVELS);
+        assert_eq!(way.returns.len(), WAY_LEVELS);
+        assert_eq!(way.returns[0].len(), WAY_RETURNS);
+        assert_eq!(way.counters.len(), WAY_COUNTERS);
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_cut() {
+        let way = Way {
+            returns: [(1..10).collect(), vec![7], vec![8]],
+            counters: vec![
+                Counter {
+                    pointer: 8,
+                    offset: 4
+                };
+                20
+            ],
+            ..Way::default()
+        };
+        let kernel = way.to_kernel();
+        assert_eq!(kernel.returns, [[1, 2, 3, 4], [7, 0, 0, 0], [8, 0, 0, 0]]);
+        assert_eq!(kernel.counter_count as usize, WAY_COUNTERS);
+    }
+}
