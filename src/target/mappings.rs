@@ -1,5 +1,6 @@
 //! The lines of `/proc/PID/maps` that show files, as plain data.
 
+use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -70,6 +71,16 @@ impl Mapping {
     pub fn is_vdso(&self) -> bool {
         self.path.as_os_str() == "[vdso]"
     }
+}
+
+/// The mappings of a process, ascending by address; none for one that is exiting.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn of(pid: u32) -> io::Result<Vec<Mapping>> {
+    let text = std::fs::read(format!("/proc/{pid}/maps"))?;
+    let lines = text.split(|&byte| byte == b'\n');
+    Ok(lines.filter_map(Mapping::parse).collect())
 }
 
 /// Undoes the escape that the kernel's `seq_path` uses for newlines.

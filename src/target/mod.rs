@@ -5,6 +5,7 @@ pub mod debuginfod;
 pub mod elf;
 pub mod function_starts;
 pub mod layout;
+pub mod libraries;
 pub mod lookup;
 pub mod mapped_file;
 pub mod mappings;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::debug_files::{DebugFile, DebugFiles, Wanted};
 use super::elf::{self, BuildId};
 use super::mapped_file;
-use super::mappings::Mapping;
+use super::mappings::{self, Mapping};
 
 /// An unknown address makes the map be read again at most this often: code without a file
 /// (generated at run time) stays unknown however often it is asked for.
@@ -177,12 +177,8 @@ impl ModuleMap {
 
     fn refresh(&mut self) -> io::Result<()> {
         self.read_at = Instant::now();
-        let text = std::fs::read(format!("/proc/{}/maps", self.pid))?;
+        let mappings = mappings::of(self.pid)?;
         let main = std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok();
-        let mappings: Vec<Mapping> = text
-            .split(|&byte| byte == b'\n')
-            .filter_map(Mapping::parse)
-            .collect();
         // An exiting process has an empty map.
         if mappings.is_empty() {
             return Ok(());

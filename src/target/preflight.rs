@@ -7,6 +7,7 @@ use std::io;
 use procfs::process::Process;
 
 use super::layout::Discovery;
+use super::libraries;
 use super::memory::{Memory, ProcessMemory};
 use super::process::{PRIVILEGES, Target, readable};
 use crate::failure::{Failure, Kind};
@@ -200,6 +201,18 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
     let version = discovery.tokio_version();
     match version {
         None if !discovery.context_symbol => {
+            if let Some((library, version)) = libraries::tokio(target.pid) {
+                return fail(
+                    format!(
+                        "the Tokio {version} of {name} (PID {}) is in a shared library, {}, where \
+                         hud cannot follow it",
+                        target.pid,
+                        library.display()
+                    ),
+                    "hud follows a Tokio that is linked into the executable: call the library's \
+                     code from a Rust program of its own, and watch that",
+                );
+            }
             let what = if discovery.has_symbols {
                 format!("{name} (PID {}) is not a Tokio program", target.pid)
             } else {

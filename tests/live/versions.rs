@@ -1,11 +1,13 @@
-//! Tokio before 1.29, whose state lies elsewhere, and runtimes in unusual places.
+//! Tokio before 1.29, whose state lies elsewhere; runtimes in unusual places; Tokio in a shared library.
+
+use std::process::{Command, Stdio};
 
 use hud::model::Tier;
 
 use crate::check;
 use crate::compare::{Expect, compare};
 use crate::fixtures::{self, Fixture};
-use crate::program::{Build, Run};
+use crate::program::{Build, Run, hud, target_dir};
 
 fn tokio(name: &'static str, version: &'static str) -> Build {
     fixtures::build(&Fixture {
@@ -94,4 +96,44 @@ fn local_sets_and_runtimes_that_come_and_go() {
     let runtimes: std::collections::BTreeSet<u32> =
         of_blocks.iter().map(|poll| poll.runtime).collect();
     assert!(runtimes.len() >= 5, "{runtimes:?}");
+}
+
+#[test]
+fn tokio_in_a_shared_library_is_named() {
+    let library = target_dir().join("release/examples/libplugin.so");
+    assert!(library.exists(), "{} is not built", library.display());
+    let mut host = Command::new("sleep")
+        .arg("60")
+        .env("LD_PRELOAD", &library)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // hud looks at the process as it is: the library must have been loaded.
+    let maps = format!("/proc/{}/maps", host.id());
+    let loaded = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("libplugin.so"))
+    });
+    let output = hud(&[
+        "--headless",
+        "--duration",
+        "1",
+        "--pid",
+        &host.id().to_string(),
+    ])
+    .output()
+    .unwrap();
+    let _ = host.kill();
+    let _ = host.wait();
+    assert!(loaded, "the library was not loaded");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{errors}");
+    for part in [
+        "Tokio 1.",
+        "libplugin.so",
+        "shared library",
+        "linked into the executable",
+    ] {
+        assert!(errors.contains(part), "no {part:?} in {errors}");
+    }
 }

@@ -128,6 +128,16 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
     Ok(discovery)
 }
 
+/// The versions of Tokio linked into an ELF file, ascending; none where it is no such file.
+pub fn tokio_in(file: &File) -> Vec<String> {
+    let data = cached(file);
+    let Ok(elf) = Elf::parse(&data) else {
+        return Vec::new();
+    };
+    let found = versions::tokio(file, &elf);
+    found.iter().map(ToString::to_string).collect()
+}
+
 fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }

@@ -22,7 +22,7 @@ pub(crate) mod testing;
 mod types;
 mod versions;
 
-pub use discovery::{Discovery, discover};
+pub use discovery::{Discovery, discover, tokio_in};
 pub use live::{ThreadView, Verdict, WorkerState, check};
 pub use search::{Found, Search, Waiting};
 pub use select::{Shown, holds};
