@@ -100,6 +100,8 @@ fn watch(c: &mut Canvas, area: Rect) {
     let theme = c.theme;
     let snap = c.snap;
     let mut parts: Vec<(String, Style)> = Vec::new();
+    // What to say of the tier where there is no room for all of it.
+    let mut short = None;
     let lost = snap.losses.total();
     if lost > 0 {
         parts.push((format!(" LOST {} ", losses(snap)), theme.alarm()));
@@ -117,6 +119,7 @@ fn watch(c: &mut Canvas, area: Rect) {
             format!("tier {}: {}", tier.number(), tier.describe()),
             style,
         ));
+        short = Some((parts.len() - 1, format!("tier {}", tier.number())));
     }
     if let Some(version) = snap.header.as_ref().and_then(|h| h.tokio_version.as_ref()) {
         parts.push((format!("tokio {version}"), theme.dim()));
@@ -129,15 +132,19 @@ fn watch(c: &mut Canvas, area: Rect) {
             theme.dim()
         };
         let rss = cost.peak_rss >> 20;
-        parts.insert(
-            parts.len().min(2 + usize::from(lost > 0)),
-            (format!("hud {share:.1}% CPU, {rss} MiB"), style),
-        );
+        let at = parts.len().min(2 + usize::from(lost > 0));
+        parts.insert(at, (format!("hud {share:.1}% CPU, {rss} MiB"), style));
+        short = short.map(|(tier, text)| (tier + usize::from(at <= tier), text));
     }
     let mut spans = Vec::new();
     let mut room = usize::from(area.width);
-    for (i, (part, style)) in parts.into_iter().enumerate() {
+    for (i, (mut part, style)) in parts.into_iter().enumerate() {
         let separator = if i == 0 { "" } else { " · " };
+        if let Some((_, text)) = short.take_if(|(tier, _)| *tier == i)
+            && text::width(&part) + text::width(separator) > room
+        {
+            part = text;
+        }
         let wide = text::width(&part) + text::width(separator);
         if wide > room && i > 0 {
             break;

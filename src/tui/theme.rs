@@ -127,7 +127,8 @@ impl Theme {
             Cause::Network => self.fg(80, 30, Color::Cyan),
             Cause::Pipe | Cause::ChildProcess => self.fg(149, 64, Color::Green),
             Cause::PageFault => self.fg(210, 125, Color::LightRed),
-            Cause::RunQueue | Cause::Stopped | Cause::Unknown => self.fg(248, 240, Color::Gray),
+            // The terminal's own grey is invisible on light backgrounds.
+            Cause::RunQueue | Cause::Stopped | Cause::Unknown => self.fg(248, 240, Color::Reset),
         }
     }
 
