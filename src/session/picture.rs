@@ -138,6 +138,10 @@ fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
             Sort::LastSeen => b.last_seen_ns.cmp(&a.last_seen_ns),
             Sort::Name => a.label.cmp(&b.label),
             Sort::Cause => a.cause.cmp(&b.cause),
+            // Those without one last.
+            Sort::Location => {
+                (a.location.is_none(), &a.location).cmp(&(b.location.is_none(), &b.location))
+            }
         };
         column
             .then_with(|| b.total_ns.cmp(&a.total_ns))

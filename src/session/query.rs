@@ -55,11 +55,12 @@ pub enum Sort {
     LastSeen,
     Name,
     Cause,
+    Location,
 }
 
 impl Sort {
     /// In the order of the columns.
-    pub const ALL: [Sort; 8] = [
+    pub const ALL: [Sort; 9] = [
         Sort::Total,
         Sort::Polls,
         Sort::Max,
@@ -68,6 +69,7 @@ impl Sort {
         Sort::LastSeen,
         Sort::Name,
         Sort::Cause,
+        Sort::Location,
     ];
 }
 

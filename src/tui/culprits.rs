@@ -222,13 +222,16 @@ fn headings(c: &mut Canvas, area: Rect, columns: &Columns, sort: Sort, reversed:
         }
         line.push(text, style(sorted));
     }
-    for (width, heading) in [
-        (columns.location, "LOCATION"),
-        (columns.future, "AWAITED BY"),
-    ] {
-        if width > 0 {
-            line.push(format!(" {}", text::left(heading, width)), style(false));
-        }
+    if columns.location > 0 {
+        let sorted = sort == Sort::Location;
+        let heading = text::left(&format!("{}LOCATION", mark(sorted)), columns.location);
+        line.push(" ", Style::new());
+        clicks.push((line.used(), columns.location, Sort::Location));
+        line.push(heading, style(sorted));
+    }
+    if columns.future > 0 {
+        let heading = text::left("AWAITED BY", columns.future);
+        line.push(format!(" {heading}"), style(false));
     }
     c.row(area, 1, line.line());
     for (x, width, sort) in clicks {

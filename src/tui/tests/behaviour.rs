@@ -81,6 +81,17 @@ fn sorting_grouping_and_searching() {
 }
 
 #[test]
+fn a_wide_table_sorts_by_location_too() {
+    let mut driven = Driven::new((240, 50), Palette::Mono);
+    let (x, y) = driven.find("LOCATION");
+    driven.click(x, y);
+    assert!(driven.has("▼LOCATION"));
+    // All are at the same place: the one with most time stays on top.
+    assert_eq!(driven.selected(), "shop::hash");
+    assert!(driven.has("AWAITED BY"));
+}
+
+#[test]
 fn a_pause_freezes_the_picture_and_not_the_session() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     driven.press(" ");
