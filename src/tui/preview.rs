@@ -10,6 +10,8 @@ use crate::session::Detail;
 
 /// Rows of the preview on a screen that is tall enough to set some apart for it.
 pub const HEIGHT: u16 = 9;
+/// Rows of such a screen.
+pub const TALL: u16 = 36;
 /// Fewer say too little.
 const LEAST: u16 = 5;
 

@@ -117,7 +117,7 @@ fn overview(
     let lane_rows = lanes::height(c.snap.last_workers().len(), screen);
     let left = area.height.saturating_sub(1 + stuck_rows + lane_rows);
     // The table comes first: on a screen full of workers and stuck polls it gets what is left.
-    let roomy = left >= preview::HEIGHT + TABLE_ROWS;
+    let roomy = screen + 1 >= preview::TALL && left >= preview::HEIGHT + TABLE_ROWS;
     let under = match &c.snap.selected {
         Some(detail) => {
             let unused = left.saturating_sub(table.height());
