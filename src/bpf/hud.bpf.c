@@ -159,6 +159,8 @@ int sched_switch(u64 *ctx)
 		if (thread) {
 			state.phase = HUD_PHASE_UNKNOWN;
 			observe(thread, index, &at, &state);
+		} else if (state.flavor == HUD_FLAVOR_OTHER) {
+			leave_untracked(prev->pid);
 		}
 		return 0;
 	}

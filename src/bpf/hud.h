@@ -25,8 +25,6 @@ typedef long long s64;
 /* Distinct places where one poll blocked; the last one collects the rest. */
 #define HUD_SITES 8
 #define HUD_COMM 16
-/* How much of Tokio's Context is read at once. */
-#define HUD_CONTEXT_BYTES 128
 /* User stack bytes taken of threads other than the one that was held: their innermost frames. */
 #define HUD_OTHER_PAGES 4
 #define HUD_OTHER_BYTES (HUD_OTHER_PAGES * HUD_PAGE)
@@ -35,6 +33,12 @@ typedef long long s64;
 #define HUD_WAY_LEVELS 3
 #define HUD_WAY_RETURNS 4
 #define HUD_WAY_COUNTERS 16
+
+/* How much of Tokio's structs is read at once: of Context, and of scheduler::Context. */
+enum hud_read_sizes {
+	HUD_CONTEXT_BYTES = 128,
+	HUD_SCHEDULER_CONTEXT_BYTES = 64,
+};
 
 /* Offsets of Tokio's state: see TokioLayout in src/target/layout. */
 struct hud_tokio {
@@ -139,6 +143,8 @@ enum hud_seen {
 enum hud_flavor {
 	HUD_FLAVOR_CURRENT_THREAD = 0,
 	HUD_FLAVOR_MULTI_THREAD = 1,
+	/* One that the layout in use knows nothing of. */
+	HUD_FLAVOR_OTHER = 2,
 };
 
 enum hud_poll_flags {
@@ -411,6 +417,7 @@ struct hud_losses {
 
 /* Every enum of this file, for the generated Rust: its constants are taken from there. */
 struct hud_enums {
+	enum hud_read_sizes read_sizes;
 	enum hud_phase phase;
 	enum hud_seen seen;
 	enum hud_flavor flavor;

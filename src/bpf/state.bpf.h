@@ -145,6 +145,17 @@ static __always_inline bool take_credit(u64 *clock, u64 now, u64 every, u64 burs
 	return true;
 }
 
+/* Counts a worker that is not watched, once. */
+static __always_inline void leave_untracked(u32 tid)
+{
+	u16 *slot = bpf_map_lookup_elem(&slots, &tid);
+
+	if (!slot || *slot)
+		return;
+	*slot = SLOT_UNTRACKED;
+	count(losses.worker_untracked);
+}
+
 /* Gives a thread a state of its own; NULL when all are taken, which is counted once a thread. */
 static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 {
@@ -155,8 +166,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	if (!slot || *slot)
 		return NULL;
 	if (bpf_map_pop_elem(&free_slots, &free)) {
-		*slot = SLOT_UNTRACKED;
-		count(losses.worker_untracked);
+		leave_untracked(tid);
 		return NULL;
 	}
 	thread = bpf_map_lookup_elem(&threads, &free);

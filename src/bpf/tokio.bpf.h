@@ -5,9 +5,6 @@
 
 #include "state.bpf.h"
 
-/* As much of scheduler::Context as holds its discriminant and the core's pointer. */
-#define SCHEDULER_CONTEXT_BYTES 64
-
 struct tokio_state {
 	u64 scheduler; /* 0: the thread runs no scheduler */
 	u64 core;
@@ -100,20 +97,21 @@ static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct toki
 	if (!state->scheduler)
 		return 0;
 	take_context(bytes, state);
-	if (bpf_probe_read_user(bytes, SCHEDULER_CONTEXT_BYTES, (void *)state->scheduler))
+	if (bpf_probe_read_user(bytes, HUD_SCHEDULER_CONTEXT_BYTES, (void *)state->scheduler))
 		return -1;
 	tag = config.tokio.current_thread_tag;
 	if (config.tokio.has_flavor)
-		tag = u64_at(bytes, config.tokio.flavor, SCHEDULER_CONTEXT_BYTES);
+		tag = u64_at(bytes, config.tokio.flavor, HUD_SCHEDULER_CONTEXT_BYTES);
 	if (tag == config.tokio.multi_thread_tag) {
 		state->flavor = HUD_FLAVOR_MULTI_THREAD;
 		state->core =
-			u64_at(bytes, config.tokio.multi_thread_core, SCHEDULER_CONTEXT_BYTES);
+			u64_at(bytes, config.tokio.multi_thread_core, HUD_SCHEDULER_CONTEXT_BYTES);
 	} else if (tag == config.tokio.current_thread_tag) {
 		state->flavor = HUD_FLAVOR_CURRENT_THREAD;
 		state->core =
-			u64_at(bytes, config.tokio.current_thread_core, SCHEDULER_CONTEXT_BYTES);
+			u64_at(bytes, config.tokio.current_thread_core, HUD_SCHEDULER_CONTEXT_BYTES);
 	} else {
+		state->flavor = HUD_FLAVOR_OTHER;
 		return -1;
 	}
 	return 0;
@@ -123,7 +121,7 @@ static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct toki
  * Follows Tokio's state to the worker's Core in the memory of the *current* thread; at a switch
  * that is still `prev`. `thread` is what is known of it, or NULL: without the budget only the id
  * that its Context holds while it polls nothing tells an unconstrained poll from a park.
- * Returns 0, or -1 for unreadable memory.
+ * Returns 0, or -1 for unreadable memory and for a flavor that is not known.
  */
 static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 				      struct tokio_state *state)

@@ -8,6 +8,7 @@ mod decode;
 mod frames;
 mod loader;
 pub mod messages;
+mod offsets;
 mod ring;
 mod sampling;
 mod seed;
@@ -23,7 +24,8 @@ pub use decode::{
 pub use frames::{
     Counter, FrameTable, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,
 };
-pub use loader::{CaptureConfig, CoreTicks, KernelLosses};
+pub use loader::{CaptureConfig, KernelLosses};
+pub use offsets::CoreTicks;
 pub use ring::{CaptureLosses, Drained, Learnt, RingThread};
 pub use seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};
