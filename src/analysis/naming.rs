@@ -12,6 +12,11 @@ use crate::target::modules::ModuleMap;
 /// the switch itself (and hud's own hook in it), not what the thread waits in.
 const SWITCH: [&str; 3] = ["schedule", "__schedule", "preempt_schedule_irq"];
 
+/// Where an interrupt of the kernel itself begins on aarch64, in older and newer kernels: everything
+/// up to it is hud's own sample. (The entry from user mode is known by its address, and on x86-64 it
+/// is the same one.)
+const INTERRUPTS: [&str; 2] = ["el1_irq", "el1h_64_irq"];
+
 /// Kernel functions that handle a page fault.
 const PAGE_FAULTS: [&str; 5] = [
     "asm_exc_page_fault",
@@ -154,13 +159,11 @@ pub(super) fn name_stack(
     modules: &ModuleMap,
 ) -> WeightedStack {
     let mut frames = symbolizer.kernel_frames(&stack.kernel);
-    if stack.activity == Activity::Blocked
-        && let Some(at) = frames
-            .iter()
-            .rposition(|frame| SWITCH.contains(&frame.function.as_str()))
-    {
-        frames.drain(..=at);
-    }
+    let not_its_own = match stack.activity {
+        Activity::Blocked => &SWITCH[..],
+        _ => &INTERRUPTS[..],
+    };
+    leave_out(&mut frames, not_its_own);
     frames.extend(symbolizer.frames(modules, &stack.user.addresses));
     WeightedStack {
         frames,
@@ -168,6 +171,16 @@ pub(super) fn name_stack(
         cause: stack.cause,
         weight_ns: stack.weight_ns,
         complete: stack.user.complete,
+    }
+}
+
+/// Removes the innermost frames up to the last of these functions.
+fn leave_out(kernel: &mut Vec<Arc<Frame>>, functions: &[&str]) {
+    let last = kernel
+        .iter()
+        .rposition(|frame| functions.contains(&frame.function.as_str()));
+    if let Some(at) = last {
+        kernel.drain(..=at);
     }
 }
 
@@ -246,6 +259,19 @@ mod tests {
         // No stack shows this cause: the heaviest has to do.
         assert_eq!(named(Cause::RunQueue), "app::wait");
         assert!(heaviest_culprit(&[], Cause::Cpu).is_none());
+    }
+
+    #[test]
+    fn the_sample_itself_is_no_part_of_what_is_sampled() {
+        let mut kernel: Vec<_> = ["hrtimer_interrupt", "el1h_64_irq", "clear_page", "el0_da"]
+            .iter()
+            .map(|function| frame(function, 0))
+            .collect();
+        let own = kernel[2..].to_vec();
+        leave_out(&mut kernel, &INTERRUPTS);
+        assert_eq!(kernel, own);
+        leave_out(&mut kernel, &INTERRUPTS);
+        assert_eq!(kernel, own);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod privileges;
 mod program;
 mod recorded;
 mod release;
+mod slow_machine;
 mod symbols;
 mod terminal;
 mod throttled;

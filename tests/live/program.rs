@@ -44,12 +44,6 @@ pub fn target_dir() -> PathBuf {
         .to_owned()
 }
 
-/// Whether this machine is so slow that hud needs seconds to start and durations mean little: an
-/// emulated one (`scripts/vm`) is.
-pub fn is_slow_machine() -> bool {
-    std::env::var_os("HUD_TEST_SLOW_MACHINE").is_some()
-}
-
 /// hud with these arguments, as root.
 pub fn hud(arguments: &[&str]) -> Command {
     // SAFETY: no preconditions.
@@ -108,11 +102,12 @@ impl Drop for Target {
 
 /// A scenario to be watched.
 pub struct Run<'a> {
-    build: &'a Build,
-    scenario: &'a str,
+    pub build: &'a Build,
+    pub scenario: &'a str,
     arguments: Vec<&'a str>,
     hud_arguments: Vec<&'a str>,
     seconds: u32,
+    patient: bool,
 }
 
 impl<'a> Run<'a> {
@@ -123,7 +118,14 @@ impl<'a> Run<'a> {
             arguments: Vec::new(),
             hud_arguments: Vec::new(),
             seconds: 4,
+            patient: false,
         }
+    }
+
+    /// Leaves hud as long to start as it takes; the program is killed after it.
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     pub fn arguments(mut self, arguments: &[&'a str]) -> Self {
@@ -155,7 +157,7 @@ impl<'a> Run<'a> {
         let folder = tempfile::tempdir().unwrap();
         let truth = folder.path().join("truth.jsonl");
         let trace = folder.path().join("trace.json");
-        let start = if is_slow_machine() { 30 } else { 3 };
+        let start = if self.patient { 60 } else { 3 };
         let lasts = (self.seconds + start).to_string();
         let mut arguments = vec!["--scenario", self.scenario, "--duration", &lasts];
         arguments.extend(["--truth", truth.to_str().unwrap()]);
@@ -172,7 +174,7 @@ impl<'a> Run<'a> {
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        if is_slow_machine() {
+        if self.patient {
             // The truth is written within milliseconds.
             thread::sleep(Duration::from_millis(500));
             target.kill();
