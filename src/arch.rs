@@ -105,6 +105,11 @@ mod aarch64 {
     }
 }
 
+/// Whether a call keeps where it returns to right below its caller's frame. Elsewhere the called
+/// function keeps it, if it does at all, wherever it likes: a word on the stack may be left from a
+/// call that is long over.
+pub const CALLS_PUSH_RETURNS: bool = cfg!(target_arch = "x86_64");
+
 /// Whether a thread in this system call waits in epoll.
 pub fn is_epoll(syscall: i64) -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -373,7 +373,7 @@ fn select(
                 return Ok(Some(Tracking::State(layout, tier)));
             }
             // Frames that poll are known by their names.
-            Found::Failed(why) if discovery.has_symbols => {
+            Found::Failed(why) if discovery.has_symbols && arch::CALLS_PUSH_RETURNS => {
                 return Ok(Some(Tracking::Frames(why)));
             }
             Found::Failed(why) => {

@@ -25,7 +25,7 @@ const CAUSES: [&str; 10] = [
 
 /// Those controls that do not compute, with a threshold above the machine's own pauses.
 const CONTROLS: [&str; 4] = ["idle", "timers", "spawn_blocking", "block_in_place"];
-const THRESHOLD: [&str; 2] = ["--threshold", "40ms"];
+const THRESHOLD: [&str; 2] = ["--threshold", "40"];
 
 fn verdict(run: Run<'_>, expect: &Expect) -> Verdict {
     let (build, scenario) = (run.build, run.scenario);
