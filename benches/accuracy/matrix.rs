@@ -80,8 +80,10 @@ pub const KINDS: &[Kind] = &[
     kind("release", "tokio-1-38", "=1.38.2"),
     kind("release", "tokio-1-32", "=1.32.1"),
     kind("release", "tokio-1-28", "=1.28.2"),
+    kind("release, stripped", "tokio-1-28", "=1.28.2").stripped(),
     kind("release", "tokio-1-25", "=1.25.3"),
     kind("release", "tokio-1-20", "=1.20.6"),
+    kind("release, stripped", "tokio-1-20", "=1.20.6").stripped(),
 ];
 
 /// What a program does while hud watches.

@@ -182,21 +182,23 @@ const CURRENT_THREAD_1_20: CoreFields = CoreFields {
 };
 
 /// Ticks of `current_thread`: all features, all features before 1.54, the same with debug
-/// assertions, then with time alone, without any driver, and with `--cfg tokio_unstable`.
-const CURRENT_TICKS: &[u32] = &[160, 136, 192, 168, 88, 80, 280];
+/// assertions; without processes (as actix-web has it), without signals, with the network alone,
+/// each of 1.54 and before; then with time alone, without any driver, and with `--cfg
+/// tokio_unstable`.
+const CURRENT_TICKS: &[u32] = &[160, 136, 192, 168, 152, 128, 112, 104, 88, 80, 280];
 
-/// The same for 1.32 to 1.44, whose core was smaller.
-const CURRENT_TICKS_1_32: &[u32] = &[96, 128, 72, 40];
+/// The same for 1.30 to 1.44, whose core was smaller.
+const CURRENT_TICKS_1_30: &[u32] = &[96, 128, 88, 72, 64, 48, 40];
 
-/// The same for 1.29 to 1.31, whose core held the metrics of every poll.
-const CURRENT_TICKS_1_29: &[u32] = &[552, 528];
+/// The same for 1.29, which still has the drivers in its core.
+const CURRENT_TICKS_1_29: &[u32] = &[552, 544, 528];
 
-/// The same for 1.22 to 1.28: all features, without processes and signals, with the network
+/// The same for 1.22 to 1.28: all features, without processes, without signals, with the network
 /// alone, with time alone, without any driver.
-const CURRENT_TICKS_1_22: &[u32] = &[552, 528, 520, 48, 40];
+const CURRENT_TICKS_1_22: &[u32] = &[552, 544, 528, 520, 48, 40];
 
 /// The same for 1.20 and 1.21.
-const CURRENT_TICKS_1_20: &[u32] = &[616, 576, 536, 88, 48];
+const CURRENT_TICKS_1_20: &[u32] = &[616, 608, 576, 536, 88, 48];
 
 /// Newest first; of one version the row with both flavors first.
 const ROWS: &[Row] = &[
@@ -211,16 +213,16 @@ const ROWS: &[Row] = &[
         minors: 40..=44,
         fields: FIELDS,
         multi_thread: Some((MULTI_THREAD, &[64])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_32),
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_30),
     },
     Row {
-        minors: 32..=39,
+        minors: 30..=39,
         fields: FIELDS_WIDE,
         multi_thread: Some((MULTI_THREAD, &[64])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_32),
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_30),
     },
     Row {
-        minors: 29..=31,
+        minors: 29..=29,
         fields: FIELDS_WIDE,
         multi_thread: Some((MULTI_THREAD, &[64])),
         current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_29),
@@ -246,16 +248,16 @@ const ROWS: &[Row] = &[
         minors: 40..=44,
         fields: FIELDS_ONE_FLAVOR,
         multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_32),
+        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_30),
     },
     Row {
-        minors: 32..=39,
+        minors: 30..=39,
         fields: FIELDS_WIDE_ONE_FLAVOR,
         multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_32),
+        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_30),
     },
     Row {
-        minors: 29..=31,
+        minors: 29..=29,
         fields: FIELDS_WIDE_ONE_FLAVOR,
         multi_thread: None,
         current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_29),
@@ -297,7 +299,14 @@ pub fn candidates(versions: &[Version]) -> Vec<TokioLayout> {
                 .iter()
                 .any(|version| version.major == 1 && row.minors.contains(&version.minor))
     };
-    ROWS.iter().filter(fits).flat_map(expand).collect()
+    let mut layouts: Vec<TokioLayout> = Vec::new();
+    for layout in ROWS.iter().filter(fits).flat_map(expand) {
+        // Rows of `current_thread` alone share ticks.
+        if !layouts.contains(&layout) {
+            layouts.push(layout);
+        }
+    }
+    layouts
 }
 
 /// The row with every combination of ticks.
