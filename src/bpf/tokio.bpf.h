@@ -108,8 +108,8 @@ static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct toki
 			u64_at(bytes, config.tokio.multi_thread_core, HUD_SCHEDULER_CONTEXT_BYTES);
 	} else if (tag == config.tokio.current_thread_tag) {
 		state->flavor = HUD_FLAVOR_CURRENT_THREAD;
-		state->core =
-			u64_at(bytes, config.tokio.current_thread_core, HUD_SCHEDULER_CONTEXT_BYTES);
+		state->core = u64_at(bytes, config.tokio.current_thread_core,
+				     HUD_SCHEDULER_CONTEXT_BYTES);
 	} else {
 		state->flavor = HUD_FLAVOR_OTHER;
 		return -1;
@@ -122,9 +122,12 @@ static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct toki
  * that is still `prev`. `thread` is what is known of it, or NULL: without the budget only the id
  * that its Context holds while it polls nothing tells an unconstrained poll from a park.
  * Returns 0, or -1 for unreadable memory and for a flavor that is not known.
+ *
+ * Not inlined: the buffer would lie on the stack below all that the caller calls later. A chain of
+ * calls has 512 bytes together, and older kernels round each frame up to 32.
  */
-static __always_inline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
-				      struct tokio_state *state)
+static __noinline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
+				 struct tokio_state *state)
 {
 	u8 bytes[HUD_CONTEXT_BYTES] __attribute__((aligned(8)));
 	u32 tick;
