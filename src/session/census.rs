@@ -56,7 +56,9 @@ fn head(thread: &CensusThread) -> String {
             task,
             held_ns,
         } => {
-            let task = task.map_or("the root future".to_owned(), |id| format!("task {id}"));
+            let task = task.map_or("a future without task id".to_owned(), |id| {
+                format!("task {id}")
+            });
             let held = seconds(held_ns);
             format!(
                 ", {}: in a poll of {task} for {held}",

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Cause, Location, SlowPoll};
+use crate::model::{Cause, Location, SlowPoll, task_name};
 
 /// What slow polls are put together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -162,8 +162,7 @@ impl RowKey {
             RowKey::File(Some(file), _) => file.to_string(),
             RowKey::File(None, _) => "(no source known)".to_owned(),
             RowKey::Cause(cause) => cause.to_string(),
-            RowKey::Task(Some(id), _) => format!("task {id}"),
-            RowKey::Task(None, _) => "root future".to_owned(),
+            RowKey::Task(task, _) => task_name(*task),
             RowKey::Other(_) => "(all other culprits)".to_owned(),
         }
     }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::text;
-use crate::model::{SlowPoll, WeightedStack};
+use crate::model::{SlowPoll, WeightedStack, task_name};
 use crate::session::{Snapshot, SpotRow};
 
 /// Terminals cut longer OSC 52 sequences short, or ignore them.
@@ -54,9 +54,7 @@ pub fn culprit(snap: &Snapshot) -> Option<String> {
 pub fn poll(snap: &Snapshot, poll: &SlowPoll) -> String {
     let culprit = &poll.culprit;
     let calls = culprit.calls.as_ref().map(|calls| format!(" → {calls}"));
-    let task = poll
-        .task
-        .map_or_else(|| "root future".to_owned(), |id| format!("task {id}"));
+    let task = task_name(poll.task);
     let mut out = format!(
         "{}{}\n  {}: held {} for {} ({task}; on CPU {}, blocked {}, run queue {})\n",
         culprit.function,

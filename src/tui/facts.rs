@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::canvas::Canvas;
 use super::text::{self, RowText};
+use crate::model::task_name;
 use crate::session::{Bar, Detail, Releaser, Row, Tally};
 
 /// How many workers, tasks and polls are listed.
@@ -146,11 +147,7 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
     );
     heading(&mut lines, "Tasks");
     for (task, tally) in detail.tasks.iter().take(LISTED) {
-        let name = match task {
-            Some(id) => format!("task {id}"),
-            None => "root future".to_owned(),
-        };
-        lines.push(tally_line(&name, tally));
+        lines.push(tally_line(&task_name(*task), tally));
     }
     others(
         &mut lines,
@@ -159,9 +156,7 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
     );
     heading(&mut lines, "Last slow polls");
     for poll in detail.last.iter().take(POLLS) {
-        let task = poll
-            .task
-            .map_or_else(|| "root".to_owned(), |id| format!("task {id}"));
+        let task = task_name(poll.task);
         let text = format!(
             "{} {} {} {task}",
             since_start(poll.start_ns),

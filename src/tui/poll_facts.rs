@@ -9,7 +9,7 @@ use super::canvas::Canvas;
 use super::text::{self, RowText};
 use super::theme::Lane;
 use super::timeline_draw::moment_text;
-use crate::model::{Frame, Origin, ReleasedBy, SlowPoll, WeightedStack};
+use crate::model::{Frame, Origin, ReleasedBy, SlowPoll, WeightedStack, task_name};
 
 /// Rows it wants.
 pub const HEIGHT: u16 = 14;
@@ -20,10 +20,7 @@ pub fn draw(c: &mut Canvas, area: Rect, poll: &SlowPoll, start_ns: u64) {
         return;
     }
     let width = usize::from(area.width);
-    let task = match poll.task {
-        Some(id) => format!("task {id}"),
-        None => "root future".to_owned(),
-    };
+    let task = task_name(poll.task);
     let held = c.snap.held_until_now(poll);
     let least = if poll.began_before_attach {
         "at least "
