@@ -105,8 +105,8 @@ impl Verdict {
         if self.blocking {
             assert!(self.blocks >= 5, "{scenario}: only {} blocks", self.blocks);
         }
-        few("missed", &self.missed, 5, self.blocks);
-        few("false findings", &self.false_findings, 10, self.findings);
+        few("missed", &self.missed, 10, self.blocks);
+        few("false findings", &self.false_findings, 20, self.findings);
         // A transfer may truly cost more CPU time there than it waits.
         let mut wrong_cause = self.wrong_cause.clone();
         wrong_cause.retain(|wrong| !self.computed.contains(wrong));
