@@ -119,6 +119,15 @@ pub fn is_epoll(syscall: i64) -> bool {
     [oldest, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&syscall)
 }
 
+/// Whether a thread in this system call waits in poll.
+pub fn is_poll(syscall: i64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let oldest = libc::SYS_poll;
+    #[cfg(target_arch = "aarch64")]
+    let oldest = libc::SYS_ppoll;
+    [oldest, libc::SYS_ppoll].contains(&syscall)
+}
+
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::thread_pointer;
 #[cfg(target_arch = "x86_64")]

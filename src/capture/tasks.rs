@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -13,8 +14,10 @@ use plain::Plain;
 
 use super::decode::SavedRegisters;
 use super::threads::comm;
+use crate::arch;
 use crate::bpf::task_types::hud_task;
 use crate::bpf::{TasksSkel, TasksSkelBuilder};
+use crate::target::memory::{Memory as _, ProcessMemory};
 
 // SAFETY: generated, `repr(C)`, integers only.
 unsafe impl Plain for hud_task {}
@@ -61,6 +64,7 @@ impl TaskState {
 
 /// A loaded task iterator over one process.
 pub struct TaskReader {
+    pid: u32,
     link: OwnedFd,
     _skeleton: TasksSkel<'static>,
 }
@@ -90,6 +94,7 @@ impl TaskReader {
             })
             .context("cannot attach the task iterator")?;
         Ok(TaskReader {
+            pid,
             link,
             _skeleton: skeleton,
         })
@@ -112,10 +117,25 @@ impl TaskReader {
             .filter_map(|chunk| {
                 let mut task = hud_task::default();
                 task.copy_from_bytes(chunk).ok()?;
-                Some(convert(&task))
+                let mut task = convert(&task);
+                if task.is_asleep() && arch::is_poll(task.syscall) {
+                    task.fd_mode = polled_file_mode(self.pid, task.args).unwrap_or(0);
+                }
+                Some(task)
             })
             .collect())
     }
+}
+
+/// `i_mode` of the first file that a thread polls: which one that is stands in the process's memory,
+/// which the iterator cannot read.
+fn polled_file_mode(pid: u32, [descriptors, count, _]: [u64; 3]) -> Option<u16> {
+    if count == 0 {
+        return None;
+    }
+    let first = ProcessMemory::new(pid).read_u32(descriptors).ok()?;
+    let path = format!("/proc/{pid}/fd/{first}");
+    u16::try_from(std::fs::metadata(path).ok()?.mode()).ok()
 }
 
 /// Attaches the iterator to all threads of the machine, or of one process where the kernel can.
