@@ -333,6 +333,16 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
             .and_then(|(scheduler, handle)| rule::workers(samples, scheduler, handle)),
         Scheduler::Apart(apart) => apart_workers(survey, layout, apart),
     };
+    // In block_in_place a thread has no core, and what it polls there is no worker's.
+    let has_core = |seen: &Seen<'_>| {
+        let core = match seen.flavor {
+            Flavor::CurrentThread => layout.current_thread,
+            Flavor::MultiThread => layout.multi_thread,
+        };
+        let word = core.and_then(|core| seen.context.words.get(core.core as usize / 8));
+        word.is_none_or(|word| *word != 0)
+    };
+    let seen = seen.map(|seen| seen.into_iter().filter(has_core).collect::<Vec<_>>());
     let Some(seen) = seen.filter(|seen| !seen.is_empty()) else {
         return Finding::Maybe;
     };
