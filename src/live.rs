@@ -385,7 +385,10 @@ fn select(
                         discovery.tokio_version().unwrap_or("unknown version")
                     ),
                 )
-                .mend("build it with debug info (debug = true in its Cargo profile), or name an unstripped twin with --target")
+                .mend(
+                    "give it its symbols: name an unstripped twin with --target, or let --debug-dir or \
+                     --debuginfod find its debug file; or build it with debug = true",
+                )
                 .into());
             }
             Found::Wait(..) if !target.is_alive() => {

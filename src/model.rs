@@ -549,7 +549,7 @@ impl Tier {
             Tier::DebugInfo => "exact polls, layout from debug info",
             Tier::VersionTable => "exact polls, layout from the version table, checked live",
             Tier::Scan => "exact polls, layout found by shape",
-            Tier::Frames => "polls from thread names and stacks",
+            Tier::Frames => "polls known by the workers' stacks alone",
             Tier::Scheduler => "scheduler latency only",
         }
     }

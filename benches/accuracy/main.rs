@@ -1,8 +1,8 @@
 //! How right hud is: runs every scenario in every kind of binary with hud beside it, holds what it
 //! reports against what the program timed from inside, and writes docs/ACCURACY.md.
 //!
-//! Needs root: `make accuracy`. Arguments narrow it down to the builds whose names contain one of
-//! them; then the result is only printed.
+//! Needs root: `make accuracy`. Arguments narrow it down to the builds whose names or titles contain
+//! one of them; then the result is only printed.
 
 #[path = "../../tests/live/compare.rs"]
 #[allow(dead_code, reason = "the live tests use more of it")]
@@ -47,7 +47,8 @@ fn main() -> ExitCode {
 
 fn run(wanted: &[String]) -> Result<()> {
     let is_wanted = |kind: &&Kind| {
-        wanted.is_empty() || wanted.iter().any(|name| kind.fixture.name.contains(name))
+        let named = |name: &String| kind.fixture.name.contains(name) || kind.title.contains(name);
+        wanted.is_empty() || wanted.iter().any(named)
     };
     let mut summary = heading(&["Tokio", "build"]);
     let mut cells = heading(&["Tokio", "build", "scenario"]);
@@ -64,7 +65,7 @@ fn run(wanted: &[String]) -> Result<()> {
             .iter()
             .filter(|scenario| kind.all || !scenario.rare)
         {
-            match try_cell(&build, kind.stripped.then_some(&twin), scenario) {
+            match try_cell(kind, &build, &twin, scenario) {
                 Ok((version, tally)) => {
                     tokio = version.unwrap_or(tokio);
                     let names = [&tokio, kind.title, scenario.name];
@@ -100,15 +101,21 @@ fn run(wanted: &[String]) -> Result<()> {
 /// Runs one scenario: which Tokio the program has, and what came of it. What a stripped build's
 /// functions are called is taken from its twin, afterwards. An error is hud's refusal.
 fn try_cell(
+    kind: &Kind,
     build: &Build,
-    twin: Option<&Build>,
+    twin: &Build,
     scenario: &Scenario,
 ) -> Result<(Option<String>, Tally), String> {
+    let tracking: &[&str] = match kind.by_frames {
+        true => &["--by-frames"],
+        false => &[],
+    };
     let mut run = Run::new(build, scenario.name)
         .arguments(&scenario.arguments())
+        .hud(tracking)
         .seconds(SECONDS)
         .try_watch()?;
-    if let Some(twin) = twin {
+    if kind.stripped {
         let twin = DebugFile::open(&twin.program()).map_err(|error| error.to_string())?;
         let mut names = LateNames::new(Some(twin), DebugFiles::default());
         let named = run.records.into_iter().map(|record| names.name(record));

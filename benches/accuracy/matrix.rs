@@ -13,6 +13,8 @@ pub struct Kind {
     pub stripped: bool,
     /// All scenarios, not only the ones that differ most.
     pub all: bool,
+    /// hud knows polls by the workers' frames alone, as where Tokio's state cannot be read.
+    pub by_frames: bool,
 }
 
 const NEWEST: &str = "1";
@@ -28,6 +30,7 @@ const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> K
         },
         stripped: false,
         all: false,
+        by_frames: false,
     }
 }
 
@@ -49,6 +52,11 @@ impl Kind {
 
     const fn all(mut self) -> Kind {
         self.all = true;
+        self
+    }
+
+    const fn by_frames(mut self) -> Kind {
+        self.by_frames = true;
         self
     }
 }
@@ -84,6 +92,20 @@ pub const KINDS: &[Kind] = &[
     kind("release", "tokio-1-25", "=1.25.3"),
     kind("release", "tokio-1-20", "=1.20.6"),
     kind("release, stripped", "tokio-1-20", "=1.20.6").stripped(),
+    kind("release, frames alone", "newest", NEWEST)
+        .by_frames()
+        .all(),
+    kind("dev, frames alone", "dev", NEWEST)
+        .profile("opt-level = 0\ndebug = 2\ndebug-assertions = true")
+        .by_frames(),
+    kind("fat LTO, frames alone", "fat-lto", NEWEST)
+        .profile("lto = \"fat\"\ncodegen-units = 1")
+        .by_frames(),
+    kind("opt-level = z, frames alone", "opt-z", NEWEST)
+        .profile("opt-level = \"z\"")
+        .by_frames(),
+    kind("release, frames alone", "tokio-1-32", "=1.32.1").by_frames(),
+    kind("release, frames alone", "tokio-1-20", "=1.20.6").by_frames(),
 ];
 
 /// What a program does while hud watches.

@@ -8,6 +8,7 @@ mod compare;
 mod containers;
 mod endings;
 mod fixtures;
+mod frames;
 mod poll_time;
 mod privileges;
 mod program;

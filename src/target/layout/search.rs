@@ -25,6 +25,8 @@ const PROBATION: Duration = Duration::from_millis(300);
 /// its runtime was seen the search is given up.
 const LEARN_AFTER: Duration = Duration::from_millis(300);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
+/// The same where functions have names, by which polls are known as well.
+const GIVE_UP_NAMED_AFTER: Duration = Duration::from_secs(10);
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +136,11 @@ impl Search {
         if !is_runtime {
             return Found::Wait(WAIT, Waiting::Runtime);
         }
-        if since.elapsed() >= GIVE_UP_AFTER {
+        let give_up_after = match self.discovery.has_symbols {
+            true => GIVE_UP_NAMED_AFTER,
+            false => GIVE_UP_AFTER,
+        };
+        if since.elapsed() >= give_up_after {
             let why = why.unwrap_or_else(|| "no known layout fits".to_owned());
             return Found::Failed(format!("{why}; and it cannot be learnt: {}", self.obstacle));
         }
