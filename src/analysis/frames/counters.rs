@@ -69,6 +69,8 @@ struct Steps {
 /// What is known of one worker.
 #[derive(Debug)]
 struct Series {
+    /// What it was doing when it was looked at first.
+    began: Doing,
     last: Look,
     /// The poll or park before the last look.
     last_stay: Doing,
@@ -95,17 +97,24 @@ impl Series {
             numbers: halves.collect(),
             pointers,
             rounds: 0,
+            began: look.doing,
             last_stay: look.doing,
             last: look,
         }
     }
 
-    fn take(&mut self, look: Look) {
+    fn take(&mut self, mut look: Look) {
+        let mut core_is_out = false;
         self.pointers.retain(|at, pointer| {
             let word = look.words.get(*at as usize / 8);
-            // Between two polls the core is out of its place.
-            word == Some(pointer) || word == Some(&0) && look.doing == Doing::Between
+            // Between two polls the core is out of its place, and in `block_in_place`.
+            let is_out = word == Some(&0) && look.doing != Doing::Park;
+            core_is_out |= is_out;
+            word == Some(pointer) || is_out
         });
+        if core_is_out {
+            look.doing = Doing::Between;
+        }
         let slept_on = look.switches == self.last.switches;
         if look.doing == Doing::Between {
             if !slept_on {
@@ -195,7 +204,11 @@ impl Counters {
     /// Takes in a look at a worker.
     pub fn take(&mut self, tid: u32, look: Look) {
         if let Some(series) = self.threads.get_mut(&tid) {
-            series.take(look);
+            // In a park everything is in its place.
+            match series.began != Doing::Park && look.doing == Doing::Park {
+                true => *series = Series::new(look),
+                false => series.take(look),
+            }
         } else if self.threads.len() < MAX_THREADS {
             self.threads.insert(tid, Series::new(look));
         }

@@ -302,6 +302,10 @@ impl Frames {
             return Judgement::Poll;
         };
         let copies = self.cores.get(index).map_or(&[][..], Vec::as_slice);
+        if copies.is_empty() && self.ways.inlined.get(index) == Some(&true) {
+            // Nothing would show that it is in `block_in_place`.
+            return Judgement::Unknown;
+        }
         let taken = copies
             .iter()
             .find(|at| word(lowest.wrapping_add((**at).into())) == Some(0));

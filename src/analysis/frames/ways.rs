@@ -43,6 +43,9 @@ const POLLS_TASKS: [&str; 11] = [
     "tokio::coop::budget",
 ];
 
+/// The loop of a `multi_thread` worker.
+const LOOP: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run";
+
 /// The function of `current_thread` from which the root future is polled. It also enters the park.
 const ENTERS: &str = "tokio::runtime::scheduler::current_thread::Context::enter";
 
@@ -57,6 +60,8 @@ pub struct Found {
     pub lowest: u64,
     places: [u32; WAY_LEVELS],
     returns: [u64; WAY_LEVELS],
+    /// The worker's loop was inlined into another function.
+    inlined: bool,
 }
 
 /// The way into the poll that this stack is in, if it is in one. `name` gives the functions at an
@@ -74,7 +79,10 @@ pub fn find(steps: &[Step], mut name: impl FnMut(u64) -> Vec<Arc<Frame>>) -> Opt
         if let Some((_, multi_thread)) = runs {
             let polls = |frames: &Vec<_>| has(frames, &|name| POLLS_TASKS.contains(&name));
             let is_poll = named.get(..index)?.iter().any(polls);
-            return is_poll.then(|| at(steps, index, *multi_thread))?;
+            let outside = named.get(index + 1);
+            let inlined = !outside.is_some_and(|frames| has(frames, &|name| name == LOOP));
+            let found = is_poll.then(|| at(steps, index, *multi_thread))??;
+            return Some(Found { inlined, ..found });
         }
     }
     let enter = named
@@ -104,6 +112,7 @@ fn at(steps: &[Step], index: usize, multi_thread: bool) -> Option<Found> {
         lowest,
         places: [0; WAY_LEVELS],
         returns: [0; WAY_LEVELS],
+        inlined: false,
     };
     let slots = found.places.iter_mut().zip(&mut found.returns);
     for ((place, returns), step) in slots.zip(levels) {
@@ -121,6 +130,8 @@ fn at(steps: &[Step], index: usize, multi_thread: bool) -> Option<Found> {
 #[derive(Debug, Default)]
 pub struct Ways {
     pub all: Vec<Way>,
+    /// Of each: so much was inlined that `block_in_place` may have no frame of its own.
+    pub inlined: Vec<bool>,
 }
 
 impl Ways {
@@ -142,6 +153,7 @@ impl Ways {
                     places: found.places,
                     ..Way::default()
                 });
+                self.inlined.push(found.multi_thread && found.inlined);
                 self.all.len() - 1
             }
             None => return None,
@@ -232,7 +244,6 @@ mod tests {
     use super::*;
     use crate::model::Origin;
 
-    const LOOP: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run";
     const RUN_TASK: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run_task";
     const SET: &str = "tokio::runtime::context::scoped::Scoped::set";
 
