@@ -30,12 +30,12 @@ fn polls_that_sleep_are_known_by_frames_alone() {
             &Build::Release,
             scenario,
             &BLOCKS,
-            &Expect::blocking_but(10),
+            &Expect::blocking_but(20),
         );
     }
-    check_by_frames(&Build::Dev, "lock", &BLOCKS, &Expect::blocking_but(10));
+    check_by_frames(&Build::Dev, "lock", &BLOCKS, &Expect::blocking_but(20));
     let current_thread = ["--block-ms", "20", "--flavor", "current_thread"];
-    let expect = Expect::blocking_but(10);
+    let expect = Expect::blocking_but(20);
     check_by_frames(&Build::Release, "sleep", &current_thread, &expect);
 }
 
@@ -59,7 +59,7 @@ fn block_in_place_without_a_frame_of_its_own() {
         ..Fixture::default()
     });
     check_by_frames(&build, "block_in_place", &[], &Expect::nothing());
-    check_by_frames(&build, "lock", &BLOCKS, &Expect::blocking_but(10));
+    check_by_frames(&build, "lock", &BLOCKS, &Expect::blocking_but(20));
 }
 
 /// A `current_thread` runtime alone shows little of itself: its layout is learnt, or its frames have
@@ -78,5 +78,5 @@ fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
         .watch();
     let tier = run.tier();
     assert!(matches!(tier, Tier::Scan | Tier::Frames), "{tier:?}");
-    compare(&run, &Expect::blocking_but(10)).assert();
+    compare(&run, &Expect::blocking_but(20)).assert();
 }
