@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::analysis::pipeline::{self, Subject, Warm};
+use crate::analysis::pipeline::{self, Subject};
+use crate::analysis::warm::Warm;
 use crate::arch;
 use crate::capture::{
     CaptureConfig, CoreTicks, Drained, FoundWorker, FrameTable, Learnt, Places, RingThread,

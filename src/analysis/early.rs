@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::naming;
-use super::pipeline::{REPORT_EVERY, Subject, Warm, threads_to_check};
+use super::pipeline::{REPORT_EVERY, Subject};
 use super::polls::{Assembled, Polls, Taken};
+use super::trust::Trust;
 use super::unwind::Unwound;
+use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{Capture, Drained, Event, StackKind, ThreadState};
-use crate::model::{Record, Tier};
-use crate::target::layout::{self, Shown, TokioLayout};
+use crate::model::Record;
 use crate::target::memory::ProcessMemory;
 
 /// How often it looks whether the symbols are read.
@@ -35,8 +36,7 @@ pub struct Left {
     /// What came meanwhile, in order.
     pub kept: VecDeque<Drained>,
     pub workers: Workers,
-    /// The flavors whose workers the layout was seen to hold on.
-    pub shown: Shown,
+    pub trust: Trust,
 }
 
 /// Begins on a thread of its own; it ends when the symbols are read.
@@ -65,16 +65,14 @@ pub fn begin(
                 drained,
                 kept: early.kept,
                 workers: early.workers,
-                shown: early.shown,
+                trust: early.trust,
             }
         })
         .context("cannot start a thread")
 }
 
 struct Early {
-    layout: Option<TokioLayout>,
-    tier: Tier,
-    shown: Shown,
+    trust: Trust,
     threshold_ns: u64,
     memory: ProcessMemory,
     polls: Polls,
@@ -90,9 +88,7 @@ impl Early {
     fn new(subject: &Subject, records: SyncSender<Record>) -> Early {
         let threshold_ns = subject.threshold.as_nanos() as u64;
         Early {
-            layout: subject.layout,
-            tier: subject.tier,
-            shown: subject.shown_from_the_start(),
+            trust: Trust::new(subject),
             threshold_ns,
             memory: ProcessMemory::new(subject.pid),
             polls: Polls::new(threshold_ns),
@@ -127,20 +123,18 @@ impl Early {
 
     fn look(&mut self, at_ns: u64, states: &[ThreadState]) {
         for state in states {
-            let layout = self.layout.as_ref();
+            let layout = self.trust.layout();
             let found = self.workers.identify(state, layout, &self.memory);
             if let Some(worker) = found {
                 self.send(Record::Worker(worker));
             }
         }
-        if let Some(layout) = &self.layout
-            && states.iter().any(|state| self.is_guessed(state.tid))
+        let doubts = |state: &ThreadState| self.trust.doubts(self.workers.get(state.tid));
+        if states.iter().any(doubts)
+            && let Err(why) = self.trust.check(states, &self.memory)
         {
-            // Where it does not hold, the analysis proper draws the conclusions.
-            let threads = threads_to_check(states);
-            if let Ok(shown) = layout::holds(layout, self.tier, &self.memory, &threads) {
-                self.shown = self.shown.and(shown);
-            }
+            // The analysis proper draws the conclusions.
+            log::debug!("{why}");
         }
         let report = self.reported_at.elapsed() >= REPORT_EVERY;
         if report {
@@ -161,17 +155,11 @@ impl Early {
 
     /// Tells of a poll, unless names may show that it is none.
     fn tell(&self, poll: Assembled) {
-        let knows_polls = self.tier < Tier::Frames && !self.is_guessed(poll.tid);
-        if knows_polls && !poll.times.unconstrained {
-            let worker = self.workers.get(poll.tid);
+        let worker = self.workers.get(poll.tid);
+        if self.trust.knows_polls(worker) && !poll.times.unconstrained {
             let unnamed = naming::without_names(poll, worker);
             self.send(Record::Unnamed(Arc::new(unnamed)));
         }
-    }
-
-    fn is_guessed(&self, tid: u32) -> bool {
-        let worker = self.workers.get(tid);
-        worker.is_some_and(|worker| !self.shown.has(worker.flavor))
     }
 
     /// Nobody reads the records any more: the analysis proper will notice.
@@ -195,7 +183,7 @@ mod tests {
     use crate::capture::{
         CoreTicks, FrameTable, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site,
     };
-    use crate::model::{Cause, SlowPoll};
+    use crate::model::{Cause, SlowPoll, Tier};
     use crate::target::layout::testing;
     use crate::target::modules::ModuleMap;
 

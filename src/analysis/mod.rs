@@ -16,5 +16,7 @@ pub mod polls;
 mod profile;
 pub mod release;
 pub mod symbolize;
+mod trust;
 pub mod unwind;
+pub mod warm;
 pub mod workers;

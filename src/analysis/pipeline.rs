@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,7 +21,9 @@ use super::polls::{Polls, Taken};
 use super::profile::Profile;
 use super::release::Releases;
 use super::symbolize::Symbolizer;
+use super::trust::Trust;
 use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
+use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{
     Capture, CaptureLosses, CoreTicks, Drained, Event, FrameTable, OtherStack, Released,
@@ -31,7 +32,7 @@ use crate::capture::{
 use crate::clock::monotonic_ns;
 use crate::cost;
 use crate::model::{Frame, Losses, Record, SelfCost, Tier};
-use crate::target::layout::{self, Shown, ThreadView, TokioLayout};
+use crate::target::layout::TokioLayout;
 use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
 
@@ -41,8 +42,6 @@ pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);
 const PROFILE_EVERY: Duration = Duration::from_secs(1);
 /// How long the thread waits for something to do where nothing else is due.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How often Tokio's invariants are checked again.
-const VERIFY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the analysis has to know of the target.
 pub struct Subject {
@@ -58,42 +57,6 @@ pub struct Subject {
     pub tier: Tier,
     pub threshold: Duration,
     pub modules: ModuleMap,
-}
-
-impl Subject {
-    /// Flavors of which nothing is left to be shown.
-    pub(super) fn shown_from_the_start(&self) -> Shown {
-        self.layout.as_ref().map_or(Shown::default(), |layout| {
-            Shown::from_the_start(layout, self.tier)
-        })
-    }
-}
-
-/// Whether the tables of the target's binary are read. Until then no stack can be named, and
-/// findings are shown without names.
-#[derive(Clone, Debug, Default)]
-pub struct Warm(Arc<WarmState>);
-
-#[derive(Debug, Default)]
-struct WarmState {
-    done: AtomicBool,
-    bytes: AtomicU64,
-}
-
-impl Warm {
-    /// Whether names are known at once from here on.
-    pub fn is_done(&self) -> bool {
-        self.0.done.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_done(&self) {
-        self.0.done.store(true, Ordering::Relaxed);
-    }
-
-    /// Size of the file being read, 0 until it is known.
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
-    }
 }
 
 /// Starts the thread; also gives what tells when it has read the binary's tables. It ends when the
@@ -150,9 +113,8 @@ struct Pipeline {
     /// Time in hud's BPF programs, where the kernel counts it.
     bpf_ns: Option<u64>,
     reported_at: Instant,
-    verified_at: Instant,
-    /// The flavors whose workers the layout was seen to hold on.
-    shown: Shown,
+    /// Whether Tokio's state is what it is taken for.
+    trust: Trust,
     /// Per thread, the poll that was last reported as running.
     running: HashMap<u32, u64>,
     /// The workers as they stood last.
@@ -163,6 +125,7 @@ struct Pipeline {
 
 impl Pipeline {
     fn new(subject: Subject, records: SyncSender<Record>, frames: Option<Frames>) -> Self {
+        let trust = Trust::new(&subject);
         Pipeline {
             memory: ProcessMemory::new(subject.pid),
             polls: Polls::new(subject.threshold.as_nanos() as u64),
@@ -177,8 +140,7 @@ impl Pipeline {
             reported_losses: Losses::default(),
             bpf_ns: None,
             reported_at: Instant::now(),
-            verified_at: Instant::now(),
-            shown: subject.shown_from_the_start(),
+            trust,
             running: HashMap::new(),
             last_look: Vec::new(),
             census: None,
@@ -200,9 +162,7 @@ impl Pipeline {
                 .map(|debug| &debug.file)
                 .or(main.file.as_ref())
                 .and_then(|file| file.metadata().ok());
-            warm.0
-                .bytes
-                .store(size.map_or(0, |size| size.len()), Ordering::Relaxed);
+            warm.set_bytes(size.map_or(0, |size| size.len()));
             if let Some(code) = main.ranges.first() {
                 self.symbolizer.frames(modules, &[code.start]);
             }
@@ -214,7 +174,7 @@ impl Pipeline {
     /// Takes everything there is, what came before symbols were read first.
     fn work(&mut self, early: Left) -> Result<(), Unread> {
         self.workers = early.workers;
-        self.shown = early.shown;
+        self.trust = early.trust;
         for drained in early.kept {
             self.take(drained)?;
         }
@@ -241,7 +201,7 @@ impl Pipeline {
                 Ok(())
             }
             // Boundaries that are not Tokio's are worse than none.
-            Drained::Event(Event::PollEnd(_)) if self.has_lost_polls() => Ok(()),
+            Drained::Event(Event::PollEnd(_)) if self.trust.is_lost() => Ok(()),
             Drained::Event(Event::PollEnd(end)) => {
                 let assembled = self.polls.end(&end);
                 self.running.remove(&end.tid);
@@ -250,7 +210,7 @@ impl Pipeline {
                 }
                 self.losses.stack_overwritten += assembled.missing_stacks;
                 let named = self.name(assembled);
-                match named.filter(|poll| !self.is_guessed(poll.tid)) {
+                match named.filter(|poll| !self.doubts(poll.tid)) {
                     Some(poll) => {
                         log::trace!("slow poll on thread {}", poll.tid);
                         self.send(Record::SlowPoll(Arc::new(poll)))
@@ -283,7 +243,7 @@ impl Pipeline {
                 self.take_stranger(&capture);
                 Ok(())
             }
-            Drained::Event(Event::Exec) => self.lose_tier(
+            Drained::Event(Event::Exec) => self.lose_polls(
                 monotonic_ns(),
                 "the process replaced itself by another program (exec)".into(),
             ),
@@ -397,7 +357,7 @@ impl Pipeline {
 
     /// A sample of all poll time.
     fn take_sample(&mut self, capture: &Capture, weight_ns: u64) -> Result<(), Unread> {
-        if self.has_lost_polls() || self.judge(capture, true) == Judgement::NoPoll {
+        if self.trust.is_lost() || self.judge(capture, true) == Judgement::NoPoll {
             return Ok(());
         }
         let user = self.unwind(&capture.registers, capture.stack_base, &capture.stack);
@@ -467,7 +427,7 @@ impl Pipeline {
                 .frames(&self.subject.modules, &user.addresses);
             let of = |states: &[ThreadState]| states.iter().find(|s| s.tid == tid).cloned();
             let states = of(before).zip(of(&self.last_look));
-            let states = states.filter(|_| !self.has_lost_polls());
+            let states = states.filter(|_| !self.trust.is_lost());
             let worker = self.workers.get(tid);
             threads.push(census::name_thread(
                 thread,
@@ -512,7 +472,7 @@ impl Pipeline {
     /// All workers as they stand: new ones, polls that have not ended, usage.
     fn look(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
         for state in states {
-            let layout = self.subject.layout.as_ref();
+            let layout = self.trust.layout();
             let found = self.workers.identify(state, layout, &self.memory);
             if let Some(worker) = found {
                 self.send(Record::Worker(worker))?;
@@ -540,16 +500,17 @@ impl Pipeline {
         if self.profiled_at.elapsed() >= PROFILE_EVERY {
             self.tell_profile(at_ns)?;
         }
-        let guessed = states.iter().any(|state| self.is_guessed(state.tid));
-        if guessed || self.verified_at.elapsed() >= VERIFY_EVERY {
-            self.verified_at = Instant::now();
-            self.verify(at_ns, states)?;
+        let in_doubt = states.iter().any(|state| self.doubts(state.tid));
+        if self.trust.is_due(in_doubt)
+            && let Err(why) = self.trust.check(states, &self.memory)
+        {
+            self.lose_polls(at_ns, why)?;
         }
         Ok(())
     }
 
     fn report_running(&mut self, at_ns: u64, state: &ThreadState) -> Result<(), Unread> {
-        let told = !self.has_lost_polls() && !self.is_guessed(state.tid);
+        let told = !self.trust.is_lost() && !self.doubts(state.tid);
         let Some(poll) = state.poll.as_ref().filter(|_| told) else {
             return Ok(());
         };
@@ -573,53 +534,12 @@ impl Pipeline {
         }
     }
 
-    /// Tokio's state must keep obeying Tokio's rules, or the layout is not the target's.
-    fn verify(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
-        let Some(before) = self.subject.layout.filter(|_| !self.has_lost_polls()) else {
-            return Ok(());
-        };
-        let views = threads_to_check(states);
-        let holds =
-            |layout: &TokioLayout| layout::holds(layout, self.subject.tier, &self.memory, &views);
-        let why = match holds(&before) {
-            Ok(shown) => {
-                self.shown = self.shown.and(shown);
-                return Ok(());
-            }
-            Err(why) => why,
-        };
-        // The tick of a flavor that had not run yet was only a guess: another one may hold.
-        let shown = self.shown;
-        let keeps_what_was_shown = |other: &&TokioLayout| {
-            (!shown.current_thread || other.current_thread == before.current_thread)
-                && (!shown.multi_thread || other.multi_thread == before.multi_thread)
-        };
-        let mut others = self.subject.other_ticks.iter().filter(keeps_what_was_shown);
-        match others.find(|other| holds(other).is_ok_and(|shown| shown.total > 0)) {
-            Some(found) => {
-                log::info!("another layout holds: {found:?}");
-                self.subject.core_ticks.set(found);
-                self.subject.layout = Some(*found);
-                Ok(())
-            }
-            None => self.lose_tier(at_ns, why),
-        }
+    fn doubts(&self, tid: u32) -> bool {
+        self.trust.doubts(self.workers.get(tid))
     }
 
-    /// Whether a worker of a flavor runs whose tick is only a guess: its polls cannot be told apart
-    /// for sure.
-    fn is_guessed(&self, tid: u32) -> bool {
-        let worker = self.workers.get(tid).filter(|_| self.frames.is_none());
-        worker.is_some_and(|worker| !self.shown.has(worker.flavor))
-    }
-
-    /// Tokio's state can no longer be read: only usage is told.
-    fn has_lost_polls(&self) -> bool {
-        self.subject.tier > Tier::Frames
-    }
-
-    fn lose_tier(&mut self, at_ns: u64, why: String) -> Result<(), Unread> {
-        self.subject.tier = Tier::Scheduler;
+    fn lose_polls(&mut self, at_ns: u64, why: String) -> Result<(), Unread> {
+        self.trust.lose();
         let why = format!("{why}; polls are no longer reported, attach again to start anew");
         self.send(Record::TierChanged {
             tier: Tier::Scheduler,
@@ -627,16 +547,4 @@ impl Pipeline {
             why,
         })
     }
-}
-
-/// The threads that Tokio's invariants are checked on.
-pub(super) fn threads_to_check(states: &[ThreadState]) -> Vec<ThreadView> {
-    let view = |state: &ThreadState| ThreadView {
-        tid: state.tid,
-        thread_pointer: state.thread_pointer,
-        stack_pointer: 0,
-        stack: None,
-        parked: false,
-    };
-    states.iter().map(view).collect()
 }
