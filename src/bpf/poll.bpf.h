@@ -203,9 +203,10 @@ static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, b
  */
 static __always_inline void estimate_bounds(struct hud_thread *thread, struct tokio_state *state,
 					    struct interval *span, u64 now, bool was_poll,
-					    bool is_poll, u64 *end, u64 *start)
+					    bool is_poll, u32 seen_as, u64 *end, u64 *start)
 {
 	u64 width = less(now, span->low), others = 0;
+	u64 mean = thread->mean_poll_ns ? thread->mean_poll_ns : FIRST_MEAN_NS;
 	u32 rounds = 0; /* scheduling rounds since the last observation, where known */
 
 	if (config.by_frames && !state->tick_known) {
@@ -218,11 +219,18 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 		rounds = state->tick - thread->tick;
 	if (rounds > 1 && rounds < MAX_ROUNDS) {
 		/* Whole polls that came and went in between. */
-		others = smaller((rounds - 1) * thread->mean_poll_ns, width);
+		others = smaller((rounds - 1) * mean, width);
 		/* What is left of a slow poll says nothing of ordinary ones. */
 		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW))
 			learn_mean(thread, span->on_cpu / rounds, was_poll || is_poll);
 	}
+	/*
+	 * Between two polls the core is nowhere to be seen, nor its tick. A worker of short polls
+	 * has gone through many of them by then.
+	 */
+	if (was_poll && state->phase == HUD_PHASE_DETACHED && seen_as != HUD_SEEN_BLOCKED &&
+	    mean * FAR_ABOVE < width)
+		others = width;
 	if (was_poll && is_poll) {
 		*end = span->low + (width - others) / 2;
 		*start = now - (width - others) / 2;
@@ -255,7 +263,8 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	    poll->task == state->task && poll->budget_left == state->budget_left) {
 		poll->on_cpu_ns += span.on_cpu;
 	} else {
-		estimate_bounds(thread, state, &span, at->now, was_poll, is_poll, &end, &start);
+		estimate_bounds(thread, state, &span, at->now, was_poll, is_poll, at->seen_as, &end,
+				&start);
 		if (was_poll) {
 			poll->on_cpu_ns += less(span.on_cpu, less(at->now, end));
 			close_poll(thread, index, end, span.low);
@@ -273,8 +282,12 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	thread->exec_seen = at->exec;
 	thread->seen_as = at->seen_as;
 	thread->skipped = 0;
-	thread->tick_core = state->tick_known ? state->core : 0;
-	thread->tick = state->tick;
+	if (state->tick_known) {
+		thread->tick_core = state->core;
+		thread->tick = state->tick;
+	} else if (state->phase != HUD_PHASE_DETACHED) {
+		thread->tick_core = 0;
+	}
 	if (is_poll && !(poll->flags & HUD_POLL_SLOW) && is_slow(poll, at->now, at->now)) {
 		poll->flags |= HUD_POLL_SLOW;
 		send_captures(thread, index);
