@@ -10,9 +10,9 @@ use super::aliases::known_as;
 use super::names;
 use crate::model::{Culprit, Frame, Origin};
 
-/// The functions of Tokio that call a task's or a root future's `poll`. Which of them are left on
-/// the stack depends on inlining, so any one is enough.
-const POLL_MARKERS: [&str; 19] = [
+/// What Tokio's worker loops call to poll a task. Which of them are left on the stack depends on
+/// inlining, so any one is enough.
+pub(super) const POLLS_TASKS: [&str; 11] = [
     "tokio::runtime::task::harness::Harness::poll",
     "tokio::runtime::task::harness::poll_future",
     "tokio::runtime::task::core::Core::poll",
@@ -23,14 +23,17 @@ const POLL_MARKERS: [&str; 19] = [
     "tokio::runtime::coop::with_budget",
     "tokio::task::coop::budget",
     "tokio::task::coop::with_budget",
+    "tokio::coop::budget",
+];
+
+/// The other functions of Tokio that call a task's or a root future's `poll`.
+const POLLS_OTHERWISE: [&str; 8] = [
     "tokio::runtime::scheduler::multi_thread::worker::Context::run_task",
     "tokio::runtime::scheduler::current_thread::CoreGuard::block_on",
     "tokio::runtime::scheduler::current_thread::CoreGuard::enter",
     "tokio::runtime::scheduler::current_thread::CurrentThread::block_on",
     "tokio::runtime::scheduler::current_thread::Context::run_task",
     "tokio::runtime::park::CachedParkThread::block_on",
-    // Up to Tokio 1.20.
-    "tokio::coop::budget",
     "tokio::runtime::thread_pool::worker::Context::run_task",
     "tokio::runtime::basic_scheduler::CoreGuard::block_on",
 ];
@@ -176,7 +179,9 @@ fn culprit_named(function: String) -> Culprit {
 }
 
 fn is_marker(frame: &Frame) -> bool {
-    frame.origin == Origin::Runtime && POLL_MARKERS.contains(&frame.function.as_str())
+    let function = frame.function.as_str();
+    frame.origin == Origin::Runtime
+        && (POLLS_TASKS.contains(&function) || POLLS_OTHERWISE.contains(&function))
 }
 
 /// Code that is neither the user's nor the runtime's.

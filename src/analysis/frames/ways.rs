@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::analysis::culprit::POLLS_TASKS;
 use crate::analysis::unwind::Step;
 use crate::capture::{MAX_WAYS, Places, WAY_LEVELS, WAY_RETURNS, Way};
 use crate::model::Frame;
@@ -26,21 +27,6 @@ const RUNS_TASKS: [(&str, bool); 4] = [
         true,
     ),
     ("tokio::runtime::basic_scheduler::Context::run_task", false),
-];
-
-/// What those call to poll a task: which of them are left depends on inlining.
-const POLLS_TASKS: [&str; 11] = [
-    "tokio::runtime::task::harness::Harness::poll",
-    "tokio::runtime::task::harness::poll_future",
-    "tokio::runtime::task::core::Core::poll",
-    "tokio::runtime::task::raw::poll",
-    "tokio::runtime::task::raw::RawTask::poll",
-    "tokio::runtime::task::LocalNotified::run",
-    "tokio::runtime::coop::budget",
-    "tokio::runtime::coop::with_budget",
-    "tokio::task::coop::budget",
-    "tokio::task::coop::with_budget",
-    "tokio::coop::budget",
 ];
 
 /// The loop of a `multi_thread` worker.
