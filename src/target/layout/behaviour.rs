@@ -29,9 +29,11 @@ const MAX_TASK_ID: u64 = 1 << 40;
 
 /// Samples that must show a field at work before it is believed.
 const ENOUGH: usize = 3;
-/// The same for polls without a task's id, and for steps of the tick, which has rivals.
-const ENOUGH_POLLS: usize = 8;
+/// The same for steps of the tick, which has rivals.
 const ENOUGH_STEPS: usize = 8;
+/// So many polls without a task's id say that its place is elsewhere. Of polls that only yield
+/// three quarters are seen before the id is set or after it is reset.
+const MANY_POLLS: usize = 40;
 
 /// No worker makes more scheduling rounds between two samples.
 const MAX_ROUNDS: u32 = 1 << 22;
@@ -272,13 +274,11 @@ pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
         let idle = (seen.flavor == Flavor::MultiThread) == (between != 0);
         known += usize::from(idle && id != 0 && id != between);
     }
-    // Where polls are short, much of the time in which the budget is in force goes by before the
-    // task's id is set and after it is reset.
-    if parks > 0 && polls >= ENOUGH_POLLS && known * 8 < polls {
+    if parks > 0 && polls >= MANY_POLLS && known * 20 < polls {
         return No;
     }
     // What never changes is no task's id.
-    match known >= ENOUGH && known * 4 >= polls && (looked_idle || polled.len() > 1) {
+    match known >= ENOUGH && known * 8 >= polls && (looked_idle || polled.len() > 1) {
         true => Yes,
         false => Maybe,
     }

@@ -102,7 +102,7 @@ pub fn check(layout: &TokioLayout, memory: &dyn Memory, thread: &ThreadView) -> 
             Ok(Some(state)) => return Verdict::Worker(state),
             Ok(None) => return Verdict::NotAWorker,
             Err(Obstacle::Broken(why)) => verdict = Verdict::Violated(why),
-            Err(Obstacle::Moving) => {}
+            Err(Obstacle::Moving) => verdict = Verdict::NotAWorker,
         }
     }
     verdict

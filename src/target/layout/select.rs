@@ -189,24 +189,52 @@ fn workers(
 ) -> Result<Shown, String> {
     let mut all = Shown::default();
     for thread in threads {
-        match check(layout, memory, thread) {
-            Verdict::NotAWorker => {}
-            Verdict::Violated(why) => return Err(format!("thread {}: {why}", thread.tid)),
-            Verdict::Worker(state) => {
-                let shown = match interval {
-                    None => state.core.is_some(),
-                    Some(interval) => shape(layout, interval, memory, &state)
-                        .map_err(|why| format!("thread {}: {why}", thread.tid))?,
-                };
-                all.total += usize::from(shown);
-                match state.flavor {
-                    Flavor::CurrentThread => all.current_thread |= shown,
-                    Flavor::MultiThread => all.multi_thread |= shown,
-                }
-            }
+        let Some((flavor, shown)) = worker(layout, interval, memory, thread)
+            .map_err(|why| format!("thread {}: {why}", thread.tid))?
+        else {
+            continue;
+        };
+        all.total += usize::from(shown);
+        match flavor {
+            Flavor::CurrentThread => all.current_thread |= shown,
+            Flavor::MultiThread => all.multi_thread |= shown,
         }
     }
     Ok(all)
+}
+
+/// How often a worker is looked at whose memory breaks a rule: it may have left its runtime, and
+/// the runtime be freed, while it was read.
+const ATTEMPTS: usize = 4;
+
+/// The flavor of the worker that this thread is by that layout, if any, and whether it shows that
+/// the layout holds.
+///
+/// # Errors
+/// The rule that it breaks again and again.
+fn worker(
+    layout: &TokioLayout,
+    interval: Option<u32>,
+    memory: &dyn Memory,
+    thread: &ThreadView,
+) -> Result<Option<(Flavor, bool)>, String> {
+    let mut broken = String::new();
+    for _ in 0..ATTEMPTS {
+        let state = match check(layout, memory, thread) {
+            Verdict::NotAWorker => return Ok(None),
+            Verdict::Violated(why) => return Err(why),
+            Verdict::Worker(state) => state,
+        };
+        let shown = match interval {
+            None => Ok(state.core.is_some()),
+            Some(interval) => shape(layout, interval, memory, &state),
+        };
+        match shown {
+            Ok(shown) => return Ok(Some((state.flavor, shown))),
+            Err(why) => broken = why,
+        }
+    }
+    Err(broken)
 }
 
 /// For layouts that are only guesses: what a worker's memory must look like beyond [`check`].

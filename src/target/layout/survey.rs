@@ -1,7 +1,7 @@
 //! What threads keep in their thread-local block, and where that leads, looked at again and again:
 //! the material from which `behaviour` judges a layout by what its fields do.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::live::ThreadView;
@@ -23,11 +23,12 @@ const MAX_BYTES: usize = 12 << 20;
 /// Threads without a scheduler are looked at this often: they only show what is no worker's.
 const ROUNDS_OF_OTHERS: u32 = 3;
 
-/// One look at one thread.
+/// What one look at one thread showed that the look before did not.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub tid: u32,
-    /// It waits in epoll, where nobody but Tokio's driver waits: it polls nothing.
+    /// It waited in epoll, where nobody but Tokio's driver waits, from one look to the next: it
+    /// polled nothing.
     pub parked: bool,
     /// The thread-locals.
     pub block: Vec<u8>,
@@ -36,7 +37,7 @@ pub struct Sample {
 }
 
 /// Memory on the thread's own stack that a thread-local points to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnStack {
     /// Where in the block the pointer is.
     pub at: usize,
@@ -57,6 +58,10 @@ impl Sample {
         self.contexts.iter().find(|context| context.at == at)
     }
 
+    fn shows_the_same(&self, other: &Sample) -> bool {
+        self.block == other.block && self.contexts == other.contexts
+    }
+
     fn bytes(&self) -> usize {
         let pointees = self.contexts.iter().flat_map(|context| &context.pointees);
         size_of::<Sample>() + self.block.len() + pointees.map(Vec::len).sum::<usize>()
@@ -69,8 +74,19 @@ pub struct Survey {
     /// Which thread-locals, in bytes from the thread pointer.
     range: Range<i64>,
     samples: Vec<Sample>,
+    /// The latest sample of each thread.
+    latest: HashMap<u32, Latest>,
     bytes: usize,
     rounds: u32,
+}
+
+/// A thread at its latest look.
+#[derive(Clone, Copy, Debug)]
+struct Latest {
+    /// Which sample shows it.
+    at: usize,
+    /// It waited in epoll just before it was looked at.
+    waited: bool,
 }
 
 impl Survey {
@@ -81,6 +97,7 @@ impl Survey {
         Survey {
             range: range.start..range.start.saturating_add(size as i64),
             samples: Vec::new(),
+            latest: HashMap::new(),
             bytes: 0,
             rounds: 0,
         }
@@ -107,16 +124,47 @@ impl Survey {
             let may_be_worker = !sample.contexts.is_empty();
             any |= may_be_worker;
             if may_be_worker || others {
-                self.bytes += sample.bytes();
-                self.samples.push(sample);
+                self.take(sample, thread.parked);
             }
         }
         if self.bytes > MAX_BYTES {
-            let half = self.samples.len() / 2;
-            self.samples.drain(..half);
-            self.bytes = self.samples.iter().map(Sample::bytes).sum();
+            self.forget(self.samples.len() / 2);
         }
         any
+    }
+
+    /// A thread that waits for a CPU or for an event stands where it stood, however often it is
+    /// looked at: only what changed is evidence.
+    fn take(&mut self, sample: Sample, waits: bool) {
+        let latest = self.latest.get_mut(&sample.tid);
+        let same = latest.and_then(|latest| {
+            let before = self.samples.get_mut(latest.at)?;
+            before.shows_the_same(&sample).then_some((before, latest))
+        });
+        if let Some((before, latest)) = same {
+            // It may have woken between the look at its wait and the one at its memory. Not if
+            // neither has changed since.
+            before.parked |= latest.waited && waits;
+            latest.waited = waits;
+            return;
+        }
+        let latest = Latest {
+            at: self.samples.len(),
+            waited: waits,
+        };
+        self.latest.insert(sample.tid, latest);
+        self.bytes += sample.bytes();
+        self.samples.push(sample);
+    }
+
+    /// Drops the oldest samples.
+    fn forget(&mut self, count: usize) {
+        self.samples.drain(..count);
+        self.latest.retain(|_, latest| latest.at >= count);
+        self.latest
+            .values_mut()
+            .for_each(|latest| latest.at -= count);
+        self.bytes = self.samples.iter().map(Sample::bytes).sum();
     }
 
     /// Offsets in the block of the words that were seen to point into their thread's own stack.
@@ -147,7 +195,7 @@ impl Survey {
         // The thread ran on while it was read: what was read belongs together only if it is still so.
         (read_block()? == block).then_some(Sample {
             tid: thread.tid,
-            parked: thread.parked,
+            parked: false,
             block,
             contexts,
         })
@@ -181,4 +229,44 @@ fn read_pointee(memory: &dyn Memory, address: u64) -> Vec<u8> {
         }
     }
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use super::*;
+    use crate::target::layout::testing::{memory, this_thread};
+
+    #[test]
+    fn what_stands_still_is_no_new_evidence_and_a_park_is_one_only_if_nothing_moved() {
+        // A thread-local block of two words; the first points into the stack as a scheduler does.
+        let context = [0u64; CONTEXT_WORDS];
+        let block = [AtomicU64::new(context.as_ptr() as u64), AtomicU64::new(1)];
+        let thread = |parked| ThreadView {
+            thread_pointer: block.as_ptr() as u64,
+            parked,
+            ..this_thread()
+        };
+        let mut survey = Survey::new(0..16);
+        let mut look = |parked| {
+            assert!(survey.look(&memory(), &[thread(parked)]));
+            survey
+                .samples()
+                .iter()
+                .map(|sample| sample.parked)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(look(false), [false]);
+        assert_eq!(look(false), [false], "it stood still");
+        // Said to be parked, but it moved before its memory was read.
+        block[1].store(2, Relaxed);
+        assert_eq!(look(true), [false, false]);
+        block[1].store(3, Relaxed);
+        assert_eq!(look(true), [false, false, false]);
+        assert_eq!(look(true), [false, false, true], "it did not move");
+        assert_eq!(look(true), [false, false, true]);
+        block[1].store(4, Relaxed);
+        assert_eq!(look(false), [false, false, true, false]);
+    }
 }
