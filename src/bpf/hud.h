@@ -240,8 +240,11 @@ struct hud_thread {
 	 */
 	u64 profiled_cpu_ns;
 	u64 profile_ns;
-	/* The core whose tick was read at the last observation (0: none was), and that tick. */
+	/* The core whose tick was read last (0: none is known), that tick, and the time on the CPU
+	 * since then.
+	 */
 	u64 tick_core;
+	u64 tick_on_cpu_ns;
 	u32 tick;
 	u32 unused_tick;
 	u64 capture_credit_clock;

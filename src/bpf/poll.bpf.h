@@ -172,8 +172,8 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	thread->told_wait_ns = 0;
 }
 
-/* More rounds than fit between two observations: the core was elsewhere meanwhile. */
-#define MAX_ROUNDS 100000
+/* No scheduling round takes less: where it looks so, the core was elsewhere meanwhile. */
+#define MIN_ROUND_NS 16
 
 /* Polls are taken to be this short until some were seen. */
 #define FIRST_MEAN_NS (100 * 1000ull)
@@ -202,12 +202,14 @@ static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, b
  * none). Estimates when the old one ended and the new one began, both within [low, now].
  */
 static __always_inline void estimate_bounds(struct hud_thread *thread, struct tokio_state *state,
-					    struct interval *span, u64 now, bool was_poll,
-					    bool is_poll, u32 seen_as, u64 *end, u64 *start)
+					    struct interval *span, struct moment *at, bool was_poll,
+					    bool is_poll, u64 *end, u64 *start)
 {
-	u64 width = less(now, span->low), others = 0;
+	u64 now = at->now, width = less(now, span->low), others = 0;
 	u64 mean = thread->mean_poll_ns ? thread->mean_poll_ns : FIRST_MEAN_NS;
-	u32 rounds = 0; /* scheduling rounds since the last observation, where known */
+	/* Scheduling rounds since the tick was read last, where known, and the CPU time they took.
+	 */
+	u64 rounds = 0, on_cpu = thread->tick_on_cpu_ns;
 
 	if (config.by_frames && !state->tick_known) {
 		/* While it ran it may have been in any number of polls: only the sleep is sure. */
@@ -216,19 +218,22 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 		return;
 	}
 	if (state->tick_known && thread->tick_core == state->core)
-		rounds = state->tick - thread->tick;
-	if (rounds > 1 && rounds < MAX_ROUNDS) {
+		rounds = (u32)(state->tick - thread->tick);
+	if (rounds > 1 && rounds * MIN_ROUND_NS < on_cpu) {
 		/* Whole polls that came and went in between. */
 		others = smaller((rounds - 1) * mean, width);
 		/* What is left of a slow poll says nothing of ordinary ones. */
 		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW))
-			learn_mean(thread, span->on_cpu / rounds, was_poll || is_poll);
+			learn_mean(thread, on_cpu / rounds, was_poll || is_poll);
+	} else if (!thread->mean_poll_ns && !was_poll && state->tick > 1) {
+		/* A worker met at work: all its life's polls say how long one takes at most. */
+		others = less(width, at->exec / state->tick * FAR_ABOVE);
 	}
 	/*
 	 * Between two polls the core is nowhere to be seen, nor its tick. A worker of short polls
 	 * has gone through many of them by then.
 	 */
-	if (was_poll && state->phase == HUD_PHASE_DETACHED && seen_as != HUD_SEEN_BLOCKED &&
+	if (was_poll && state->phase == HUD_PHASE_DETACHED && at->seen_as != HUD_SEEN_BLOCKED &&
 	    mean * FAR_ABOVE < width)
 		others = width;
 	if (was_poll && is_poll) {
@@ -257,14 +262,14 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	thread->sequence++;
 	measure(thread, at, &span);
 	add_usage(thread, &span);
+	thread->tick_on_cpu_ns += span.on_cpu;
 	if (was_poll)
 		charge_poll(thread, &span, at->now);
 	if (was_poll && is_poll && poll->core == state->core && poll->tick == state->tick &&
 	    poll->task == state->task && poll->budget_left == state->budget_left) {
 		poll->on_cpu_ns += span.on_cpu;
 	} else {
-		estimate_bounds(thread, state, &span, at->now, was_poll, is_poll, at->seen_as, &end,
-				&start);
+		estimate_bounds(thread, state, &span, at, was_poll, is_poll, &end, &start);
 		if (was_poll) {
 			poll->on_cpu_ns += less(span.on_cpu, less(at->now, end));
 			close_poll(thread, index, end, span.low);
@@ -285,6 +290,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	if (state->tick_known) {
 		thread->tick_core = state->core;
 		thread->tick = state->tick;
+		thread->tick_on_cpu_ns = 0;
 	} else if (state->phase != HUD_PHASE_DETACHED) {
 		thread->tick_core = 0;
 	}
