@@ -86,7 +86,8 @@ pub struct Args {
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     duration: Option<Duration>,
 
-    /// Report polls that hold their worker at least this many milliseconds
+    /// Report polls that hold their worker at least this many milliseconds; of a recording, those
+    /// of them that it has
     #[arg(long, value_name = "MS", default_value = "5", value_parser = threshold)]
     threshold: Duration,
 

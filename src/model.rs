@@ -434,7 +434,7 @@ pub enum Tier {
     VersionTable,
     /// No symbols: Tokio's state was found by its shape in thread-local memory.
     Scan,
-    /// Thread names and poll frames on the stacks.
+    /// Return addresses on the workers' stacks: where their loops call into polls.
     Frames,
     /// Scheduler latency alone.
     Scheduler,

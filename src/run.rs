@@ -15,7 +15,7 @@ use crate::analysis::late_names::LateNames;
 use crate::cli::{Config, Source};
 use crate::clock;
 use crate::export::{Completeness, TraceWriter, read_trace};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::headless::Headless;
 use crate::interactive::{Interactive, Turn};
 use crate::live::{Live, Options, Step, open_twin};
@@ -117,8 +117,17 @@ fn read(
     let twin = config.symbols.as_deref().map(open_twin).transpose()?;
     let mut names = LateNames::new(twin, debug_files(config)?);
     let mut result = Ok(());
+    let asked_ns = config.threshold_given.then(|| nanos(config.threshold));
+    let mut recorded_ns = 0;
     let completeness = read_trace(path, |record| {
-        if result.is_ok() {
+        if let Record::Header(header) = &record {
+            recorded_ns = header.threshold_ns;
+        }
+        let wanted = match asked_ns {
+            Some(asked_ns) => from_threshold(record, asked_ns),
+            None => Some(record),
+        };
+        if let (Some(record), true) = (wanted, result.is_ok()) {
             let named = names.name(record).map_err(anyhow::Error::from);
             result = named.and_then(&mut take);
         }
@@ -126,12 +135,35 @@ fn read(
     result?;
     let completeness = completeness.with_context(|| format!("cannot replay {}", path.display()))?;
     let mut notes = names.notes();
+    if asked_ns.is_some_and(|asked_ns| asked_ns < recorded_ns) {
+        notes.push(format!(
+            "recorded from {} ms on: shorter polls are not in the trace",
+            recorded_ns as f64 / 1e6
+        ));
+    }
     if let Completeness::Truncated { recovered } = completeness {
         notes.push(format!(
             "the recording was cut short: {recovered} records recovered"
         ));
     }
     Ok(notes)
+}
+
+/// A recorded record as if it had been recorded with this threshold; None for a poll that was
+/// shorter. What its cause is stays as it was found.
+fn from_threshold(record: Record, threshold_ns: u64) -> Option<Record> {
+    match record {
+        Record::Header(mut header) => {
+            header.threshold_ns = header.threshold_ns.max(threshold_ns);
+            Some(Record::Header(header))
+        }
+        Record::SlowPoll(poll) | Record::Running(poll) if poll.held_ns() < threshold_ns => None,
+        other => Some(other),
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()> {
@@ -189,6 +221,15 @@ fn start_in_view(
 
 /// Where debug files are looked for.
 fn debug_files(config: &Config) -> Result<DebugFiles> {
+    for dir in &config.debug_dirs {
+        let what = match dir.metadata() {
+            Ok(found) if found.is_dir() => continue,
+            Ok(_) => "it is no directory".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let what = format!("--debug-dir {}: {what}", dir.display());
+        return Err(Failure::new(Kind::Usage, what).into());
+    }
     let server = config.debuginfod.then(Debuginfod::from_env).transpose()?;
     Ok(DebugFiles::new(config.debug_dirs.clone(), server))
 }

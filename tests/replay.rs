@@ -17,7 +17,11 @@ fn replay(bytes: &[u8]) -> (String, String, Option<i32>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.json");
     fs::write(&path, bytes).unwrap();
-    let output = hud().arg("--headless").arg("--replay").arg(path).output();
+    run(hud().arg("--headless").arg("--replay").arg(path))
+}
+
+fn run(hud: &mut Command) -> (String, String, Option<i32>) {
+    let output = hud.output();
     let Output {
         status,
         stdout,
@@ -36,6 +40,39 @@ fn a_whole_recording() {
         "{out}"
     );
     assert!(!out.contains('\u{1b}'), "colours in a pipe");
+}
+
+#[test]
+fn the_threshold_narrows_a_recording() {
+    let with = |threshold: &str| {
+        let mut hud = hud();
+        hud.args(["--headless", "--threshold", threshold, "--replay"]);
+        run(hud.arg(trace()))
+    };
+    let (out, err, code) = with("41");
+    assert_eq!((err.as_str(), code), ("", Some(0)));
+    assert!(out.contains("held a worker for 41 ms or longer"), "{out}");
+    assert!(out.contains("20 slow polls held workers"), "{out}");
+    // What was not recorded cannot be shown, and that is said.
+    let (out, err, _) = with("1");
+    assert!(out.contains("45 slow polls held workers"), "{out}");
+    assert!(err.contains("recorded from 5 ms on"), "{err}");
+}
+
+#[test]
+fn workers_and_directories_that_are_not_there_are_named() {
+    let (out, _, _) = run(hud()
+        .args(["--headless", "--workers", "nobody", "--replay"])
+        .arg(trace()));
+    assert!(out.contains("--workers left out"), "{out}");
+    let (_, err, code) = run(hud()
+        .args(["--headless", "--debug-dir", "/nonexistent", "--replay"])
+        .arg(trace()));
+    assert!(err.contains("--debug-dir /nonexistent: No such"), "{err}");
+    assert_eq!(code, Some(2));
+    let (_, err, code) = run(hud().args(["--replay", "/nonexistent"]));
+    assert_eq!(err.matches("No such file").count(), 1, "{err}");
+    assert_eq!(code, Some(1));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl LateNames {
     pub fn notes(mut self) -> Vec<String> {
         if let Some(twin) = self.twin.filter(|_| self.named == 0) {
             self.notes.push(format!(
-                "{} named nothing: no frame of {} lacks a name that it has",
+                "{} named nothing: every frame of {} has its name already, or is not in that file",
                 twin.path.display(),
                 self.executable
             ));

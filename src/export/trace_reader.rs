@@ -79,14 +79,8 @@ impl fmt::Display for TraceError {
     }
 }
 
-impl std::error::Error for TraceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            TraceError::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// No `source`: `Display` says all of it, and a chain would say it twice.
+impl std::error::Error for TraceError {}
 
 /// Hands every record of the trace at `path` to `sink`, in the order of the recording.
 ///

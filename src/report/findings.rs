@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::format::{BOLD, DIM, cause_color, duration, paint, shorten_location, shorten_name};
-use crate::model::{Record, ReleasedBy, SlowPoll, Worker};
+use crate::model::{Cause, Record, ReleasedBy, SlowPoll, Worker};
 use crate::session::display_name;
 
 /// A poll that runs is told after this long, and again each time it has doubled.
@@ -121,10 +121,25 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
             line += &paint(DIM, format!("  [{waited} of it {THROTTLED}]"));
         }
         if let Some(by) = &poll.released_by {
-            line += &format!(", released by {}", releaser(by));
+            line += &match waits_for_others(poll.cause) {
+                true => format!(", released by {}", releaser(by)),
+                // The wait is a part of the poll only, and not its chief cause.
+                false => {
+                    let wait = duration(by.wait_ns);
+                    format!(", and a wait of {wait} released by {}", releaser(by))
+                }
+            };
         }
     }
     line
+}
+
+/// Whether what a poll of this cause waits for is another thread's to give.
+fn waits_for_others(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Lock | Cause::Network | Cause::Pipe | Cause::ChildProcess | Cause::Unknown
+    )
 }
 
 /// Said of a poll that the CPU bandwidth limit held back.
@@ -142,7 +157,6 @@ pub fn releaser(by: &ReleasedBy) -> String {
 
 /// What held a poll up from outside.
 fn outside(poll: &SlowPoll) -> &'static str {
-    use crate::model::Cause;
     match (poll.cause, poll.throttled) {
         (Cause::Stopped, _) => "the process was stopped",
         (_, true) => THROTTLED,
@@ -153,7 +167,6 @@ fn outside(poll: &SlowPoll) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Cause;
     use crate::session::testing::{self as t, MS};
     use std::sync::Arc;
 
@@ -232,6 +245,13 @@ mod tests {
             line.ends_with(", released by keeper (4090) in shop::hold -> std::thread::sleep"),
             "{line}"
         );
+        // A sleep is nobody's to end: what was released is another wait in the same poll.
+        let poll = t::poll(0, 0, 30, Cause::Sleep, "shop::nap", "std::thread::sleep");
+        let poll = t::released(poll, 4090, "shop::hold");
+        let wait = duration(poll.released_by.as_ref().unwrap().wait_ns);
+        let line = plain(&finding_line(&poll, poll.start_ns, "worker 0"));
+        let said = format!(", and a wait of {wait} released by keeper (4090) in shop::hold");
+        assert!(line.contains(&said), "{line}");
     }
 
     #[test]

@@ -105,9 +105,19 @@ fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
     let workers = count(snap.workers.len() as u64, "worker");
     match (snap.workers.len(), observed) {
         (0, _) => {
-            let text = "Not one worker was seen: the process may have no running runtime.";
+            let text = match snap.workers_left_out {
+                0 => "Not one worker was seen: the process may have no running runtime.".to_owned(),
+                n => format!(
+                    "Not one worker was watched: --workers left out {}.",
+                    count(n as u64, "worker")
+                ),
+            };
             writeln!(out, "{}", paint(ALARM, text))
         }
+        (_, 0) if known == 0 => writeln!(
+            out,
+            "{workers} seen, but nothing was recorded of what they did."
+        ),
         (_, 0) => writeln!(
             out,
             "{workers} watched, and not one poll seen: the runtime is idle."

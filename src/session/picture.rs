@@ -98,6 +98,7 @@ impl Session {
             running,
             held_runtimes: held_runtimes(&workers),
             workers,
+            workers_left_out: self.workers.left_out(),
             recent: self
                 .recent
                 .iter()

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub running: Vec<Arc<SlowPoll>>,
     /// By runtime, then index, then thread id; workers that ended last.
     pub workers: Vec<WorkerView>,
+    /// Living workers that [`super::SessionOptions::workers_prefix`] leaves out.
+    pub workers_left_out: usize,
     /// Runtimes whose every worker sits in a poll that is over the threshold.
     pub held_runtimes: Vec<u32>,
     /// The newest slow polls, newest first.

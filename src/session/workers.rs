@@ -74,6 +74,11 @@ impl Workers {
         !self.excluded.contains(&tid)
     }
 
+    /// How many workers the prefix leaves out.
+    pub fn left_out(&self) -> usize {
+        self.excluded.len()
+    }
+
     /// The workers and their last reading, as records; those that ended first, since a thread id
     /// may have been used again.
     pub fn records(&self) -> impl Iterator<Item = Record> {

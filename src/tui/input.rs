@@ -70,6 +70,10 @@ impl App {
                     Some(Action::Home) => *scroll = 0,
                     Some(Action::End) => *scroll = usize::MAX,
                     Some(Action::Help | Action::Back | Action::Quit) => self.overlay = None,
+                    Some(Action::View(view)) => {
+                        self.overlay = None;
+                        self.go(view);
+                    }
                     _ => {}
                 }
                 return None;

@@ -102,7 +102,10 @@ fn since(snap: &Snapshot, at_ns: u64) -> String {
 fn healthy(c: &Canvas) -> Line<'static> {
     let (snap, theme) = (c.snap, c.theme);
     if snap.live_workers().next().is_none() && snap.workers.is_empty() {
-        let text = " … no worker found yet; looking for the runtime's threads";
+        let text = match snap.workers_left_out {
+            0 => " … no worker found yet; looking for the runtime's threads".to_owned(),
+            n => format!(" … no worker is watched: --workers leaves out all {n} of them"),
+        };
         return Line::from(Span::styled(text, theme.dim()));
     }
     let (mut polls, mut longest, mut busy, mut known) = (0u64, 0u64, 0u64, 0u64);
