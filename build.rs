@@ -46,7 +46,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A clang that can target BPF: `$CLANG`, or the first that runs of `clang`, `clang-19` to `-14`.
+/// The versions that distributions name in their programs; scripts/setup looks for the same.
+const CLANG_VERSIONS: std::ops::RangeInclusive<u32> = 14..=30;
+
+/// A clang that can target BPF: `$CLANG`, or the first that runs of `clang` and `clang-VERSION`,
+/// newest first.
 fn find_clang() -> Result<PathBuf> {
     if let Some(clang) = env::var_os("CLANG") {
         if targets_bpf(&clang) {
@@ -58,7 +62,11 @@ fn find_clang() -> Result<PathBuf> {
         );
     }
     std::iter::once("clang".to_owned())
-        .chain((14..=22).rev().map(|version| format!("clang-{version}")))
+        .chain(
+            CLANG_VERSIONS
+                .rev()
+                .map(|version| format!("clang-{version}")),
+        )
         .find(|name| targets_bpf(name.as_ref()))
         .map(PathBuf::from)
         .context(

@@ -3,7 +3,7 @@
 //! The rules look at what the thread asked the kernel for, never at function names, so they hold
 //! for stripped binaries and for every language the target is linked from. The order of the rules
 //! matters and is the order of the code. What an architecture numbers differently is in
-//! [`syscall_class`] and [`legacy_syscall_class`], nowhere else.
+//! `syscall_class` and `legacy_syscall_class`, nowhere else.
 
 use crate::model::Cause;
 

@@ -1,6 +1,6 @@
 //! The headless report: findings as they come, one line each, and a summary at the end.
 //!
-//! The summary is drawn from a [`Snapshot`] alone, neither from the clock nor from the live
+//! The summary is drawn from a [`Snapshot`](crate::session::Snapshot) alone, neither from the clock nor from the live
 //! process, so that a replay prints what its recording printed. Texts carry colours; [`print()`]
 //! takes them out where the output is no terminal or NO_COLOR is set.
 
