@@ -26,6 +26,7 @@ pub mod headless;
 pub mod interactive;
 pub mod live;
 pub mod model;
+pub mod priority;
 pub mod recorder;
 pub mod report;
 pub mod run;

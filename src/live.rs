@@ -24,6 +24,7 @@ use crate::capture::{
 use crate::clock;
 use crate::failure::{Failure, Kind};
 use crate::model::{Flavor, Header, Record, Tier};
+use crate::priority;
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::layout::{
     self, Discovery, Found, Search, ThreadView, TokioLayout, Verdict, Waiting,
@@ -135,6 +136,7 @@ impl Live {
         mut say: impl FnMut(Step),
     ) -> Result<Option<Live>> {
         messages::to_log();
+        priority::raise();
         preflight::process(target)?;
         let executable = PathBuf::from(format!("/proc/{}/exe", target.pid));
         let modules = modules_of(target, options, &mut say)?;

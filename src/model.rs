@@ -323,13 +323,37 @@ pub struct SlowPoll {
     pub cause: Cause,
     /// Time by cause, largest first.
     pub causes: Vec<(Cause, u64)>,
-    /// The CPU bandwidth limit of the cgroup held the thread back at least once.
-    pub throttled: bool,
+    pub held_back: HeldBack,
     pub culprit: Culprit,
     /// Heaviest first. Empty when every capture was lost (which is counted).
     pub stacks: Vec<WeightedStack>,
     /// Who ended its longest wait, where another thread of the process did and that is certain.
     pub released_by: Option<Arc<ReleasedBy>>,
+}
+
+/// What kept a thread that could run from running, beside the threads that had the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The CPU bandwidth limit of its cgroup, at least once.
+    pub throttled: bool,
+    /// The hypervisor, which ran something else on the CPU, or interrupts, for a millisecond or
+    /// more.
+    pub stolen: bool,
+}
+
+impl HeldBack {
+    /// In words, if anything did.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            HeldBack {
+                throttled: true, ..
+            } => Some("throttled by the cgroup's CPU limit"),
+            HeldBack { stolen: true, .. } => {
+                Some("the hypervisor or interrupts had taken the CPU away")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl SlowPoll {

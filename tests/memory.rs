@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hud::model::{
-    Activity, Cause, Culprit, Flavor, Frame, Header, Location, Origin, Record, SlowPoll, Tier,
-    TimeSplit, WeightedStack, Worker, WorkerUsage,
+    Activity, Cause, Culprit, Flavor, Frame, Header, HeldBack, Location, Origin, Record, SlowPoll,
+    Tier, TimeSplit, WeightedStack, Worker, WorkerUsage,
 };
 use hud::session::{Group, Query, Scope, Session, SessionOptions};
 
@@ -123,7 +123,7 @@ fn poll(i: u64, at_ns: u64, tid: u32, code: &Code, random: &mut Random) -> Recor
         },
         cause,
         causes: vec![(cause, held)],
-        throttled: false,
+        held_back: HeldBack::default(),
         culprit: Culprit {
             function: format!("weeks::culprit_{culprit}"),
             calls: Some("std::thread::sleep".into()),

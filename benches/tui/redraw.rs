@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hud::model::{
-    Cause, Culprit, Flavor, Header, Location, Record, SlowPoll, Tier, TimeSplit, Worker,
+    Cause, Culprit, Flavor, Header, HeldBack, Location, Record, SlowPoll, Tier, TimeSplit, Worker,
 };
 use hud::tui::{App, AppOptions, Palette, Theme};
 use ratatui::Terminal;
@@ -90,7 +90,7 @@ fn poll(i: u64) -> Record {
         },
         cause: Cause::Cpu,
         causes: vec![(Cause::Cpu, held)],
-        throttled: false,
+        held_back: HeldBack::default(),
         culprit: Culprit {
             function: format!("bench::module_{}::handler_{i}", i % 100),
             calls: Some("bcrypt::hash".into()),

@@ -51,7 +51,7 @@ const fn scenario(
     }
 }
 
-static SCENARIOS: [Scenario; 31] = [
+static SCENARIOS: [Scenario; 32] = [
     // Blocking.
     scenario("cpu", "computes", cpu),
     scenario("lock", "waits for a mutex that another thread holds", lock),
@@ -144,6 +144,11 @@ static SCENARIOS: [Scenario; 31] = [
         "healthy_busy",
         "short polls, workers never park",
         healthy::busy,
+    ),
+    scenario(
+        "yields",
+        "polls that only yield, workers never park",
+        healthy::yields,
     ),
     scenario(
         "thousand_cuts",

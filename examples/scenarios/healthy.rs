@@ -28,6 +28,19 @@ pub fn busy(context: &Context) -> io::Result<()> {
     Ok(())
 }
 
+/// Tasks that do nothing but make room for each other: millions of polls a second.
+pub fn yields(context: &Context) -> io::Result<()> {
+    for _ in 0..context.options.workers * 2 {
+        let deadline = context.deadline;
+        tokio::spawn(Timed::new(async move {
+            while Instant::now() < deadline {
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    Ok(())
+}
+
 /// Some milliseconds of work, far from what counts as slow.
 #[inline(never)]
 pub fn one_of_a_thousand_cuts(time: Duration) {

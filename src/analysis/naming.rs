@@ -77,7 +77,7 @@ pub fn without_names(poll: Assembled, worker: Option<&Worker>) -> SlowPoll {
         split: poll.split,
         cause: poll.cause,
         causes: poll.causes,
-        throttled: poll.times.throttled,
+        held_back: poll.times.held_back,
         culprit: no_code(NAMING.to_owned()),
         stacks: Vec::new(),
         released_by: None,

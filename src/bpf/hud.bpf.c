@@ -16,6 +16,7 @@
 #include "stack.bpf.h"
 #include "frames.bpf.h"
 #include "poll.bpf.h"
+#include "stolen.bpf.h"
 #include "site.bpf.h"
 #include "waker.bpf.h"
 
@@ -123,12 +124,14 @@ int sched_switch(u64 *ctx)
 		if (!take_credit(&thread->read_credit_clock, at.now, RUNNABLE_EVERY_NS,
 				 RUNNABLE_BURST)) {
 			thread->skipped = 1;
+			thread->exec_out = prev->se.sum_exec_runtime;
 			return 0;
 		}
 	}
 	at.arrival = prev->sched_info.last_arrival;
 	at.delay = prev->sched_info.run_delay;
 	at.exec = prev->se.sum_exec_runtime;
+	at.stolen = 0;
 	at.unused = 0;
 	at.seen_as = !left_as				? HUD_SEEN_RUNNABLE
 		     : left_as & TASK_STOPPED_OR_TRACED ? HUD_SEEN_STOPPED
@@ -136,6 +139,7 @@ int sched_switch(u64 *ctx)
 	read_user_regs(prev, &regs);
 	long_since = false;
 	if (thread) {
+		at.stolen = stolen_until_switch(thread, &at);
 		if (thread->seeded)
 			check_seed(thread, prev->nvcsw + prev->nivcsw - 1, &at);
 		long_since = thread->phase == HUD_PHASE_POLL &&
@@ -244,6 +248,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
 	at.exec = BPF_CORE_READ(task, se.sum_exec_runtime);
 	at.seen_as = HUD_SEEN_SAMPLED;
+	at.stolen = thread && by_tick ? stolen_until_tick(thread, task, &at) : 0;
 	at.unused = 0;
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
 	if (!thread_pointer)
@@ -400,6 +405,7 @@ int sched_process_exit(u64 *ctx)
 	at.delay = task->sched_info.run_delay;
 	at.exec = task->se.sum_exec_runtime;
 	at.seen_as = HUD_SEEN_SAMPLED;
+	at.stolen = 0;
 	at.unused = 0;
 	observe(thread, index, &at, &state);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);

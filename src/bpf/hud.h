@@ -156,6 +156,8 @@ enum hud_poll_flags {
 	HUD_POLL_SLOW = 4,
 	/* Known by its task id alone: the coop budget was not in force. */
 	HUD_POLL_UNCONSTRAINED = 8,
+	/* The hypervisor or interrupts took the CPU away; counted as run queue. */
+	HUD_POLL_STOLEN = 16,
 };
 
 /* The kernel's facts about one place where a poll blocked. */
@@ -232,6 +234,11 @@ struct hud_thread {
 	u64 seen_clock;
 	u64 delay_seen;
 	u64 exec_seen;
+	/* All CPU time of its life when it last left the CPU; 0: not known. */
+	u64 exec_out;
+	/* A stint on the CPU by its arrival, and what was stolen in it so far. */
+	u64 stint_arrival;
+	u64 stint_stolen;
 	/* A poll's length in general: CPU time by scheduling rounds. */
 	u64 mean_poll_ns;
 	/* The newest sample, whatever it met. */

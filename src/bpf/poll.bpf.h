@@ -14,6 +14,8 @@
 
 /* Run-queue wait below this right after a wake belongs to the sleep: it is the wake's own cost. */
 #define WAKE_DELAY_NS (1000 * 1000ull)
+/* On the CPU, less than this that the thread did not get is rounding, or an interrupt's due. */
+#define STOLEN_NS (1000 * 1000ull)
 /* Of the waits in a poll those are long that last this part of the threshold. */
 #define LONG_WAIT_PART 8
 
@@ -23,6 +25,7 @@ struct moment {
 	u64 arrival; /* when it last got onto a CPU */
 	u64 delay;   /* all run-queue wait of its life */
 	u64 exec;    /* all CPU time of its life */
+	u64 stolen;  /* on the CPU, newly known to have been taken from it */
 	u32 seen_as;
 	u32 unused;
 };
@@ -31,8 +34,9 @@ struct moment {
 struct interval {
 	u64 on_cpu;
 	u64 run_queue;
-	u64 off; /* neither: asleep, or stopped */
-	u64 low; /* since when it has been on the CPU under no one's eyes */
+	u64 off;    /* neither: asleep, or stopped */
+	u64 stolen; /* on the CPU, but taken away by the hypervisor or interrupts */
+	u64 low;    /* since when it has been on the CPU under no one's eyes */
 };
 
 static __always_inline u64 less(u64 a, u64 b)
@@ -54,8 +58,11 @@ static __always_inline void measure(struct hud_thread *thread, struct moment *at
 	out->off = 0;
 	out->on_cpu = wall;
 	out->low = thread->seen_clock;
-	if (at->arrival <= thread->seen_clock)
+	out->stolen = smaller(at->stolen, wall);
+	if (at->arrival <= thread->seen_clock) {
+		out->on_cpu -= out->stolen;
 		return;
+	}
 	out->low = at->arrival;
 	/* More than one stint on the CPU: only the scheduler's sum tells. */
 	out->on_cpu =
@@ -64,10 +71,17 @@ static __always_inline void measure(struct hud_thread *thread, struct moment *at
 	out->run_queue = smaller(less(at->delay, thread->delay_seen), wall - out->on_cpu);
 	out->off = wall - out->on_cpu - out->run_queue;
 	if (thread->seen_as == HUD_SEEN_RUNNABLE || thread->seen_as == HUD_SEEN_SAMPLED) {
-		/* It never slept: the rest is the clocks' rounding, or interrupts. */
-		out->on_cpu += out->off;
+		/* It never slept. A sample's sum is not up to date. */
+		if (thread->skipped && at->seen_as != HUD_SEEN_SAMPLED && out->off >= STOLEN_NS)
+			out->stolen = out->off;
+		else
+			out->on_cpu += out->off;
 		out->off = 0;
 	}
+	if (thread->skipped && at->seen_as != HUD_SEEN_SAMPLED)
+		return;
+	out->stolen = smaller(out->stolen, out->on_cpu);
+	out->on_cpu -= out->stolen;
 }
 
 static __always_inline void add_usage(struct hud_thread *thread, struct interval *span)
@@ -75,7 +89,7 @@ static __always_inline void add_usage(struct hud_thread *thread, struct interval
 	if (thread->phase != HUD_PHASE_POLL && thread->phase != HUD_PHASE_IDLE)
 		return;
 	thread->used_on_cpu_ns += span->on_cpu;
-	thread->used_run_queue_ns += span->run_queue;
+	thread->used_run_queue_ns += span->run_queue + span->stolen;
 	if (thread->phase == HUD_PHASE_POLL)
 		thread->used_blocked_ns += span->off;
 	else
@@ -236,6 +250,8 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 	if (was_poll && state->phase == HUD_PHASE_DETACHED && at->seen_as != HUD_SEEN_BLOCKED &&
 	    mean * FAR_ABOVE < width)
 		others = width;
+	/* Whose time was stolen is not known: neither's. */
+	others = smaller(others + span->stolen, width);
 	if (was_poll && is_poll) {
 		*end = span->low + (width - others) / 2;
 		*start = now - (width - others) / 2;
@@ -268,10 +284,13 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	if (was_poll && is_poll && poll->core == state->core && poll->tick == state->tick &&
 	    poll->task == state->task && poll->budget_left == state->budget_left) {
 		poll->on_cpu_ns += span.on_cpu;
+		poll->run_queue_ns += span.stolen;
+		if (span.stolen)
+			poll->flags |= HUD_POLL_STOLEN;
 	} else {
 		estimate_bounds(thread, state, &span, at, was_poll, is_poll, &end, &start);
 		if (was_poll) {
-			poll->on_cpu_ns += less(span.on_cpu, less(at->now, end));
+			poll->on_cpu_ns += less(span.on_cpu + span.stolen, less(at->now, end));
 			close_poll(thread, index, end, span.low);
 		}
 		if (is_poll)

@@ -14,7 +14,7 @@ use crate::bpf::types::{
     hud_poll_flags, hud_release_event, hud_release_kind, hud_site, hud_stack_event, hud_stack_head,
     hud_stack_kind, hud_thread_exit_event,
 };
-use crate::model::Release;
+use crate::model::{HeldBack, Release};
 
 // SAFETY: the generated interface types are `repr(C)`, made of integers only, and valid for every
 // bit pattern.
@@ -114,7 +114,7 @@ pub struct PollTimes {
     /// The part of `run_queue_ns` that is the cost of wakes: pieces below 1 ms right after a sleep.
     pub wake_delay_ns: u64,
     pub began_before_attach: bool,
-    pub throttled: bool,
+    pub held_back: HeldBack,
     pub slow: bool,
     /// Known by its task id alone: the coop budget was not in force.
     pub unconstrained: bool,
@@ -359,7 +359,10 @@ fn with_flags(flags: u32) -> PollTimes {
     let has = |flag: hud_poll_flags| flags & flag.0 != 0;
     PollTimes {
         began_before_attach: has(hud_poll_flags::HUD_POLL_BEGAN_BEFORE),
-        throttled: has(hud_poll_flags::HUD_POLL_THROTTLED),
+        held_back: HeldBack {
+            throttled: has(hud_poll_flags::HUD_POLL_THROTTLED),
+            stolen: has(hud_poll_flags::HUD_POLL_STOLEN),
+        },
         slow: has(hud_poll_flags::HUD_POLL_SLOW),
         unconstrained: has(hud_poll_flags::HUD_POLL_UNCONSTRAINED),
         ..PollTimes::default()
@@ -451,7 +454,7 @@ mod tests {
         };
         assert_eq!(capture.tid, 7);
         assert_eq!(capture.poll.start_ns, 4_400);
-        assert!(capture.poll.slow && capture.poll.throttled);
+        assert!(capture.poll.slow && capture.poll.held_back.throttled);
         assert!(!capture.poll.began_before_attach && !capture.poll.unconstrained);
         assert_eq!(capture.stack, [1, 2, 3, 4]);
         assert_eq!(capture.kernel.len(), 2);

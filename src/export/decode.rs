@@ -9,8 +9,8 @@ use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, St
 use super::micros::Micros;
 use super::stacks::{Table, location};
 use crate::model::{
-    Activity, Cause, Census, Culprit, EndReason, Flavor, Losses, PollTime, ProfiledStack, Record,
-    Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
+    Activity, Cause, Census, Culprit, EndReason, Flavor, HeldBack, Losses, PollTime, ProfiledStack,
+    Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
 };
 
 /// Turns events into records.
@@ -129,7 +129,10 @@ impl Decoder {
             causes: causes
                 .map(|c| Ok((cause(&c.cause)?, c.us.0)))
                 .collect::<Result<_, String>>()?,
-            throttled: args.throttled,
+            held_back: HeldBack {
+                throttled: args.throttled,
+                stolen: args.stolen,
+            },
             culprit: Culprit {
                 function: event.name.clone().into_owned(),
                 calls: args.calls.map(String::from),

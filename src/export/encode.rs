@@ -180,7 +180,8 @@ impl Encoder {
             chain: culprit.chain.iter().map(Cow::from).collect(),
             running: poll.running,
             began_before_attach: poll.began_before_attach,
-            throttled: poll.throttled,
+            throttled: poll.held_back.throttled,
+            stolen: poll.held_back.stolen,
             stack: heaviest
                 .iter()
                 .map(|frame| frame_text(frame).into())

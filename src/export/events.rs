@@ -349,6 +349,8 @@ pub struct SlowArgs<'a> {
     pub began_before_attach: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub throttled: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stolen: bool,
     /// The heaviest stack for people and other programs; hud reads `stacks`.
     #[serde(default)]
     pub stack: Vec<Cow<'a, str>>,

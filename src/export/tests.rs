@@ -396,7 +396,7 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
         of(any::<u64>()),
     );
     let when = (any::<u64>(), any::<u64>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
-    let flags = (any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let split = (any::<u64>(), any::<u64>(), any::<u64>());
     let causes = vec((cause(), any::<u64>()), 0..4);
     (
@@ -427,7 +427,10 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
                 },
                 cause,
                 causes,
-                throttled: flags.1,
+                held_back: HeldBack {
+                    throttled: flags.1,
+                    stolen: flags.2,
+                },
                 culprit,
                 stacks,
                 released_by: by.map(Arc::new),

@@ -116,9 +116,12 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
         if let Some(location) = &poll.culprit.location {
             line += &paint(DIM, format!("  {}", shorten_location(location)));
         }
-        if poll.throttled {
+        if let Some(reason) = poll.held_back.reason() {
             let waited = duration(poll.split.run_queue_ns);
-            line += &paint(DIM, format!("  [{waited} of it {THROTTLED}]"));
+            line += &paint(
+                DIM,
+                format!("  [{waited} of it waiting for a CPU: {reason}]"),
+            );
         }
         if let Some(by) = &poll.released_by {
             line += &match waits_for_others(poll.cause) {
@@ -142,9 +145,6 @@ fn waits_for_others(cause: Cause) -> bool {
     )
 }
 
-/// Said of a poll that the CPU bandwidth limit held back.
-const THROTTLED: &str = "throttled by the cgroup's CPU limit";
-
 /// Who ended a wait, and in which code.
 pub fn releaser(by: &ReleasedBy) -> String {
     let code = shorten_name(&by.culprit.function, NAME);
@@ -157,10 +157,9 @@ pub fn releaser(by: &ReleasedBy) -> String {
 
 /// What held a poll up from outside.
 fn outside(poll: &SlowPoll) -> &'static str {
-    match (poll.cause, poll.throttled) {
-        (Cause::Stopped, _) => "the process was stopped",
-        (_, true) => THROTTLED,
-        _ => "waiting for a CPU",
+    match poll.cause {
+        Cause::Stopped => "the process was stopped",
+        _ => poll.held_back.reason().unwrap_or("waiting for a CPU"),
     }
 }
 
@@ -180,10 +179,13 @@ mod tests {
         poll.split.run_queue_ns = 30 * MS;
         let line = |poll: &SlowPoll| plain(&finding_line(poll, 0, "worker 0"));
         assert!(!line(&poll).contains("throttled"));
-        poll.throttled = true;
+        poll.held_back.throttled = true;
         let blamed = line(&poll);
         assert!(blamed.contains("app::hash"), "{blamed}");
-        assert!(blamed.contains("[30.0 ms of it throttled by"), "{blamed}");
+        assert!(
+            blamed.contains("[30.0 ms of it waiting for a CPU: throttled by"),
+            "{blamed}"
+        );
         poll.cause = Cause::RunQueue;
         let excused = line(&poll);
         assert!(

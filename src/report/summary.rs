@@ -235,30 +235,56 @@ fn running(out: &mut String, snap: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
+/// Slow polls of one cause that no code is to blame for.
+#[derive(Default)]
+struct Waits {
+    polls: u64,
+    total_ns: u64,
+    max_ns: u64,
+    throttled: u64,
+    stolen: u64,
+}
+
+impl Waits {
+    /// Why they waited for a CPU.
+    fn why(&self) -> String {
+        let mut why = "waiting for a CPU".to_owned();
+        if self.throttled > 0 {
+            let polls = count(self.throttled, "poll");
+            why += &format!("; in {polls} the cgroup's CPU limit was reached");
+        }
+        if self.stolen > 0 {
+            let polls = count(self.stolen, "poll");
+            why += &format!("; in {polls} the hypervisor or interrupts had taken the CPU away");
+        }
+        match self.throttled + self.stolen {
+            0 => why + ": other threads had it",
+            _ => why,
+        }
+    }
+}
+
 fn not_code(out: &mut String, snap: &Snapshot) -> fmt::Result {
     if snap.not_code_rows.is_empty() {
         return Ok(());
     }
     heading(out, "Not your code")?;
-    let mut by_cause: BTreeMap<Cause, (u64, u64, u64, u64)> = BTreeMap::new();
+    let mut by_cause: BTreeMap<Cause, Waits> = BTreeMap::new();
     for row in &snap.not_code_rows {
-        let sum = by_cause.entry(row.cause).or_default();
-        sum.0 += row.polls;
-        sum.1 = sum.1.saturating_add(row.total_ns);
-        sum.2 = sum.2.max(row.max_ns);
-        sum.3 += row.throttled_polls;
+        let waits = by_cause.entry(row.cause).or_default();
+        waits.polls += row.polls;
+        waits.total_ns = waits.total_ns.saturating_add(row.total_ns);
+        waits.max_ns = waits.max_ns.max(row.max_ns);
+        waits.throttled += row.throttled_polls;
+        waits.stolen += row.stolen_polls;
     }
-    for (cause, (polls, total, max, throttled)) in by_cause {
+    for (cause, waits) in by_cause {
         let why = match cause {
             Cause::Stopped => "the process was stopped by a signal or a debugger".to_owned(),
-            _ if throttled > 0 => format!(
-                "waiting for a CPU; in {} the cgroup's CPU limit was reached",
-                count(throttled, "poll")
-            ),
-            _ => "waiting for a CPU: other threads had it".to_owned(),
+            _ => waits.why(),
         };
-        let polls = count(polls, "slow poll");
-        let (total, max) = (duration(total), duration(max));
+        let polls = count(waits.polls, "slow poll");
+        let (total, max) = (duration(waits.total_ns), duration(waits.max_ns));
         writeln!(out, "{cause}: {polls}, {total}, longest {max}: {why}")?;
     }
     Ok(())

@@ -30,6 +30,7 @@ pub struct Aggregate {
     total_ns: u64,
     max_ns: u64,
     throttled: u64,
+    stolen: u64,
     first_seen_ns: u64,
     last_seen_ns: u64,
     causes: BTreeMap<Cause, u64>,
@@ -98,6 +99,7 @@ impl Aggregate {
             total_ns: 0,
             max_ns: 0,
             throttled: 0,
+            stolen: 0,
             first_seen_ns: u64::MAX,
             last_seen_ns: 0,
             causes: BTreeMap::new(),
@@ -127,7 +129,8 @@ impl Aggregate {
         self.polls += 1;
         self.total_ns = self.total_ns.saturating_add(held);
         self.max_ns = self.max_ns.max(held);
-        self.throttled += u64::from(poll.throttled);
+        self.throttled += u64::from(poll.held_back.throttled);
+        self.stolen += u64::from(poll.held_back.stolen);
         self.first_seen_ns = self.first_seen_ns.min(poll.start_ns);
         self.last_seen_ns = self.last_seen_ns.max(poll.end_ns);
         for (cause, ns) in &poll.causes {
@@ -166,6 +169,7 @@ impl Aggregate {
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
         self.throttled += other.throttled;
+        self.stolen += other.stolen;
         self.first_seen_ns = self.first_seen_ns.min(other.first_seen_ns);
         self.last_seen_ns = self.last_seen_ns.max(other.last_seen_ns);
         for (cause, ns) in &other.causes {
@@ -252,6 +256,7 @@ impl Aggregate {
             p50_ns: self.durations.quantile(0.5).min(self.max_ns),
             p99_ns: self.durations.quantile(0.99).min(self.max_ns),
             throttled_polls: self.throttled,
+            stolen_polls: self.stolen,
             first_seen_ns: self.first_seen_ns,
             last_seen_ns: self.last_seen_ns,
             workers: self.workers.known.len(),

@@ -131,6 +131,8 @@ pub struct Row {
     pub p99_ns: u64,
     /// Polls in which the cgroup's CPU limit held the thread back.
     pub throttled_polls: u64,
+    /// Polls whose CPU the hypervisor or interrupts took away.
+    pub stolen_polls: u64,
     pub first_seen_ns: u64,
     pub last_seen_ns: u64,
     /// How many worker threads and tasks it was seen on (up to 128 each).

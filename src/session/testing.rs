@@ -110,7 +110,7 @@ pub fn poll(
         split,
         cause,
         causes: vec![(cause, held)],
-        throttled: false,
+        held_back: HeldBack::default(),
         culprit: Culprit {
             function: function.to_owned(),
             calls: Some(calls.to_owned()),

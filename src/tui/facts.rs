@@ -99,6 +99,13 @@ fn lines(c: &Canvas, detail: &Detail, width: usize) -> Vec<Line<'static>> {
         );
         lines.push(Line::from(Span::styled(text, theme.warn())));
     }
+    if row.stolen_polls > 0 {
+        let text = format!(
+            "the hypervisor or interrupts took the CPU away in {} polls",
+            text::count(row.stolen_polls)
+        );
+        lines.push(Line::from(Span::styled(text, theme.warn())));
+    }
 
     let heading = |lines: &mut Vec<Line<'static>>, title: &'static str| {
         lines.push(Line::from(Span::styled(title, theme.title())));

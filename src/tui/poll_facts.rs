@@ -134,8 +134,8 @@ fn split(c: &mut Canvas, area: Rect, poll: &SlowPoll) {
             );
         }
     }
-    if poll.throttled {
-        line.push("  throttled by the cgroup's CPU limit", c.theme.warn());
+    if let Some(reason) = poll.held_back.reason() {
+        line.push(format!("  {reason}"), c.theme.warn());
     }
     c.row(area, 2, line.line());
 }

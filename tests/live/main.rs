@@ -86,6 +86,15 @@ fn healthy_programs_give_no_finding() {
     }
 }
 
+/// Workers that wait for a CPU between polls too short to be seen, each preempted inside some poll.
+#[test]
+fn healthy_programs_with_more_workers_than_cpus_give_no_finding() {
+    for workers in ["8", "64"] {
+        let arguments = ["--workers", workers];
+        check(&Build::Release, "yields", &arguments, &Expect::nothing());
+    }
+}
+
 #[test]
 fn current_thread_runtimes_and_their_root_future() {
     let flavor = ["--flavor", "current_thread", "--block-ms", "50"];

@@ -95,21 +95,21 @@ fn throttling_is_named_and_blames_no_code_that_is_not_slow() {
     let (throttled, calm): (Vec<_>, Vec<_>) = polls
         .iter()
         .filter(|poll| poll.split.run_queue_ns > 30 * MS)
-        .partition(|poll| poll.throttled);
+        .partition(|poll| poll.held_back.throttled);
     assert!(throttled.len() > calm.len(), "{report}");
     assert!(
         throttled.iter().any(|poll| poll.cause == Cause::Cpu),
         "{report}"
     );
     assert!(
-        report.contains("of it throttled by the cgroup's CPU limit"),
+        report.contains("of it waiting for a CPU: throttled by the cgroup's CPU limit"),
         "{report}"
     );
     // Healthy code is not.
     let (polls, report) = watch(&group, "healthy_busy");
     let excused = polls
         .iter()
-        .filter(|poll| poll.cause == Cause::RunQueue && poll.throttled);
+        .filter(|poll| poll.cause == Cause::RunQueue && poll.held_back.throttled);
     assert!(excused.count() >= 3, "{report}");
     let blamed = polls.iter().filter(|poll| poll.cause.blames_code()).count();
     assert!(blamed * 10 <= polls.len(), "{blamed} blamed: {report}");

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * CPU time that a thread on the CPU did not get: the hypervisor ran something else there, or
+ * interrupts did. The run queue's clock goes on meanwhile, the thread's own does not.
+ */
+#ifndef HUD_STOLEN_BPF_H
+#define HUD_STOLEN_BPF_H
+
+#include "compat.bpf.h"
+#include "poll.bpf.h"
+
+/* What is new of the time stolen in the stint on the CPU that began at `arrival`. */
+static __always_inline u64 newly_stolen(struct hud_thread *thread, u64 arrival, u64 in_stint,
+					bool more)
+{
+	u64 before = thread->stint_arrival == arrival ? thread->stint_stolen : 0;
+
+	if (more)
+		in_stint += before;
+	thread->stint_arrival = arrival;
+	thread->stint_stolen = in_stint > before ? in_stint : before;
+	return thread->stint_stolen - before;
+}
+
+/* At the end of a stint, where the thread's own clock is up to date. */
+static __always_inline u64 stolen_until_switch(struct hud_thread *thread, struct moment *at)
+{
+	u64 began_with = thread->exec_out, stolen;
+
+	thread->exec_out = at->exec;
+	if (!began_with)
+		return 0;
+	stolen = less(less(at->now, at->arrival), less(at->exec, began_with));
+	return stolen < STOLEN_NS ? 0 : newly_stolen(thread, at->arrival, stolen, false);
+}
+
+/*
+ * At a tick: every tick brings the run queue's clock up to date, so a CPU whose clock is older than
+ * one period ran nothing of its own since.
+ */
+static __always_inline u64 stolen_until_tick(struct hud_thread *thread, struct task_struct *task,
+					     struct moment *at)
+{
+	u64 clock, gap;
+
+	if (!has_group_clock(task))
+		return 0;
+	clock = BPF_CORE_READ(task, se.cfs_rq, rq, clock);
+	if (clock < at->arrival)
+		clock = at->arrival;
+	gap = less(at->now, clock + config.tick_ns);
+	return gap < STOLEN_NS ? 0 : newly_stolen(thread, at->arrival, gap, true);
+}
+
+#endif
