@@ -229,11 +229,7 @@ impl Encoder {
             Some((name, _)) => format!("all poll time: {name}"),
             None => format!("all poll time: thread {}", time.tid),
         };
-        let mut event = Event::new("C", name);
-        event.cat = Some("all_poll_time".into());
-        event.ts = Some(Micros(time.to_ns));
-        event.pid = Some(self.pid);
-        event.tid = Some(time.tid);
+        let mut event = self.counter(name, "all_poll_time", time.tid, time.to_ns);
         event.args = Some(Percent {
             in_polls: (time.on_cpu_ns() as f64 * 1000.0 / span).round() / 10.0,
         });
@@ -301,11 +297,7 @@ impl Encoder {
         let blocked = since(usage.blocked_ns, old.blocked_ns);
         let all = on_cpu + run_queue + blocked + since(usage.parked_ns, old.parked_ns);
         let percent = |part: f64| (part * 1000.0 / all.max(1.0)).round() / 10.0;
-        let mut event = Event::new("C", name);
-        event.cat = Some("usage".into());
-        event.ts = Some(Micros(usage.at_ns));
-        event.pid = Some(self.pid);
-        event.tid = Some(usage.tid);
+        let mut event = self.counter(name, "usage", usage.tid, usage.at_ns);
         event.args = Some(Percent {
             on_cpu: percent(on_cpu),
             run_queue: percent(run_queue),
@@ -317,6 +309,22 @@ impl Encoder {
             *last = *usage;
         }
         Ok(())
+    }
+
+    /// A counter of a worker, which viewers draw as a curve.
+    fn counter<A>(
+        &self,
+        name: String,
+        cat: &'static str,
+        tid: u32,
+        at_ns: u64,
+    ) -> Event<'static, A> {
+        let mut event = Event::new("C", name);
+        event.cat = Some(cat.into());
+        event.ts = Some(Micros(at_ns));
+        event.pid = Some(self.pid);
+        event.tid = Some(tid);
+        event
     }
 
     fn metadata<'a>(&self, name: &'a str, extra: Extra<'a>) -> Event<'a, ()> {

@@ -12,9 +12,13 @@ const REACH: usize = 128;
 /// How many more of its steps a tick must get right than any rival.
 const LEAD: usize = 2;
 
-/// Tokio's discriminants of `scheduler::Context`.
-const CURRENT_THREAD_TAG: u64 = 0;
-const MULTI_THREAD_TAG: u64 = 1;
+/// Tokio's discriminant of `scheduler::Context`.
+fn tag(flavor: Flavor) -> u64 {
+    match flavor {
+        Flavor::CurrentThread => 0,
+        Flavor::MultiThread => 1,
+    }
+}
 
 /// What [`learn`] says where no runtime runs.
 pub const NO_RUNTIME: &str = "no thread runs a scheduler";
@@ -153,18 +157,11 @@ fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayo
         ids,
         seen,
     };
-    let mut layout = match era.apart {
-        true => assemble_apart(survey, &places)?,
-        false => assemble(survey, &places)?,
-    };
-    for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
-        let fields = core(&places, flavor, era)?;
-        match flavor {
-            Flavor::CurrentThread => layout.current_thread = fields,
-            Flavor::MultiThread => layout.multi_thread = fields,
-        }
-    }
-    Ok(layout)
+    Ok(TokioLayout {
+        current_thread: core(&places, Flavor::CurrentThread, era)?,
+        multi_thread: core(&places, Flavor::MultiThread, era)?,
+        ..without_cores(survey, &places, era)?
+    })
 }
 
 /// Offsets from `base` of fields that the kernel side reads at once.
@@ -177,29 +174,45 @@ fn offset(base: usize, at: usize) -> Result<u32, &'static str> {
 }
 
 /// All but the cores.
-fn assemble(survey: &Survey, places: &Places<'_>) -> Result<TokioLayout, &'static str> {
-    let ids = places.ids.map(|ids| ids.at);
-    let base = [places.handle, places.budget & !7].into_iter().chain(ids);
-    let base = base.fold(places.scheduler, usize::min);
-    let tagged = places.seen.iter().all(|seen| {
-        let tag = match seen.flavor {
-            Flavor::CurrentThread => CURRENT_THREAD_TAG,
-            Flavor::MultiThread => MULTI_THREAD_TAG,
-        };
-        seen.context.words.first() == Some(&tag)
-    });
-    if !tagged && one_flavor(&places.seen).is_none() {
+fn without_cores(
+    survey: &Survey,
+    places: &Places<'_>,
+    era: Era,
+) -> Result<TokioLayout, &'static str> {
+    let flavor = one_flavor(&places.seen);
+    // A thread-local of a flavor's own leads to no tag.
+    let tagged = !era.apart && places.seen.iter().all(is_tagged);
+    if !tagged && flavor.is_none() {
         return Err("the runtimes' flavors were not told apart");
     }
+    let ids = places.ids.map(|ids| ids.at);
+    let in_context = match era.apart {
+        true => None,
+        false => Some([places.scheduler, places.handle]),
+    };
+    let base = in_context.into_iter().flatten().chain(ids);
+    let base = base.fold(places.budget & !7, usize::min);
+    let scheduler = match era.apart {
+        true => {
+            let place = survey.start() + places.scheduler as i64;
+            let of = |wanted| (flavor == Some(wanted)).then_some(place);
+            Scheduler::Apart(Apart {
+                current_thread: of(Flavor::CurrentThread),
+                multi_thread: of(Flavor::MultiThread),
+            })
+        }
+        false => Scheduler::Field(offset(base, places.scheduler)?),
+    };
+    let handle = in_context.map(|_| offset(base, places.handle));
     Ok(TokioLayout {
         context: survey.start() + base as i64,
         fields: ContextFields {
             task_id: ids.map(|at| offset(base, at)).transpose()?,
             task_id_wide: places.ids.is_some_and(|ids| ids.wide),
             budget: offset(base, places.budget)?,
-            scheduler: Scheduler::Field(offset(base, places.scheduler)?),
+            scheduler,
             runtime: None,
-            handle: Some(offset(base, places.handle)?),
+            handle: handle.transpose()?,
         },
         flavor: tagged.then_some(0),
         current_thread: None,
@@ -208,37 +221,15 @@ fn assemble(survey: &Survey, places: &Places<'_>) -> Result<TokioLayout, &'stati
     })
 }
 
-/// The same where the pointer to the scheduler's context is a thread-local of one flavor's own.
-fn assemble_apart(survey: &Survey, places: &Places<'_>) -> Result<TokioLayout, &'static str> {
-    let ids = places.ids.map(|ids| ids.at);
-    let base = ids.into_iter().fold(places.budget & !7, usize::min);
-    let place = Some(survey.start() + places.scheduler as i64);
-    let apart = match one_flavor(&places.seen) {
-        Some(Flavor::CurrentThread) => Apart {
-            current_thread: place,
-            ..Apart::default()
-        },
-        Some(Flavor::MultiThread) => Apart {
-            multi_thread: place,
-            ..Apart::default()
-        },
-        None => return Err("the runtimes' flavors were not told apart"),
-    };
-    Ok(TokioLayout {
-        context: survey.start() + base as i64,
-        fields: ContextFields {
-            task_id: ids.map(|at| offset(base, at)).transpose()?,
-            task_id_wide: places.ids.is_some_and(|ids| ids.wide),
-            budget: offset(base, places.budget)?,
-            scheduler: Scheduler::Apart(apart),
-            runtime: None,
-            handle: None,
-        },
-        flavor: None,
-        current_thread: None,
-        multi_thread: None,
-        learnt: true,
-    })
+/// Whether the scheduler's context begins with its flavor's discriminant.
+fn is_tagged(seen: &Seen<'_>) -> bool {
+    seen.context.words.first() == Some(&tag(seen.flavor))
+}
+
+/// Those of one flavor.
+fn of_flavor<'s>(seen: &[Seen<'s>], flavor: Flavor) -> Vec<Seen<'s>> {
+    let matching = seen.iter().filter(|seen| seen.flavor == flavor);
+    matching.copied().collect()
 }
 
 /// The flavor of all these, if they are of one.
@@ -251,12 +242,7 @@ fn one_flavor(seen: &[Seen<'_>]) -> Option<Flavor> {
 
 /// One flavor's core and tick; None where no worker of that flavor was seen.
 fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFields>, &'static str> {
-    let seen: Vec<Seen<'_>> = places
-        .seen
-        .iter()
-        .filter(|seen| seen.flavor == flavor)
-        .copied()
-        .collect();
+    let seen = of_flavor(&places.seen, flavor);
     if seen.is_empty() {
         return Ok(None);
     }
@@ -300,10 +286,7 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
         false => None,
     };
     Ok(Some(CoreFields {
-        tag: match flavor {
-            Flavor::CurrentThread => CURRENT_THREAD_TAG,
-            Flavor::MultiThread => MULTI_THREAD_TAG,
-        },
+        tag: tag(flavor),
         core: (word * 8) as u32,
         tick: tick as u32,
         beside_tick: BesideTick::Unknown,
@@ -335,10 +318,7 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
     };
     // In block_in_place a thread has no core, and what it polls there is no worker's.
     let has_core = |seen: &Seen<'_>| {
-        let core = match seen.flavor {
-            Flavor::CurrentThread => layout.current_thread,
-            Flavor::MultiThread => layout.multi_thread,
-        };
+        let core = layout.core_of(seen.flavor);
         let word = core.and_then(|core| seen.context.words.get(core.core as usize / 8));
         word.is_none_or(|word| *word != 0)
     };
@@ -348,13 +328,9 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
     };
     let mut findings = vec![rule::budget(samples, &seen, budget)];
     findings.extend(ids.map(|ids| rule::task_id(&seen, budget, ids)));
-    for (flavor, core) in [
-        (Flavor::CurrentThread, layout.current_thread),
-        (Flavor::MultiThread, layout.multi_thread),
-    ] {
-        let of_flavor = seen.iter().filter(|seen| seen.flavor == flavor);
-        let seen: Vec<Seen<'_>> = of_flavor.copied().collect();
-        if let (Some(core), false) = (core, seen.is_empty()) {
+    for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
+        let seen = of_flavor(&seen, flavor);
+        if let (Some(core), false) = (layout.core_of(flavor), seen.is_empty()) {
             let word = core.core as usize / 8;
             let steps = rule::steps(&seen, budget, ids, word, core.tick as usize);
             findings.push(rule::is_tick(&steps));

@@ -27,6 +27,8 @@ pub use live::{ThreadView, Verdict, WorkerState, check};
 pub use search::{Found, Search, Waiting};
 pub use select::{Shown, holds};
 
+use crate::model::Flavor;
+
 /// Offsets of Tokio's thread-local scheduler state. All offsets are in bytes.
 ///
 /// The chain, as the kernel side follows it at a context switch: thread pointer + `context` is
@@ -50,6 +52,16 @@ pub struct TokioLayout {
     pub multi_thread: Option<CoreFields>,
     /// It was learnt from what the fields do: then no order of fields is known.
     pub learnt: bool,
+}
+
+impl TokioLayout {
+    /// The variant of that flavor; None where it is compiled out or not known.
+    pub fn core_of(&self, flavor: Flavor) -> Option<CoreFields> {
+        match flavor {
+            Flavor::CurrentThread => self.current_thread,
+            Flavor::MultiThread => self.multi_thread,
+        }
+    }
 }
 
 /// Offsets in `tokio::runtime::context::Context`.

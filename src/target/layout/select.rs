@@ -248,11 +248,7 @@ fn shape(
     memory: &dyn Memory,
     state: &WorkerState,
 ) -> Result<bool, String> {
-    let fields = match state.flavor {
-        Flavor::CurrentThread => layout.current_thread,
-        Flavor::MultiThread => layout.multi_thread,
-    };
-    let (Some(fields), Some(core)) = (fields, state.core) else {
+    let (Some(fields), Some(core)) = (layout.core_of(state.flavor), state.core) else {
         return Ok(false);
     };
     // `core` is a RefCell's value, right after its borrow flag.

@@ -65,6 +65,29 @@ impl Assembler {
         }
     }
 
+    /// A unit of Tokio's of that name, with the integers that its types are made of.
+    fn tokio(name: &'static str) -> Self {
+        let mut a = Assembler::new();
+        a.entry("unit", UNIT, &[Text(name)]);
+        a.entry("u8", BASE, &[Number(1)]);
+        a.entry("u32", BASE, &[Number(4)]);
+        a.entry("u64", BASE, &[Number(8)]);
+        a
+    }
+
+    /// `id`, an option of that many bytes, and `flag`, whose discriminant is its second byte.
+    fn options(&mut self, id: u8) {
+        for (label, name, size, tag, of, at) in [
+            ("id", "Option<Id>", id, "id tag", "u64", 0),
+            ("flag", "Option<u8>", 2, "flag tag", "u8", 1),
+        ] {
+            self.entry(label, STRUCT, &[Text(name), Number(size)]);
+            self.entry("", PART, &[To(tag)]);
+            self.member(tag, "", of, at);
+            self.end(2);
+        }
+    }
+
     fn entry(&mut self, label: &'static str, code: u8, values: &[Value]) {
         self.labels.insert(label, self.bytes.len() as u32);
         self.bytes.push(code);
@@ -135,16 +158,8 @@ const USUAL: Shape = Shape {
 
 /// Tokio's types with one wrapper around most values, at offsets no compiler has chosen yet.
 fn info(shape: Shape) -> Vec<u8> {
-    let mut a = Assembler::new();
-    a.entry(
-        "unit",
-        UNIT,
-        &[Text("/x/tokio-1.99.0/src/lib.rs/@/tokio.ab-cgu.0")],
-    );
-    a.entry("u8", BASE, &[Number(1)]);
-    a.entry("u32", BASE, &[Number(4)]);
+    let mut a = Assembler::tokio("/x/tokio-1.99.0/src/lib.rs/@/tokio.ab-cgu.0");
     a.entry("tag", BASE, &[Number(shape.tag)]);
-    a.entry("u64", BASE, &[Number(8)]);
 
     a.entry("inner", STRUCT, &[Text("ArcInner<Worker>"), Number(40)]);
     a.member("", "data", "worker", 8);
@@ -199,14 +214,7 @@ fn info(shape: Shape) -> Vec<u8> {
     a.end(2);
     a.entry("to flavors", POINTER, &[To("flavors")]);
 
-    a.entry("id", STRUCT, &[Text("Option<Id>"), Number(shape.id)]);
-    a.entry("", PART, &[To("id tag")]);
-    a.member("id tag", "", "u64", 0);
-    a.end(2);
-    a.entry("flag", STRUCT, &[Text("Option<u8>"), Number(2)]);
-    a.entry("", PART, &[To("flag tag")]);
-    a.member("flag tag", "", "u8", 1);
-    a.end(2);
+    a.options(shape.id);
     a.entry("wrapped flag", STRUCT, &[Text("Cell"), Number(4)]);
     a.member("", "value", "flag", 2);
     a.end(1);
@@ -290,15 +298,7 @@ fn one_flavor_alone_has_no_tag() {
 
 /// Tokio before 1.29, whose flavors have contexts of their own; `context`: since 1.22.
 fn info_before_1_29(context: bool) -> Vec<u8> {
-    let mut a = Assembler::new();
-    a.entry(
-        "unit",
-        UNIT,
-        &[Text("/x/tokio-1.2x.0/src/lib.rs/@/tokio.ab-cgu.0")],
-    );
-    a.entry("u8", BASE, &[Number(1)]);
-    a.entry("u32", BASE, &[Number(4)]);
-    a.entry("u64", BASE, &[Number(8)]);
+    let mut a = Assembler::tokio("/x/tokio-1.2x.0/src/lib.rs/@/tokio.ab-cgu.0");
     a.entry("to shared", POINTER, &[To("u64")]);
     a.entry("inner", STRUCT, &[Text("ArcInner<Worker>"), Number(40)]);
     a.member("", "data", "worker", 16);
@@ -313,14 +313,7 @@ fn info_before_1_29(context: bool) -> Vec<u8> {
     a.member("", "global_queue_interval", "u32", 36);
     a.end(1);
     a.entry("to core", POINTER, &[To("core")]);
-    a.entry("id", STRUCT, &[Text("Option<Id>"), Number(16)]);
-    a.entry("", PART, &[To("id tag")]);
-    a.member("id tag", "", "u64", 0);
-    a.end(2);
-    a.entry("flag", STRUCT, &[Text("Option<u8>"), Number(2)]);
-    a.entry("", PART, &[To("flag tag")]);
-    a.member("flag tag", "", "u8", 1);
-    a.end(2);
+    a.options(16);
     let current_thread = |a: &mut Assembler| {
         a.entry("", STRUCT, &[Text("Context"), Number(24)]);
         a.member("", "spawner", "to shared", 8);
