@@ -5,12 +5,9 @@ use std::io;
 use anyhow::Result;
 
 use crate::cli::Config;
-use crate::model::Record;
+use crate::model::{HANG_NS, Record};
 use crate::report::{self, Findings, Layout};
 use crate::session::{Session, SessionOptions};
-
-/// A poll that lasts this long is taken for a hang.
-const HANG_NS: u64 = 1_000_000_000;
 
 /// Consumes records: prints and remembers.
 pub struct Headless {

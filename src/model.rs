@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use census::{Census, CensusThread, Duty, ThreadWait};
+pub use census::{Census, CensusThread, Duty, HANG_NS, ThreadWait};
 pub use own::{Losses, SelfCost};
 
 /// Why a worker was held: the answer to "what was it doing instead of polling other tasks?".

@@ -6,10 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::aliases::known_as;
-use crate::model::{Census, CensusThread, Duty, Frame, Origin, ThreadWait};
-
-/// A poll that lasts this long is taken for a hang.
-const HANG_NS: u64 = 1_000_000_000;
+use crate::model::{Census, CensusThread, Duty, Frame, HANG_NS, Origin, ThreadWait};
 
 /// Threads named in one sentence, and sentences of one kind.
 const MOST: usize = 3;

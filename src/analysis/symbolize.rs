@@ -102,15 +102,15 @@ impl Symbolizer {
     /// The frames of a kernel stack, leaf first. One frame `[kernel]` stands for all of them where
     /// the kernel's symbols may not be read.
     pub fn kernel_frames(&mut self, addresses: &[u64]) -> Vec<Arc<Frame>> {
+        if self.known_kernel.len() > MAX_REMEMBERED {
+            self.known_kernel.clear();
+        }
         let missing: Vec<u64> = addresses
             .iter()
             .copied()
             .filter(|address| !self.known_kernel.contains_key(address))
             .collect();
         if !missing.is_empty() {
-            if self.known_kernel.len() > MAX_REMEMBERED {
-                self.known_kernel.clear();
-            }
             // kallsyms knows all that is shown; a vmlinux would be a gigabyte of debug info.
             let kernel = Source::Kernel(Kernel {
                 vmlinux: MaybeDefault::None,

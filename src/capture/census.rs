@@ -1,13 +1,15 @@
 //! Every thread of the target at one moment, with the stacks of those that sleep.
 //!
 //! Nothing is stopped: a thread's registers and stack belong together if it has not run between the
-//! two looks at it, which its count of context switches tells.
+//! two looks at it ([`TaskState::stood_still_since`]).
+
+use std::collections::HashMap;
 
 use anyhow::Result;
 
 use super::tasks::{TaskReader, TaskState};
 
-/// Threads whose stacks are read; more are listed without.
+/// Stacks that are read; further threads are listed without.
 const MAX_STACKS: usize = 1024;
 
 /// A thread, and its stack if it stood still meanwhile.
@@ -29,10 +31,14 @@ pub struct SeenThread {
 pub fn take(pid: u32, read_stack: impl Fn(u64) -> (u64, Vec<u8>)) -> Result<Vec<SeenThread>> {
     let reader = TaskReader::new(pid)?;
     let mut seen: Vec<SeenThread> = Vec::new();
+    let mut stacks = 0;
     for task in reader.read()? {
         let asleep = task.is_asleep();
-        let (stack_base, stack) = match asleep && seen.len() < MAX_STACKS {
-            true => read_stack(task.registers.sp),
+        let (stack_base, stack) = match asleep && stacks < MAX_STACKS {
+            true => {
+                stacks += 1;
+                read_stack(task.registers.sp)
+            }
             false => (0, Vec::new()),
         };
         seen.push(SeenThread {
@@ -42,12 +48,11 @@ pub fn take(pid: u32, read_stack: impl Fn(u64) -> (u64, Vec<u8>)) -> Result<Vec<
             stack,
         });
     }
-    let after = reader.read()?;
+    let after = reader.read()?.into_iter().map(|task| (task.tid, task));
+    let after: HashMap<u32, TaskState> = after.collect();
     for thread in &mut seen {
-        let same = after
-            .iter()
-            .any(|task| task.tid == thread.task.tid && task.switches == thread.task.switches);
-        thread.stood_still &= same;
+        let now = after.get(&thread.task.tid);
+        thread.stood_still &= now.is_some_and(|now| now.stood_still_since(&thread.task));
         if !thread.stood_still {
             thread.stack.clear();
         }

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use super::{Cause, Frame};
 
+/// A poll that lasts this long is taken for a hang, nanoseconds.
+pub const HANG_NS: u64 = 1_000_000_000;
+
 /// What a thread was doing as a census found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThreadWait {
