@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef};
+use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef, known};
 use super::micros::Micros;
 use super::stacks::{Table, location};
 use crate::model::{
@@ -49,7 +49,7 @@ impl Decoder {
                 tid: tid()?,
                 index,
                 runtime,
-                flavor: flavor_from_name(&flavor)?,
+                flavor: known("flavor", &flavor, Flavor::from_name)?,
                 thread_name: thread_name.into_owned(),
             }),
             Extra::WorkerGone {} => Record::WorkerGone {
@@ -76,9 +76,7 @@ impl Decoder {
             },
             Extra::Census { words, threads } => {
                 let threads = threads.into_iter().map(|thread| {
-                    let frames = self.table.stack(thread.sf);
-                    let frames =
-                        frames.ok_or_else(|| format!("stack {} is not defined", thread.sf))?;
+                    let frames = self.table.stack(thread.sf)?;
                     thread.into_model(frames)
                 });
                 Record::Census(Arc::new(Census {
@@ -88,8 +86,7 @@ impl Decoder {
                 }))
             }
             Extra::End { reason } => Record::End {
-                reason: EndReason::from_name(&reason)
-                    .ok_or_else(|| format!("unknown reason of the end {reason:?}"))?,
+                reason: known("reason of the end", &reason, EndReason::from_name)?,
                 at_ns: at()?.0,
             },
         };
@@ -147,12 +144,10 @@ impl Decoder {
     }
 
     fn released_by(&self, by: Released<'_>) -> Result<ReleasedBy, String> {
-        let frames = self.table.stack(by.sf);
         Ok(ReleasedBy {
             tid: by.tid,
             thread: by.thread.into_owned(),
-            how: Release::from_name(&by.how)
-                .ok_or_else(|| format!("unknown way of release {:?}", by.how))?,
+            how: known("way of release", &by.how, Release::from_name)?,
             wait_ns: by.wait_us.0,
             culprit: Culprit {
                 function: by.function.into_owned(),
@@ -160,15 +155,14 @@ impl Decoder {
                 location: by.location.map(location),
                 chain: by.chain.into_iter().map(String::from).collect(),
             },
-            frames: frames.ok_or_else(|| format!("stack {} is not defined", by.sf))?,
+            frames: self.table.stack(by.sf)?,
         })
     }
 
     fn profiled(&self, stack: ProfiledRef<'_>) -> Result<ProfiledStack, String> {
-        let frames = self.table.stack(stack.sf);
         Ok(ProfiledStack {
             stack: WeightedStack {
-                frames: frames.ok_or_else(|| format!("stack {} is not defined", stack.sf))?,
+                frames: self.table.stack(stack.sf)?,
                 activity: Activity::OnCpu,
                 cause: cause(&stack.cause)?,
                 weight_ns: stack.weight_us.0,
@@ -181,10 +175,9 @@ impl Decoder {
     }
 
     fn stack(&self, stack: &StackRef<'_>) -> Result<WeightedStack, String> {
-        let frames = self.table.stack(stack.sf);
         Ok(WeightedStack {
-            frames: frames.ok_or_else(|| format!("stack {} is not defined", stack.sf))?,
-            activity: activity(&stack.activity)?,
+            frames: self.table.stack(stack.sf)?,
+            activity: known("activity", &stack.activity, Activity::from_name)?,
             cause: cause(&stack.cause)?,
             weight_ns: stack.weight_us.0,
             complete: stack.complete,
@@ -193,21 +186,7 @@ impl Decoder {
 }
 
 fn cause(name: &str) -> Result<Cause, String> {
-    name.parse().map_err(|_| format!("unknown cause {name:?}"))
-}
-
-fn activity(name: &str) -> Result<Activity, String> {
-    [Activity::OnCpu, Activity::RunQueue, Activity::Blocked]
-        .into_iter()
-        .find(|activity| activity.as_str() == name)
-        .ok_or_else(|| format!("unknown activity {name:?}"))
-}
-
-fn flavor_from_name(name: &str) -> Result<Flavor, String> {
-    [Flavor::CurrentThread, Flavor::MultiThread]
-        .into_iter()
-        .find(|flavor| flavor.as_str() == name)
-        .ok_or_else(|| format!("unknown flavor {name:?}"))
+    known("cause", name, Cause::from_name)
 }
 
 /// Kinds that are not known are left out: they cannot be shown.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::events;
 use super::events::{
     CauseTime, Cost, Event, Extra, OtherData, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef,
-    Usage, origin_name,
+    Usage,
 };
 use super::micros::Micros;
 use super::stacks::{Dictionary, place};
@@ -422,7 +422,7 @@ fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
             begun = true;
             chunk.extend_from_slice(format!("\"{id}\":").as_bytes());
             let stack_frame = StackFrame {
-                category: origin_name(frame.origin),
+                category: frame.origin.as_str(),
                 name: frame_text(frame),
                 parent: (parent != 0).then(|| parent.to_string()),
             };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::micros::Micros;
-use crate::model::{CensusThread, Duty, Frame, Header, Origin, SelfCost, ThreadWait, WorkerUsage};
+use crate::model::{Cause, CensusThread, Duty, Frame, Header, SelfCost, ThreadWait, WorkerUsage};
 
 /// What `otherData.format` says.
 pub const FORMAT: &str = "hud";
@@ -188,9 +188,7 @@ impl<'a> SeenThread<'a> {
             ("stopped", _, _) => ThreadWait::Stopped,
             ("asleep", Some(syscall), Some(cause)) => ThreadWait::Asleep {
                 syscall: syscall.into_owned(),
-                cause: cause
-                    .parse()
-                    .map_err(|_| format!("unknown cause {cause:?}"))?,
+                cause: known("cause", &cause, Cause::from_name)?,
                 lock: self.lock,
             },
             (state, ..) => return Err(format!("unknown state of a thread {state:?}")),
@@ -443,23 +441,11 @@ impl<'a> OtherData<'a> {
     }
 }
 
-const ORIGINS: [(Origin, &str); 6] = [
-    (Origin::User, "user"),
-    (Origin::ThirdParty, "third_party"),
-    (Origin::Runtime, "runtime"),
-    (Origin::Std, "std"),
-    (Origin::Kernel, "kernel"),
-    (Origin::Unknown, "unknown"),
-];
-
-/// The name of an origin in the file.
-pub fn origin_name(origin: Origin) -> &'static str {
-    let named = ORIGINS.iter().find(|(o, _)| *o == origin);
-    named.map_or("unknown", |(_, name)| name)
-}
-
-/// The origin of that name.
-pub fn origin_from_name(name: &str) -> Option<Origin> {
-    let named = ORIGINS.iter().find(|(_, n)| *n == name);
-    named.map(|(origin, _)| *origin)
+/// What a name in the file stands for; the error says that it stands for nothing.
+pub fn known<T>(
+    what: &str,
+    name: &str,
+    from_name: impl Fn(&str) -> Option<T>,
+) -> Result<T, String> {
+    from_name(name).ok_or_else(|| format!("unknown {what} {name:?}"))
 }

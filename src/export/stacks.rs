@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::events::{FrameDef, NewFrames, NodeDef, Place, origin_from_name, origin_name};
-use crate::model::{CodeAddress, Frame, Location};
+use super::events::{FrameDef, NewFrames, NodeDef, Place, known};
+use crate::model::{CodeAddress, Frame, Location, Origin};
 
 /// Frames and nodes of one dictionary.
 const MAX_FRAMES: usize = 30_000;
@@ -103,7 +103,7 @@ fn define(id: u32, frame: &Frame) -> FrameDef<'_> {
         raw: frame.raw.as_deref().map(Cow::from),
         location: frame.location.as_ref().map(place),
         module: frame.module.as_deref().map(Cow::from),
-        origin: origin_name(frame.origin).into(),
+        origin: frame.origin.as_str().into(),
         inlined: frame.inlined,
         address: frame.address.as_ref().map(|at| at.address),
         build_id: frame
@@ -144,8 +144,7 @@ impl Table {
             *self = Table::default();
         }
         for def in new.frames {
-            let origin = origin_from_name(&def.origin)
-                .ok_or_else(|| format!("unknown frame origin {:?}", def.origin))?;
+            let origin = known("frame origin", &def.origin, Origin::from_name)?;
             let frame = Frame {
                 function: def.name.into_owned(),
                 raw: def.raw.map(Cow::into_owned),
@@ -170,8 +169,16 @@ impl Table {
         Ok(())
     }
 
-    /// The stack of an id, leaf first; none where it is not defined.
-    pub fn stack(&self, id: u32) -> Option<Vec<Arc<Frame>>> {
+    /// The stack of an id, leaf first.
+    ///
+    /// # Errors
+    /// That it is not defined, or endless.
+    pub fn stack(&self, id: u32) -> Result<Vec<Arc<Frame>>, String> {
+        self.path(id)
+            .ok_or_else(|| format!("stack {id} is not defined"))
+    }
+
+    fn path(&self, id: u32) -> Option<Vec<Arc<Frame>>> {
         let mut frames = Vec::new();
         let mut at = id;
         while at != 0 {
@@ -216,7 +223,7 @@ mod tests {
         assert_eq!(table.stack(id).unwrap(), one);
         assert_eq!(table.stack(other).unwrap(), two);
         assert_eq!(table.stack(0).unwrap(), []);
-        assert_eq!(table.stack(99), None);
+        assert!(table.stack(99).is_err());
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! Stacks as shown to people: frames, whose code they are, and how much time a stack stands for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Cause;
+
+/// Whose code a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// The target's own crates.
+    User,
+    /// A dependency from a registry or a git checkout.
+    ThirdParty,
+    /// Tokio itself and the machinery of polling futures.
+    Runtime,
+    /// std, core, alloc, and the C library.
+    Std,
+    /// Kernel code.
+    Kernel,
+    /// No symbol says.
+    Unknown,
+}
+
+impl Origin {
+    const ALL: [Origin; 6] = [
+        Origin::User,
+        Origin::ThirdParty,
+        Origin::Runtime,
+        Origin::Std,
+        Origin::Kernel,
+        Origin::Unknown,
+    ];
+
+    /// The name used in the trace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::User => "user",
+            Origin::ThirdParty => "third_party",
+            Origin::Runtime => "runtime",
+            Origin::Std => "std",
+            Origin::Kernel => "kernel",
+            Origin::Unknown => "unknown",
+        }
+    }
+
+    /// The origin of that name.
+    pub fn from_name(name: &str) -> Option<Origin> {
+        Origin::ALL
+            .into_iter()
+            .find(|origin| origin.as_str() == name)
+    }
+}
+
+/// One frame of a stack, as shown to people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// The readable name: `my_app::handler` for `my_app::handler::{{closure}}`;
+    /// `module+0x1234` where there is no symbol: the start of the function, if that is known.
+    pub function: String,
+    /// The whole demangled name, where it differs from `function`.
+    pub raw: Option<String>,
+    /// The source position, where the debug info has one.
+    pub location: Option<Location>,
+    /// File name of the executable or library the code is in.
+    pub module: Option<Arc<str>>,
+    /// Whose code it is.
+    pub origin: Origin,
+    /// Inlined into the next frame towards the thread's start.
+    pub inlined: bool,
+    /// Where the code is, if `function` is no name because no symbol covers it: enough to name it
+    /// later.
+    pub address: Option<CodeAddress>,
+}
+
+impl Frame {
+    /// A frame of which no more is known.
+    pub fn named(function: impl Into<String>, origin: Origin) -> Frame {
+        Frame {
+            function: function.into(),
+            raw: None,
+            location: None,
+            module: None,
+            origin,
+            inlined: false,
+            address: None,
+        }
+    }
+}
+
+/// A place in the code of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CodeAddress {
+    /// As the module's file states it (`p_vaddr`, symbols), wherever the module was mapped.
+    pub address: u64,
+    /// Of the module, in hexadecimal, where it has one.
+    pub build_id: Option<Arc<str>>,
+}
+
+/// A position in the source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// Path as the debug info has it.
+    pub file: Arc<str>,
+    /// Line, counted from 1; 0 where the compiler assigned none.
+    pub line: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What the thread was doing while a stack was its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Activity {
+    /// Running.
+    OnCpu,
+    /// Runnable and waiting for a CPU.
+    RunQueue,
+    /// Asleep in the kernel.
+    Blocked,
+}
+
+impl Activity {
+    /// The name used in reports and in the trace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activity::OnCpu => "on_cpu",
+            Activity::RunQueue => "run_queue",
+            Activity::Blocked => "blocked",
+        }
+    }
+
+    /// The activity of that name.
+    pub fn from_name(name: &str) -> Option<Activity> {
+        [Activity::OnCpu, Activity::RunQueue, Activity::Blocked]
+            .into_iter()
+            .find(|activity| activity.as_str() == name)
+    }
+}
+
+/// One distinct stack inside a slow poll, with its share of the poll's time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedStack {
+    /// Leaf first, thread start last. Inlined frames stand on their own.
+    pub frames: Vec<Arc<Frame>>,
+    /// What the thread was doing.
+    pub activity: Activity,
+    /// Why, by the kernel's facts at that moment.
+    pub cause: Cause,
+    /// How much of the poll's time this stack stands for.
+    pub weight_ns: u64,
+    /// Whether unwinding reached the thread's start.
+    pub complete: bool,
+}
