@@ -95,7 +95,7 @@ pub struct SlowPoll {
     pub tid: u32,
     /// Tokio's index of the worker in its runtime, where it could be read.
     pub worker: Option<u32>,
-    /// [`Worker::runtime`] of that worker.
+    /// [`Worker::runtime`](super::Worker::runtime) of that worker.
     pub runtime: u32,
     /// Tokio's task id; see [`task_name`] for what has none.
     pub task: Option<u64>,
