@@ -92,12 +92,13 @@ async fn serve(args: Args) -> Result<()> {
         .route("/healthy", get(healthy))
         .with_state(shop);
 
+    let address = listener.local_addr()?.to_string();
     // A closed pipe is no reason to stop serving.
     let _ = writeln!(
         std::io::stdout(),
-        "demo-server: PID {}, http://{}\n\n{ENDPOINTS}",
+        "demo-server: PID {}, http://{address}\n\n{}",
         std::process::id(),
-        listener.local_addr()?,
+        ENDPOINTS.replace("localhost:3000", &address),
     );
     let (asked, mut told) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {

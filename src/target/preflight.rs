@@ -136,8 +136,8 @@ pub fn kernel_names() -> Option<String> {
         .into_iter()
         .flat_map(|file| BufReader::new(file).lines());
     hides_functions(lines.map_while(Result::ok)).then(|| {
-        "frames in the kernel have no names: they need CAP_SYSLOG (setcap cap_syslog), \
-         or sysctl kernel.kptr_restrict=0"
+        "frames in the kernel have no names: they need CAP_SYSLOG as well (setcap \
+         cap_bpf,cap_perfmon,cap_sys_ptrace,cap_syslog=ep), and kernel.kptr_restrict below 2"
             .to_owned()
     })
 }
