@@ -1,5 +1,5 @@
 //! Puts slow polls together: which captured stacks belong to which poll, and how much of the
-//! poll's time each of them stands for ([`shares`]).
+//! poll's time each of them stands for (`shares`).
 //!
 //! Pure bookkeeping over decoded events; stacks arrive unwound and leave unnamed.
 
