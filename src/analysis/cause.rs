@@ -27,8 +27,6 @@ pub struct KernelFacts {
     pub page_fault_entry: bool,
     /// The process has child processes.
     pub has_children: bool,
-    /// Stopped by a signal or traced.
-    pub stopped: bool,
 }
 
 impl Default for KernelFacts {
@@ -43,16 +41,13 @@ impl Default for KernelFacts {
             in_kernel: false,
             page_fault_entry: false,
             has_children: false,
-            stopped: false,
         }
     }
 }
 
-/// Why a thread went to sleep in the kernel.
+/// Why a thread went to sleep in the kernel. (Stops and waits for a CPU are no sleep: the kernel side
+/// counts them apart.)
 pub fn of_blocked(facts: &KernelFacts) -> Cause {
-    if facts.stopped {
-        return Cause::Stopped;
-    }
     match effective_syscall(facts) {
         // Asleep without having asked for anything: the fault handler waits for the disk or for
         // the lock of the address space.
@@ -323,15 +318,6 @@ mod tests {
             ..in_call(libc::SYS_restart_syscall)
         };
         assert_eq!(of_blocked(&facts), Cause::Sleep);
-    }
-
-    #[test]
-    fn stopped_comes_before_everything() {
-        let facts = KernelFacts {
-            stopped: true,
-            ..in_call(libc::SYS_futex)
-        };
-        assert_eq!(of_blocked(&facts), Cause::Stopped);
     }
 
     #[test]

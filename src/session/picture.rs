@@ -33,7 +33,6 @@ impl Session {
 
         let mut kept = Kept {
             polls_seen: self.polls_seen + self.unnamed.count(),
-            polls_whole: self.recent.len() as u64,
             polls_of_other_culprits: 0,
         };
         let (mut blocking, mut not_code) = (Sum::default(), Sum::default());

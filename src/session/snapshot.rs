@@ -89,8 +89,6 @@ pub enum Basis {
 pub struct Kept {
     /// Slow polls seen in all.
     pub polls_seen: u64,
-    /// Slow polls kept whole.
-    pub polls_whole: u64,
     /// Polls of culprits that came after the table was full.
     pub polls_of_other_culprits: u64,
 }
