@@ -414,7 +414,6 @@ impl Frames {
     /// What a worker's loop holds and leads to, while it sleeps.
     fn watch(&self, task: &TaskState, way: usize, lowest: u64) -> Option<Look> {
         let way = self.ways.all.get(way)?;
-        let [polls, ..] = &way.returns;
         // Less where the stack ends before.
         let bytes = [REGION, REGION / 2, REGION / 4]
             .into_iter()
@@ -437,8 +436,14 @@ impl Frames {
                 pointees.insert(*pointer, bytes);
             }
         }
-        let in_poll =
-            task.registers.sp <= lowest && words.first().is_some_and(|word| polls.contains(word));
+        // All of them: a park may leave the lowest one from the poll before it, in a gap of its own
+        // frames.
+        let is_inside = |(at, returns): (&u32, &Vec<u64>)| {
+            let word = words.get(*at as usize / size_of::<u64>());
+            word.is_some_and(|word| returns.contains(word))
+        };
+        let in_poll = task.registers.sp <= lowest
+            && way.places.iter().zip(&way.returns).all(is_inside);
         Some(Look {
             switches: task.switches,
             doing: match in_poll {
