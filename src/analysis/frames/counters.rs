@@ -4,9 +4,11 @@
 //! The frames of a worker's loop hold pointers to its core. Of what those lead to, every half word
 //! counts as a counter that grew from nearly each poll or park to the next, and never while the worker
 //! stood still. Tokio's tick is one of them. Which one need not be known: two polls are taken for one only
-//! if none of them differs. Pure logic over what was read.
+//! if none of them differs. Each change of what is known splits the polls that are open, so it takes more
+//! to add a counter than to keep one. Pure logic over what was read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::AddAssign;
 
 use crate::capture::{Counter, WAY_COUNTERS};
 
@@ -26,10 +28,15 @@ const MAX_THREADS: usize = 16;
 /// No worker makes more rounds between two looks at it.
 const MAX_ROUNDS: u32 = 1 << 22;
 
-/// Of so many changes from a poll, or to one, one may come without a round.
+/// Of so many changes from a poll one may come without a round: tasks run from the LIFO slot share it.
 const TOLERANCE: usize = 5;
-/// From park to park nothing need have happened, but of so many changes one is a round.
+/// After a park there need not have been a round, but of so many changes one is.
 const SPURIOUS: usize = 4;
+/// A number that grew in so many changes from a poll or to one, in nearly each of them, counts for
+/// sure.
+const SURE: usize = 16;
+/// Of so many one may then come without a round.
+const RARE: usize = 32;
 
 /// What a worker was doing when it was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +67,59 @@ pub struct Look {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Steps {
     grew: usize,
-    /// It did not, although there was a poll.
+    /// The same, with a poll before or after.
+    grew_with_polls: usize,
+    /// It did not, although there was a poll before.
     stood: usize,
+    /// It did not from a park to a poll.
+    stood_after_park: usize,
     /// It went back, or leapt.
     fell: usize,
+}
+
+impl AddAssign for Steps {
+    fn add_assign(&mut self, other: Steps) {
+        self.grew += other.grew;
+        self.grew_with_polls += other.grew_with_polls;
+        self.stood += other.stood;
+        self.stood_after_park += other.stood_after_park;
+        self.fell += other.fell;
+    }
+}
+
+/// Changes from one poll or park to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rounds {
+    all: usize,
+    with_polls: usize,
+}
+
+impl Rounds {
+    fn of<'s>(threads: impl IntoIterator<Item = &'s Series>) -> Rounds {
+        let none = Rounds::default();
+        threads.into_iter().fold(none, |sum, series| Rounds {
+            all: sum.all + series.rounds.all,
+            with_polls: sum.with_polls + series.rounds.with_polls,
+        })
+    }
+
+    /// Whether a number that went on like this may be a counter of them. The root future of
+    /// `current_thread` is polled in the round of the park before it.
+    fn fit(self, steps: Steps, multi_thread: bool) -> bool {
+        let after_park = if multi_thread {
+            steps.stood_after_park
+        } else {
+            0
+        };
+        let misses = steps.stood + steps.fell + after_park;
+        misses * TOLERANCE <= self.all && steps.grew * SPURIOUS >= self.all
+    }
+
+    /// Whether it surely is one.
+    fn fit_each(self, steps: Steps) -> bool {
+        let misses = self.with_polls.saturating_sub(steps.grew_with_polls);
+        self.with_polls >= SURE && misses * RARE <= self.with_polls
+    }
 }
 
 /// What is known of one worker.
@@ -74,8 +130,7 @@ struct Series {
     last: Look,
     /// The poll or park before the last look.
     last_stay: Doing,
-    /// Changes from one poll or park to another.
-    rounds: usize,
+    rounds: Rounds,
     /// By offset of the word above the lowest: the pointers that never changed.
     pointers: BTreeMap<u32, u64>,
     /// By address: the numbers that may be counters.
@@ -96,7 +151,7 @@ impl Series {
         Series {
             numbers: halves.collect(),
             pointers,
-            rounds: 0,
+            rounds: Rounds::default(),
             began: look.doing,
             last_stay: look.doing,
             last: look,
@@ -130,7 +185,8 @@ impl Series {
             .as_ref()
             .zip(look.frame.as_ref())
             .is_some_and(|(before, after)| before != after);
-        let from_park = self.last_stay == Doing::Park && look.doing == Doing::Park;
+        let from_poll = self.last_stay == Doing::Poll;
+        let with_poll = from_poll || look.doing == Doing::Poll;
         let moved = match (self.last_stay, look.doing) {
             _ if slept_on => false,
             (Doing::Between, _) => false,
@@ -143,30 +199,33 @@ impl Series {
                 return false;
             };
             match is.wrapping_sub(*was) {
-                0 => steps.stood += usize::from(moved && !from_park),
+                0 if moved && from_poll => steps.stood += 1,
+                0 => steps.stood_after_park += usize::from(moved && with_poll),
                 // Another thread's.
                 _ if slept_on => return false,
-                1..=MAX_ROUNDS => steps.grew += usize::from(moved),
+                1..=MAX_ROUNDS => {
+                    steps.grew += usize::from(moved);
+                    steps.grew_with_polls += usize::from(moved && with_poll);
+                }
                 _ => steps.fell += usize::from(moved),
             }
             true
         });
-        self.rounds += usize::from(moved);
+        self.rounds.all += usize::from(moved);
+        self.rounds.with_polls += usize::from(moved && with_poll);
         self.last_stay = look.doing;
         self.last = look;
     }
 
-    fn counts(&self, address: u64) -> bool {
-        self.numbers.get(&address).is_some_and(|steps| {
-            (steps.stood + steps.fell) * TOLERANCE <= self.rounds
-                && steps.grew * SPURIOUS >= self.rounds
-        })
-    }
-
-    /// The address of a counter, if it is one in this thread.
+    /// Where that counter would be in this thread.
     fn address(&self, counter: Counter) -> Option<u64> {
         let pointer = self.pointers.get(&counter.pointer)?;
         Some(pointer.wrapping_add(counter.offset.into()))
+    }
+
+    /// How it went on, if it may be one.
+    fn steps(&self, counter: Counter) -> Option<Steps> {
+        self.numbers.get(&self.address(counter)?).copied()
     }
 }
 
@@ -198,6 +257,7 @@ pub struct Learnt {
 #[derive(Debug, Default)]
 pub struct Counters {
     threads: HashMap<u32, Series>,
+    learnt: Learnt,
 }
 
 impl Counters {
@@ -221,47 +281,45 @@ impl Counters {
 
     /// Rounds seen, of all workers together.
     pub fn rounds(&self) -> usize {
-        self.threads.values().map(|series| series.rounds).sum()
+        Rounds::of(self.threads.values()).all
     }
 
     /// The counters, once there were enough rounds and not too many numbers are left.
-    pub fn learnt(&self) -> Option<Learnt> {
+    pub fn learn(&mut self, multi_thread: bool) -> &Learnt {
+        if let Some(learnt) = self.judge(multi_thread) {
+            self.learnt = learnt;
+        }
+        &self.learnt
+    }
+
+    /// What the threads say by now; none if that is too little.
+    fn judge(&self, multi_thread: bool) -> Option<Learnt> {
         let telling: Vec<&Series> = self
             .threads
             .values()
-            .filter(|series| series.rounds >= TELLING)
+            .filter(|series| series.rounds.all >= TELLING)
             .collect();
-        let rounds: usize = telling.iter().map(|series| series.rounds).sum();
-        let (first, others) = telling.split_first()?;
-        if rounds < FIRST {
+        let rounds = Rounds::of(telling.iter().copied());
+        if rounds.all < FIRST {
             return None;
         }
-        let mut counters = Vec::new();
-        let mut known: HashSet<u64> = HashSet::new();
-        for (at, pointer) in &first.pointers {
-            // What several workers lead to belongs to all of them.
-            let shared = |series: &&Series| series.pointers.values().any(|other| other == pointer);
-            if others.iter().any(shared) {
-                continue;
-            }
-            for offset in (0..POINTEE as u32).step_by(4) {
-                let counter = Counter {
-                    pointer: *at,
-                    offset,
-                };
-                let counts = |series: &&Series| {
-                    let address = series.address(counter);
-                    address.is_some_and(|address| series.counts(address))
-                };
-                if telling.iter().all(counts)
-                    && first.address(counter).is_some_and(|at| known.insert(at))
-                {
-                    counters.push(counter);
-                }
-            }
+        let mut fitting = went_on(&telling);
+        fitting.retain(|_, steps| rounds.fit(*steps, multi_thread));
+        let known = &self.learnt.counters;
+        let mut counters: Vec<Counter> = match fitting.keys().any(|one| known.contains(one)) {
+            false => fitting.keys().copied().collect(),
+            true => fitting
+                .iter()
+                .filter(|(one, steps)| known.contains(one) || rounds.fit_each(**steps))
+                .map(|(one, _)| *one)
+                .collect(),
+        };
+        let sure = |one: &Counter| fitting.get(one).is_some_and(|s| rounds.fit_each(*s));
+        if counters.iter().any(sure) {
+            counters.retain(sure);
         }
-        if counters.is_empty() || counters.len() > WAY_COUNTERS {
-            return None;
+        if counters.len() > WAY_COUNTERS {
+            counters.clear();
         }
         let used: BTreeSet<u32> = counters.iter().map(|counter| counter.pointer).collect();
         // Every copy of a pointer that leads to a counter, in all threads.
@@ -271,11 +329,44 @@ impl Counters {
                 pointer.is_some() && used.iter().any(|used| series.pointers.get(used) == pointer)
             })
         };
+        let first = telling.first()?;
         Some(Learnt {
             cores: first.pointers.keys().filter(copies).copied().collect(),
             counters,
         })
     }
+}
+
+/// How every number that may be a counter went on in all these threads together.
+fn went_on(telling: &[&Series]) -> BTreeMap<Counter, Steps> {
+    let mut all = BTreeMap::new();
+    let Some((first, others)) = telling.split_first() else {
+        return all;
+    };
+    let mut known: HashSet<u64> = HashSet::new();
+    for (at, pointer) in &first.pointers {
+        // What several workers lead to belongs to all of them.
+        let shared = |series: &&Series| series.pointers.values().any(|other| other == pointer);
+        if others.iter().any(shared) {
+            continue;
+        }
+        for offset in (0..POINTEE as u32).step_by(4) {
+            let counter = Counter {
+                pointer: *at,
+                offset,
+            };
+            let add = |mut sum: Steps, series: &&Series| {
+                sum += series.steps(counter)?;
+                Some(sum)
+            };
+            if let Some(steps) = telling.iter().try_fold(Steps::default(), add)
+                && first.address(counter).is_some_and(|at| known.insert(at))
+            {
+                all.insert(counter, steps);
+            }
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -323,24 +414,25 @@ mod tests {
 
     #[test]
     fn what_grows_with_the_rounds_counts() {
-        let learnt = watched(20).learnt().unwrap();
+        let mut counters = watched(20);
+        let learnt = counters.learn(true);
         assert_eq!(learnt.counters, [TICK]);
         assert_eq!(learnt.cores, [8, 24]);
-        assert_eq!(watched(2).learnt(), None, "too few rounds");
+        assert_eq!(watched(2).learn(true).counters, [], "too few rounds");
     }
 
     #[test]
     fn what_changes_while_the_worker_sleeps_is_not_its_own() {
         let mut counters = watched(20);
         counters.take(1, look(CORE, 20, &[(8, 161)], 20));
-        assert_eq!(counters.learnt(), None);
+        assert_eq!(counters.learn(true).counters, []);
     }
 
     #[test]
     fn of_a_lone_worker_what_it_shares_counts_as_well() {
         let mut counters = watched(20);
         counters.forget(2);
-        let learnt = counters.learnt().unwrap();
+        let learnt = counters.learn(true);
         assert_eq!(learnt.counters.len(), 2);
         assert!(learnt.counters.contains(&TICK));
     }
@@ -358,9 +450,11 @@ mod tests {
             };
             counters.take(1, look);
         }
-        let learnt = counters.learnt();
         assert_eq!(counters.rounds(), 7);
-        assert_eq!(learnt, None, "only seven changes tell");
+        let learnt = counters.learn(true);
+        assert_eq!(learnt.counters, [], "the round begins after a park");
+        // But not of the root future of current_thread.
+        assert_eq!(counters.learn(false).counters, [TICK]);
     }
 
     #[test]
@@ -371,7 +465,7 @@ mod tests {
             let numbers = [(8, 7 + park / 3), (16, park)];
             counters.take(1, look(CORE, park.into(), &numbers, 0));
         }
-        assert!(counters.learnt().unwrap().counters.contains(&TICK));
+        assert!(counters.learn(true).counters.contains(&TICK));
     }
 
     #[test]
@@ -388,7 +482,7 @@ mod tests {
             }
             counters.take(1, look);
         }
-        let learnt = counters.learnt().unwrap();
+        let learnt = counters.learn(true);
         assert_eq!(learnt.counters, [TICK]);
         assert_eq!(learnt.cores, [8, 24]);
     }
@@ -406,8 +500,42 @@ mod tests {
             }
             counters
         };
-        assert_eq!(watched(2).learnt().unwrap().counters, [TICK]);
+        assert_eq!(watched(2).learn(true).counters, [TICK]);
         assert_eq!(watched(1).rounds(), 0, "always the same task");
+    }
+
+    /// A worker that polls and parks in turn, with a tick and a number that misses each
+    /// `missed`-th round.
+    fn with_rival(rounds: u32, missed: u32) -> Counters {
+        let mut counters = Counters::default();
+        for round in 0..=rounds {
+            let rival = round - round / missed;
+            let mut look = look(CORE, round.into(), &[(8, round), (40, rival)], 0);
+            if round % 2 == 1 {
+                look.doing = Doing::Poll;
+            }
+            counters.take(1, look);
+        }
+        counters
+    }
+
+    #[test]
+    fn once_one_number_is_sure_the_others_go_and_stay_away() {
+        let mut counters = with_rival(SURE as u32 - 1, 6);
+        assert_eq!(counters.learn(true).counters.len(), 2);
+        counters = Counters {
+            learnt: counters.learnt,
+            ..with_rival(SURE as u32, 6)
+        };
+        assert_eq!(counters.learn(true).counters, [TICK]);
+        // With fewer rounds, as after a thread has ended, nothing is forgotten or added.
+        for rounds in [2, SURE as u32 - 1] {
+            counters = Counters {
+                learnt: counters.learnt,
+                ..with_rival(rounds, 6)
+            };
+            assert_eq!(counters.learn(true).counters, [TICK]);
+        }
     }
 
     #[test]
@@ -417,6 +545,6 @@ mod tests {
             let numbers: Vec<(usize, u32)> = (0..=WAY_COUNTERS).map(|n| (n * 4, round)).collect();
             counters.take(1, look(CORE, round.into(), &numbers, 0));
         }
-        assert_eq!(counters.learnt(), None);
+        assert_eq!(counters.learn(true).counters, []);
     }
 }

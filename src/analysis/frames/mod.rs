@@ -436,19 +436,22 @@ impl Frames {
                 pointees.insert(*pointer, bytes);
             }
         }
+        let returns_to = |at: &u32, returns: &[u64]| {
+            let word = words.get(*at as usize / size_of::<u64>());
+            task.registers.sp <= lowest && word.is_some_and(|word| returns.contains(word))
+        };
         // All of them: a park may leave the lowest one from the poll before it, in a gap of its own
         // frames.
-        let is_inside = |(at, returns): (&u32, &Vec<u64>)| {
-            let word = words.get(*at as usize / size_of::<u64>());
-            word.is_some_and(|word| returns.contains(word))
-        };
-        let in_poll = task.registers.sp <= lowest
-            && way.places.iter().zip(&way.returns).all(is_inside);
+        let mut levels = way.places.iter().zip(&way.returns);
+        let in_poll = levels.all(|(at, returns)| returns_to(at, returns));
+        // Until one was seen, any sleep outside of polls is taken for a park.
+        let [_, loop_at, _] = &way.places;
+        let in_park = task.is_asleep() && (way.parks.is_empty() || returns_to(loop_at, &way.parks));
         Some(Look {
             switches: task.switches,
             doing: match in_poll {
                 true => Doing::Poll,
-                false if task.is_asleep() => Doing::Park,
+                false if in_park => Doing::Park,
                 false => Doing::Between,
             },
             frame: None,
@@ -460,18 +463,19 @@ impl Frames {
     /// Tells the kernel side which counters are known by now.
     fn settle(&mut self) {
         let mut changed = false;
-        let learnt = self.counters.iter().zip(&mut self.cores);
+        let learnt = self.counters.iter_mut().zip(&mut self.cores);
         for ((counters, cores), way) in learnt.zip(&mut self.ways.all) {
-            let learnt = counters.learnt().unwrap_or_default();
+            let rounds = counters.rounds();
+            let learnt = counters.learn(way.multi_thread);
             if way.counters != learnt.counters {
-                log::debug!("after {} rounds: {learnt:?}", counters.rounds());
-                way.counters = learnt.counters;
+                log::debug!("after {rounds} rounds: {learnt:?}");
+                way.counters.clone_from(&learnt.counters);
                 changed = true;
             }
             // Inside the frames of the loop and of its callers, which stand still during a poll.
             let [_, loop_at, _] = way.places;
             cores.clear();
-            cores.extend(learnt.cores.into_iter().filter(|at| *at > loop_at));
+            cores.extend(learnt.cores.iter().filter(|at| **at > loop_at));
         }
         if changed {
             self.table.set_ways(&self.ways.all);
