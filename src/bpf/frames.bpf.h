@@ -53,7 +53,8 @@ static __always_inline void read_counters(struct hud_way *way, u64 lowest,
 	u64 pointer = 0, others = 0;
 	u32 at = 0, value;
 
-	state->tick = thread->sequence;
+	/* Odd: no other observation has it, nor a seed. */
+	state->tick = thread->sequence + 1;
 	for (u32 i = 0; i < HUD_WAY_COUNTERS; i++) {
 		struct hud_counter *counter = &way->counters[i];
 
@@ -67,7 +68,7 @@ static __always_inline void read_counters(struct hud_way *way, u64 lowest,
 		if (!pointer || bpf_probe_read_user(&value, sizeof(value),
 						    (void *)(pointer + counter->offset))) {
 			/* It is between two rounds. */
-			state->tick = thread->sequence;
+			state->tick = thread->sequence + 1;
 			state->tick_known = 0;
 			return;
 		}

@@ -62,6 +62,28 @@ fn block_in_place_without_a_frame_of_its_own() {
     check_by_frames(&build, "lock", &BLOCKS, &Expect::blocking_but(20));
 }
 
+/// What tells polls apart is found on the oldest Tokio, too, so that polls that compute are told.
+#[test]
+fn polls_that_compute_are_known_by_frames_alone_on_the_oldest_tokio() {
+    let build = fixtures::build(&Fixture {
+        name: "tokio-1-20",
+        tokio: "=1.20.6",
+        ..Fixture::default()
+    });
+    let run = Run::new(&build, "cpu")
+        .arguments(&["--block-ms", "50"])
+        .hud(&["--by-frames"])
+        .seconds(7)
+        .watch();
+    assert_eq!(run.tier(), Tier::Frames);
+    let verdict = compare(&run, &Expect::blocking());
+    eprintln!("{verdict}");
+    // How soon it is found depends on how often the machine lets hud look.
+    assert!(verdict.missed.len() * 2 <= verdict.blocks, "{verdict}");
+    assert_eq!(verdict.false_findings, Vec::<String>::new());
+    assert_eq!(verdict.wrong_function, Vec::<String>::new());
+}
+
 /// A `current_thread` runtime alone shows little of itself: its layout is learnt, or its frames have
 /// to do.
 #[test]
@@ -79,4 +101,29 @@ fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
     let tier = run.tier();
     assert!(matches!(tier, Tier::Scan | Tier::Frames), "{tier:?}");
     compare(&run, &Expect::blocking_but(20)).assert();
+}
+
+/// Polls that last for seconds show no rounds to learn a layout from. Which poll is which is then
+/// known by the sleeps alone, that of before the start included.
+#[test]
+fn a_current_thread_runtime_that_cannot_be_learnt_ends_in_tier_4_by_itself() {
+    let build = fixtures::build(&Fixture {
+        name: "random-layout",
+        tokio: "1",
+        rustflags: "-Zrandomize-layout -Zlayout-seed=1",
+        ..Fixture::default()
+    });
+    let run = Run::new(&build, "sleep")
+        .arguments(&["--block-ms", "1500", "--flavor", "current_thread"])
+        .patient()
+        .seconds(9)
+        .watch();
+    assert_eq!(run.tier(), Tier::Frames);
+    let verdict = compare(&run, &Expect::blocking());
+    eprintln!("{verdict}");
+    assert!(verdict.blocks >= 1, "no block was seen whole");
+    assert_eq!(verdict.missed, Vec::<String>::new());
+    assert_eq!(verdict.false_findings, Vec::<String>::new());
+    let worst = verdict.duration_errors.iter().copied().fold(0.0, f64::max);
+    assert!(worst < 0.01, "durations are {:.0} % off", worst * 100.0);
 }

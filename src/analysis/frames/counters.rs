@@ -48,11 +48,12 @@ pub enum Doing {
     Between,
 }
 
-/// A worker that stood still while it was looked at.
+/// A worker that stood still while it was looked at, or ran in a poll.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// Its context switches so far: unchanged means it has not run.
+    /// Its context switches so far: unchanged means it has not run, unless it runs all the time.
     pub switches: u64,
+    pub running: bool,
     pub doing: Doing,
     /// In a poll: what the function that polls holds in its frame. It stands still until the poll
     /// is over, so two polls may hold the same there, but one poll never holds two.
@@ -170,7 +171,7 @@ impl Series {
         if core_is_out {
             look.doing = Doing::Between;
         }
-        let slept_on = look.switches == self.last.switches;
+        let slept_on = look.switches == self.last.switches && !look.running && !self.last.running;
         if look.doing == Doing::Between {
             if !slept_on {
                 self.last.doing = Doing::Between;
@@ -384,6 +385,7 @@ mod tests {
         }
         Look {
             switches,
+            running: false,
             doing: Doing::Park,
             frame: None,
             words: vec![1, core, SHARED, core, 77],
@@ -426,6 +428,22 @@ mod tests {
         let mut counters = watched(20);
         counters.take(1, look(CORE, 20, &[(8, 161)], 20));
         assert_eq!(counters.learn(true).counters, []);
+    }
+
+    #[test]
+    fn what_changes_while_the_worker_runs_may_be_its_own() {
+        let running = |switches, numbers: &[(usize, u32)]| Look {
+            running: true,
+            doing: Doing::Poll,
+            frame: Some(vec![numbers[0].1 as u8]),
+            ..look(CORE, switches, numbers, 20)
+        };
+        let mut counters = watched(20);
+        // It never leaves the CPU, and is in another poll each time.
+        for tick in 161..180 {
+            counters.take(1, running(20, &[(8, tick)]));
+        }
+        assert_eq!(counters.learn(true).counters, [TICK]);
     }
 
     #[test]

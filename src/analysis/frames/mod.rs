@@ -146,7 +146,7 @@ impl Frames {
         let tasks = self.reader.read()?;
         let mut looks = Vec::new();
         let mut stacks = Vec::new();
-        for task in tasks.iter().filter(|task| !task.on_cpu) {
+        for task in &tasks {
             let places = self.workers.get(&task.tid).map(|known| known.places);
             for (way, lowest) in places.iter().flatten().enumerate() {
                 if *lowest != 0
@@ -155,10 +155,12 @@ impl Frames {
                 {
                     let polls = look.doing == Doing::Poll;
                     let stack = polls.then(|| read_stack(&self.memory, task.registers.sp));
-                    looks.push((task, (way, *lowest), look, stack));
+                    if polls || !task.on_cpu {
+                        looks.push((task, (way, *lowest), look, stack));
+                    }
                 }
             }
-            if self.is_due(task.tid) {
+            if !task.on_cpu && self.is_due(task.tid) {
                 stacks.push((task, read_stack(&self.memory, task.registers.sp)));
             }
         }
@@ -170,13 +172,18 @@ impl Frames {
             after.is_some_and(|after| after.stood_still_since(before))
         };
         for (task, (way, lowest), mut look, stack) in looks {
-            if !stood_still(task) {
+            if !task.on_cpu && !stood_still(task) {
                 continue;
             }
             look.frame = stack.and_then(|(base, bytes)| {
                 let steps = tools.walk(&task.registers, base, &bytes);
                 frame_below(&steps, lowest, base, &bytes).map(<[u8]>::to_vec)
             });
+            // While it runs, its registers are those of the last interrupt: a few ms old. In a poll
+            // that computes, the frames around the poll stand as they stood then.
+            if task.on_cpu && look.frame.is_none() {
+                continue;
+            }
             if let Some(counters) = self.counters.get_mut(way) {
                 counters.take(task.tid, look);
             }
@@ -374,7 +381,7 @@ impl Frames {
             multi_thread,
             poll: polls.filter(|_| task.is_asleep()).map(|way| SleepingPoll {
                 core: places.get(way).copied().unwrap_or(0),
-                // It ends with its sleep: the kernel side knows no number of it.
+                // It ends with its sleep: no observation of the kernel side has this number.
                 tick: 0,
                 task: 0,
                 budget_left: 0,
@@ -449,6 +456,7 @@ impl Frames {
         let in_park = task.is_asleep() && (way.parks.is_empty() || returns_to(loop_at, &way.parks));
         Some(Look {
             switches: task.switches,
+            running: task.on_cpu,
             doing: match in_poll {
                 true => Doing::Poll,
                 false if in_park => Doing::Park,
