@@ -24,6 +24,7 @@ pub mod export;
 pub mod failure;
 pub mod headless;
 pub mod interactive;
+pub mod layout_search;
 pub mod live;
 pub mod model;
 pub mod priority;

@@ -3,10 +3,9 @@
 //! Finds out where Tokio keeps its state, checks that on the running threads, loads the kernel
 //! side and starts the ring and analysis threads. What comes out is the same stream a trace gives.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -16,19 +15,14 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::analysis::pipeline::{self, Subject};
 use crate::analysis::warm::Warm;
-use crate::arch;
-use crate::capture::{
-    CaptureConfig, CoreTicks, Drained, FoundWorker, FrameTable, Learnt, Places, RingThread,
-    SleepingPoll, TaskReader, TaskState, census, messages,
-};
+use crate::capture::{CaptureConfig, Drained, Learnt, RingThread, census, messages};
 use crate::clock;
 use crate::failure::{Failure, Kind};
-use crate::model::{Flavor, Header, Record, Tier};
+use crate::layout_search::{LayoutSearch, frames_tell_polls};
+use crate::model::{Header, Record, Tier};
 use crate::priority;
 use crate::target::debug_files::{DebugFile, DebugFiles};
-use crate::target::layout::{
-    self, Discovery, Found, Search, ThreadView, TokioLayout, Verdict, Waiting,
-};
+use crate::target::layout::{self, Discovery, Found, TokioLayout, Waiting};
 use crate::target::mapped_file::root_of;
 use crate::target::memory::{ProcessMemory, read_stack};
 use crate::target::modules::ModuleMap;
@@ -54,9 +48,6 @@ pub struct Options {
     /// Know polls by the workers' frames even where Tokio's state could be read: for tests.
     pub by_frames: bool,
 }
-
-/// Workers that there is room for at most where they are met only later.
-const MANY_WORKERS: usize = 56;
 
 /// How polls will be known.
 enum Tracking {
@@ -116,6 +107,8 @@ pub struct Live {
     pub records: Receiver<Record>,
     /// What the user should know although it is no obstacle, a line each.
     pub notes: Vec<String>,
+    /// The process has become another program.
+    replaced: Arc<AtomicBool>,
     warm: Warm,
     /// The way to the analysis for what comes not from the ring; closed when it is to end.
     drained: Option<SyncSender<Drained>>,
@@ -164,50 +157,37 @@ impl Live {
             );
             notes.push(format!("debug info of {}: {path}", target.comm));
         }
-        let reader = TaskReader::new(target.pid)?;
-        let memory = ProcessMemory::new(target.pid);
-
         let tracking = match options.by_frames {
             true => Tracking::Frames("as asked for".to_owned()),
-            false => match select(target, &discovery, &reader, &memory, stop, &mut say)? {
+            false => match select(target, &discovery, stop, &mut say)? {
                 Some(tracking) => tracking,
                 None => return Ok(None),
             },
         };
         say(Step::Attaching);
-        let tasks = reader.read()?;
-        let (layout, tier, workers, room) = match tracking {
-            Tracking::State(layout, tier) => {
-                let workers = find_workers(&layout, &tasks, &memory);
-                let room = workers.len();
-                (Some(layout), tier, workers, room)
-            }
+        let (layout, tier) = match tracking {
+            Tracking::State(layout, tier) => (Some(layout), tier),
             Tracking::Frames(why) => {
                 notes.push(format!(
                     "tier 4: polls are known by the stacks of the workers alone ({why}); see \
                      docs/DETECTION.md for what that costs"
                 ));
-                (
-                    None,
-                    Tier::Frames,
-                    Vec::new(),
-                    tasks.len().min(MANY_WORKERS),
-                )
+                (None, Tier::Frames)
             }
         };
         let (drained_in, drained) = mpsc::sync_channel(DRAINED_ROOM);
         let (records_in, records) = mpsc::sync_channel(RECORDS_ROOM);
-        let learnt = Learnt {
-            core_ticks: CoreTicks::new(layout.as_ref()),
-            frames: FrameTable::default(),
-        };
+        let learnt = Learnt::beside(layout.as_ref());
+        let replaced = Arc::<AtomicBool>::default();
+        let tokio_version = discovery.tokio_version().map(str::to_owned);
         let (analysis, warm) = pipeline::start(
             Subject {
                 pid: target.pid,
                 layout,
-                frames: learnt.frames.clone(),
                 other_ticks: layout.map_or(Vec::new(), |layout| discovery.other_ticks(&layout)),
-                core_ticks: learnt.core_ticks.clone(),
+                discovery,
+                learnt: learnt.clone(),
+                replaced: Arc::clone(&replaced),
                 tier,
                 threshold: options.threshold,
                 modules,
@@ -219,10 +199,9 @@ impl Live {
             pid: target.pid,
             threshold: options.threshold,
             layout,
-            room,
             all_poll_time: options.all_poll_time,
         };
-        let ring = RingThread::start(config, learnt, workers, drained_in.clone())
+        let ring = RingThread::start(config, learnt, drained_in.clone())
             .with_context(|| gone_or(target, "cannot attach"))?;
         let header = Header {
             hud_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -230,7 +209,7 @@ impl Live {
             process: target.comm.clone(),
             command: target.command.clone(),
             executable: target.executable.display().to_string(),
-            tokio_version: discovery.tokio_version().map(str::to_owned),
+            tokio_version,
             tier,
             threshold_ns: options.threshold.as_nanos() as u64,
             start_ns: clock::monotonic_ns(),
@@ -240,6 +219,7 @@ impl Live {
             header,
             records,
             notes,
+            replaced,
             warm,
             drained: Some(drained_in),
             ring: Some(ring),
@@ -254,6 +234,11 @@ impl Live {
             bytes => format!(" ({})", mebibytes(bytes)),
         };
         (!self.warm.is_done()).then(|| format!("reading symbols{}: names follow", size()))
+    }
+
+    /// Whether the process has replaced itself by another program: the one that was watched is gone.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
     }
 
     /// Samples where all of the workers' poll time goes from now on, or no longer.
@@ -352,31 +337,18 @@ fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) ->
 fn select(
     target: &Target,
     discovery: &Discovery,
-    reader: &TaskReader,
-    memory: &ProcessMemory,
     stop: &AtomicBool,
     say: &mut impl FnMut(Step),
 ) -> Result<Option<Tracking>> {
-    let mut search = Search::new(discovery);
-    let mut stacks = Stacks::default();
+    let mut search = LayoutSearch::new(target.pid, discovery)?;
     let mut told = Waiting::Shortly;
     loop {
-        let tasks = reader.read()?;
-        stacks.learn(target.pid, &tasks);
-        let views: Vec<ThreadView> = tasks
-            .iter()
-            .map(|task| ThreadView {
-                stack: stacks.of(task),
-                ..view(task)
-            })
-            .collect();
-        match search.step(memory, &views) {
+        match search.step()? {
             Found::Chosen(layout, tier) => {
                 log::debug!("{tier:?}: {layout:?}");
                 return Ok(Some(Tracking::State(layout, tier)));
             }
-            // Frames that poll are known by their names.
-            Found::Failed(why) if discovery.has_symbols && arch::CALLS_PUSH_RETURNS => {
+            Found::Failed(why) if frames_tell_polls(discovery) => {
                 return Ok(Some(Tracking::Frames(why)));
             }
             Found::Failed(why) => {
@@ -416,88 +388,4 @@ fn select(
             }
         }
     }
-}
-
-/// The extents of the threads' stacks, as far as the memory map tells.
-#[derive(Default)]
-struct Stacks(HashMap<u32, Option<Range<u64>>>);
-
-impl Stacks {
-    /// Looks up threads that are new.
-    fn learn(&mut self, pid: u32, tasks: &[TaskState]) {
-        let is_new = |task: &&TaskState| !self.0.contains_key(&task.tid);
-        let new: Vec<&TaskState> = tasks.iter().filter(is_new).collect();
-        if new.is_empty() {
-            return;
-        }
-        let maps = i32::try_from(pid)
-            .ok()
-            .and_then(|pid| procfs::process::Process::new(pid).ok())
-            .and_then(|process| process.maps().ok());
-        // Ascending by address, as the kernel lists them.
-        let ranges: Vec<(u64, u64)> = maps.iter().flatten().map(|map| map.address).collect();
-        for task in new {
-            let address = task.registers.sp;
-            let after = ranges.partition_point(|(start, _)| *start <= address);
-            let mapping = after.checked_sub(1).and_then(|index| ranges.get(index));
-            let stack = mapping.filter(|(_, end)| address < *end);
-            self.0
-                .insert(task.tid, stack.map(|(start, end)| *start..*end));
-        }
-    }
-
-    fn of(&self, task: &TaskState) -> Option<Range<u64>> {
-        self.0.get(&task.tid)?.clone()
-    }
-}
-
-fn view(task: &TaskState) -> ThreadView {
-    ThreadView {
-        tid: task.tid,
-        thread_pointer: task.thread_pointer,
-        stack_pointer: task.registers.sp,
-        stack: None,
-        parked: task.is_asleep() && arch::is_epoll(task.syscall),
-    }
-}
-
-/// The workers there are, each with the poll it is asleep in.
-fn find_workers(
-    layout: &TokioLayout,
-    tasks: &[TaskState],
-    memory: &ProcessMemory,
-) -> Vec<FoundWorker> {
-    tasks
-        .iter()
-        .filter_map(|task| {
-            let Verdict::Worker(state) = layout::check(layout, memory, &view(task)) else {
-                return None;
-            };
-            let poll = state
-                .core
-                .zip(state.tick)
-                .filter(|_| state.in_poll && task.is_asleep())
-                .map(|(core, tick)| {
-                    let (stack_base, stack) = read_stack(memory, task.registers.sp);
-                    SleepingPoll {
-                        core,
-                        tick,
-                        task: state.task_id,
-                        budget_left: match layout.fields.task_id {
-                            Some(_) => 0,
-                            None => state.budget_left,
-                        },
-                        stack_base,
-                        stack,
-                    }
-                });
-            Some(FoundWorker {
-                task: task.clone(),
-                scheduler: state.scheduler,
-                multi_thread: state.flavor == Flavor::MultiThread,
-                poll,
-                ways: Places::default(),
-            })
-        })
-        .collect()
 }

@@ -237,7 +237,8 @@ pub enum Record {
     PollTime(Arc<PollTime>),
     Losses(Losses),
     Cost(SelfCost),
-    /// Poll tracking moved to another tier, and why.
+    /// Poll tracking moved to another tier, or could not leave it, and why. What ran then is not
+    /// followed to its end.
     TierChanged {
         tier: Tier,
         at_ns: u64,

@@ -280,7 +280,8 @@ impl<'a> Watch<'a> {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(EndReason::Duration);
         }
-        (!self.lifeline.holds()).then_some(EndReason::TargetExited)
+        let gone = self.live.is_replaced() || !self.lifeline.holds();
+        gone.then_some(EndReason::TargetExited)
     }
 
     /// Detaches, gives the view all that is left, and completes the trace.

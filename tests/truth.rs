@@ -8,7 +8,7 @@ use hud::model::Cause;
 use serde_json::Value;
 
 /// Scenarios with nothing to report.
-const CONTROLS: [&str; 9] = [
+const CONTROLS: [&str; 10] = [
     "block_in_place",
     "healthy_busy",
     "idle",
@@ -18,6 +18,7 @@ const CONTROLS: [&str; 9] = [
     "stolen",
     "thousand_cuts",
     "timers",
+    "yields",
 ];
 
 /// Functions that never return.

@@ -51,7 +51,7 @@ const fn scenario(
     }
 }
 
-static SCENARIOS: [Scenario; 32] = [
+static SCENARIOS: [Scenario; 33] = [
     // Blocking.
     scenario("cpu", "computes", cpu),
     scenario("lock", "waits for a mutex that another thread holds", lock),
@@ -64,6 +64,10 @@ static SCENARIOS: [Scenario; 32] = [
     scenario("child_process", "std::process::Command::output", child),
     scenario("page_fault", "touches fresh memory", page_fault),
     scenario("mixed", "a task for each of several causes", mixed),
+    Scenario {
+        never_ends: true,
+        ..scenario("exec", "sleep, then another program", runtimes::exec)
+    },
     scenario("unconstrained", "cpu, in unconstrained", unconstrained),
     scenario("late_runtime", "cpu, in a second runtime", runtimes::late),
     scenario(
@@ -293,7 +297,7 @@ fn channel(context: &Context) -> io::Result<()> {
     })
 }
 
-fn sleep(context: &Context) -> io::Result<()> {
+pub fn sleep(context: &Context) -> io::Result<()> {
     spawn_all(context, SLEEP, |_| Ok(block::block_on_sleep))
 }
 

@@ -1,7 +1,9 @@
 //! Blocking code where it is hard to follow: on runtimes inside each other, on threads of their own,
-//! short of life, and in polls that share a round.
+//! short of life, in polls that share a round, and in a program that becomes another one.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -9,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, block_in_place, spawn_local};
 
 use crate::blocking::{block_on_cpu, block_on_sleep};
-use crate::catalog::{CPU, Context, Jitter, SLEEP, cpu, repeat};
+use crate::catalog::{CPU, Context, Jitter, SLEEP, cpu, repeat, sleep};
 use crate::healthy;
 use crate::truth::{self, Timed};
 
@@ -165,4 +167,21 @@ fn run_with_the_baton(
             }
         }
     }));
+}
+
+/// A worker replaces the program by another one when a quarter of the time is over, in a poll that has
+/// been asleep for a while. The other one lasts as long again.
+pub fn exec(context: &Context) -> io::Result<()> {
+    sleep(context)?;
+    let duration = context.options.duration;
+    tokio::spawn(Timed::new(async move {
+        truth::blocking(SLEEP, || block_on_sleep(LIFE / 10));
+        tokio::time::sleep(duration / 4).await;
+        block_on_sleep(LIFE);
+        let seconds = duration.as_secs_f64().to_string();
+        let error = Command::new("sleep").arg(seconds).exec();
+        eprintln!("scenarios: cannot start another program: {error}");
+        std::process::exit(1);
+    }));
+    Ok(())
 }

@@ -180,9 +180,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::capture::{
-        CoreTicks, FrameTable, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site,
-    };
+    use crate::capture::{Learnt, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site};
     use crate::model::{Cause, SlowPoll, Tier};
     use crate::target::layout::testing;
     use crate::target::modules::ModuleMap;
@@ -195,9 +193,10 @@ mod tests {
         Subject {
             pid: std::process::id(),
             layout: Some(layout),
-            frames: FrameTable::default(),
             other_ticks: Vec::new(),
-            core_ticks: CoreTicks::new(Some(&layout)),
+            discovery: testing::own(),
+            learnt: Learnt::beside(Some(&layout)),
+            replaced: Arc::default(),
             tier,
             threshold: THRESHOLD,
             modules: ModuleMap::read(std::process::id()).unwrap(),

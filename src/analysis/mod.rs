@@ -14,6 +14,7 @@ pub mod origin;
 pub mod pipeline;
 pub mod polls;
 mod profile;
+mod regain;
 pub mod release;
 pub mod symbolize;
 mod trust;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use super::frames::{Frames, Judgement, Tools};
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
+use super::regain::{Outcome, Regain};
 use super::release::Releases;
 use super::symbolize::Symbolizer;
 use super::trust::Trust;
@@ -26,13 +28,14 @@ use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{
-    Capture, CaptureLosses, CoreTicks, Drained, Event, FrameTable, OtherStack, Released,
-    SavedRegisters, SeenThread, StackKind, ThreadState,
+    Capture, CaptureLosses, Drained, Event, Learnt, OtherStack, Released, SavedRegisters,
+    SeenThread, StackKind, ThreadState,
 };
 use crate::clock::monotonic_ns;
 use crate::cost;
+use crate::layout_search::frames_tell_polls;
 use crate::model::{Frame, Losses, Record, SelfCost, Tier};
-use crate::target::layout::TokioLayout;
+use crate::target::layout::{Discovery, TokioLayout};
 use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
 
@@ -48,12 +51,14 @@ pub struct Subject {
     pub pid: u32,
     /// Where Tokio keeps its state; None: polls are known by the workers' frames.
     pub layout: Option<TokioLayout>,
-    /// Where the kernel side learns of those.
-    pub frames: FrameTable,
     /// What may hold instead for a flavor that has not run yet.
     pub other_ticks: Vec<TokioLayout>,
-    /// Where the kernel side learns of it.
-    pub core_ticks: CoreTicks,
+    /// What else may hold.
+    pub discovery: Discovery,
+    /// Where the kernel side learns of all that.
+    pub learnt: Learnt,
+    /// Set when the process has become another program.
+    pub replaced: Arc<AtomicBool>,
     pub tier: Tier,
     pub threshold: Duration,
     pub modules: ModuleMap,
@@ -73,7 +78,7 @@ pub fn start(
     let warm = Warm::default();
     let frames = match subject.layout {
         Some(_) => None,
-        None => Some(Frames::new(subject.pid, subject.frames.clone())?),
+        None => Some(Frames::new(subject.pid, subject.learnt.frames.clone())?),
     };
     let early = early::begin(&subject, drained, records.clone(), warm.clone())?;
     let thread = thread::Builder::new()
@@ -95,6 +100,12 @@ pub fn start(
 /// Nobody reads the records any more.
 struct Unread;
 
+/// How polls will be known once the kernel side has begun anew.
+enum Coming {
+    Frames(Box<Frames>),
+    State(TokioLayout, Tier),
+}
+
 struct Pipeline {
     subject: Subject,
     memory: ProcessMemory,
@@ -115,6 +126,12 @@ struct Pipeline {
     reported_at: Instant,
     /// Whether Tokio's state is what it is taken for.
     trust: Trust,
+    /// Ordered, and not there yet.
+    coming: Option<Coming>,
+    /// The search for a layout that holds, after one did not.
+    regain: Option<Regain>,
+    /// How often one did not.
+    times_lost: u32,
     /// Per thread, the poll that was last reported as running.
     running: HashMap<u32, u64>,
     /// The workers as they stood last.
@@ -141,6 +158,9 @@ impl Pipeline {
             bpf_ns: None,
             reported_at: Instant::now(),
             trust,
+            coming: None,
+            regain: None,
+            times_lost: 0,
             running: HashMap::new(),
             last_look: Vec::new(),
             census: None,
@@ -187,7 +207,8 @@ impl Pipeline {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.tell_profile(monotonic_ns())
+        self.tell_profile(monotonic_ns())?;
+        self.tell_losses()
     }
 
     fn send(&self, record: Record) -> Result<(), Unread> {
@@ -201,7 +222,11 @@ impl Pipeline {
                 Ok(())
             }
             // Boundaries that are not Tokio's are worse than none.
-            Drained::Event(Event::PollEnd(_)) if self.trust.is_lost() => Ok(()),
+            Drained::Event(Event::PollEnd(end)) if self.trust.is_lost() => {
+                self.running.remove(&end.tid);
+                self.losses.poll_unconfirmed += u64::from(self.coming.is_some());
+                Ok(())
+            }
             Drained::Event(Event::PollEnd(end)) => {
                 let assembled = self.polls.end(&end);
                 self.running.remove(&end.tid);
@@ -243,10 +268,8 @@ impl Pipeline {
                 self.take_stranger(&capture);
                 Ok(())
             }
-            Drained::Event(Event::Exec) => self.lose_polls(
-                monotonic_ns(),
-                "the process replaced itself by another program (exec)".into(),
-            ),
+            Drained::Event(Event::Exec) => self.end_with_program(),
+            Drained::Anew { at_ns } => self.begin_anew(at_ns),
             // Those go by `Drained::Profile`.
             Drained::Event(Event::Profile(..)) => Ok(()),
             Drained::Profile {
@@ -469,6 +492,14 @@ impl Pipeline {
         self.losses.analysis_full = losses.unreceived;
     }
 
+    fn tell_losses(&mut self) -> Result<(), Unread> {
+        if self.losses == self.reported_losses {
+            return Ok(());
+        }
+        self.reported_losses = self.losses;
+        self.send(Record::Losses(self.losses))
+    }
+
     /// All workers as they stand: new ones, polls that have not ended, usage.
     fn look(&mut self, at_ns: u64, states: &[ThreadState]) -> Result<(), Unread> {
         for state in states {
@@ -488,10 +519,7 @@ impl Pipeline {
                     self.send(Record::Usage(usage))?;
                 }
             }
-            if self.losses != self.reported_losses {
-                self.reported_losses = self.losses;
-                self.send(Record::Losses(self.losses))?;
-            }
+            self.tell_losses()?;
             self.send(Record::Cost(SelfCost {
                 bpf_ns: self.bpf_ns,
                 ..cost::of_self(at_ns)
@@ -504,9 +532,14 @@ impl Pipeline {
         if self.trust.is_due(in_doubt)
             && let Err(why) = self.trust.check(states, &self.memory)
         {
-            self.lose_polls(at_ns, why)?;
+            self.lose_layout(at_ns, &why)?;
         }
-        Ok(())
+        // One change after the other.
+        let regain = self.regain.as_ref().filter(|_| self.coming.is_none());
+        match regain.and_then(Regain::outcome) {
+            Some(outcome) => self.take_outcome(at_ns, outcome),
+            None => Ok(()),
+        }
     }
 
     fn report_running(&mut self, at_ns: u64, state: &ThreadState) -> Result<(), Unread> {
@@ -538,13 +571,119 @@ impl Pipeline {
         self.trust.doubts(self.workers.get(tid))
     }
 
-    fn lose_polls(&mut self, at_ns: u64, why: String) -> Result<(), Unread> {
+    /// The layout in use no longer holds: polls are known by the workers' frames from now on, where
+    /// that is possible. Those that are open are not told.
+    fn lose_layout(&mut self, at_ns: u64, why: &str) -> Result<(), Unread> {
+        let Some(refuted) = self.trust.lose() else {
+            return Ok(());
+        };
+        self.times_lost += 1;
+        let by_frames = match frames_tell_polls(&self.subject.discovery) {
+            true => Frames::new(self.subject.pid, self.subject.learnt.frames.clone())
+                .inspect_err(|error| log::warn!("cannot look at the workers' frames: {error:#}"))
+                .ok(),
+            false => None,
+        };
+        self.regain = Regain::begin(
+            self.subject.pid,
+            &self.subject.discovery,
+            refuted,
+            self.times_lost,
+        )
+        .inspect_err(|error| log::warn!("cannot search for another layout: {error:#}"))
+        .ok();
+        let search = match self.regain {
+            Some(_) => "; a layout that holds is searched for",
+            None => "",
+        };
+        let (tier, why) = match by_frames {
+            Some(frames) => {
+                self.coming = Some(Coming::Frames(Box::new(frames)));
+                self.subject.learnt.change.order(None);
+                let costs = "see docs/DETECTION.md for what that costs";
+                (Tier::Frames, format!("{why}{search}; {costs}"))
+            }
+            None => {
+                self.drop_running();
+                let why = format!("{why}; polls are not reported{search}");
+                (Tier::Scheduler, why)
+            }
+        };
+        self.send(Record::TierChanged { tier, at_ns, why })
+    }
+
+    /// The search for a layout that holds has ended.
+    fn take_outcome(&mut self, at_ns: u64, outcome: Outcome) -> Result<(), Unread> {
+        self.regain = None;
+        match outcome {
+            Outcome::Holds(layout, tier) => {
+                log::info!("a layout that holds: {layout:?}");
+                self.subject.learnt.core_ticks.set(&layout);
+                self.subject.learnt.change.order(Some(layout));
+                self.coming = Some(Coming::State(layout, tier));
+                Ok(())
+            }
+            Outcome::Nothing(why) => self.send(Record::TierChanged {
+                tier: match self.frames {
+                    Some(_) => Tier::Frames,
+                    None => Tier::Scheduler,
+                },
+                at_ns,
+                why: format!("no layout of Tokio's state that holds was found: {why}"),
+            }),
+        }
+    }
+
+    /// The kernel side has begun anew, as ordered: nothing that was open is heard of again.
+    fn begin_anew(&mut self, at_ns: u64) -> Result<(), Unread> {
+        self.drop_running();
+        self.polls.restart();
+        self.workers.restart();
+        self.last_look.clear();
+        match self.coming.take() {
+            Some(Coming::Frames(frames)) => {
+                self.frames = Some(*frames);
+                self.subject.layout = None;
+                self.subject.tier = Tier::Frames;
+                self.trust = Trust::new(&self.subject);
+                Ok(())
+            }
+            Some(Coming::State(layout, tier)) => {
+                self.frames = None;
+                self.subject.other_ticks = self.subject.discovery.other_ticks(&layout);
+                self.subject.layout = Some(layout);
+                self.subject.tier = tier;
+                self.trust = Trust::new(&self.subject);
+                self.send(Record::TierChanged {
+                    tier,
+                    at_ns,
+                    why: "a layout of Tokio's state that holds was found".to_owned(),
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What was told as running will not be told to its end.
+    fn drop_running(&mut self) {
+        self.losses.poll_unconfirmed += self.running.len() as u64;
+        self.running.clear();
+    }
+
+    /// The process has become another program: the one that was watched is gone, and whatever looks
+    /// like its workers is not.
+    fn end_with_program(&mut self) -> Result<(), Unread> {
         self.trust.lose();
-        let why = format!("{why}; polls are no longer reported, attach again to start anew");
+        self.regain = None;
+        self.drop_running();
         self.send(Record::TierChanged {
             tier: Tier::Scheduler,
-            at_ns,
-            why,
-        })
+            at_ns: monotonic_ns(),
+            why: "the process replaced itself by another program (exec), and what was watched has \
+                  ended; start hud again to watch the new one"
+                .to_owned(),
+        })?;
+        self.subject.replaced.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -144,6 +144,11 @@ impl Polls {
         assembled
     }
 
+    /// Polls are numbered anew: none of those that are under way will be heard of again.
+    pub fn restart(&mut self) {
+        self.open.clear();
+    }
+
     /// Forgets a thread.
     pub fn forget(&mut self, tid: u32) {
         self.open.retain(|&(other, _), _| other != tid);

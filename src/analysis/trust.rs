@@ -31,7 +31,7 @@ impl Trust {
         Trust {
             layout: subject.layout,
             other_ticks: subject.other_ticks.clone(),
-            core_ticks: subject.core_ticks.clone(),
+            core_ticks: subject.learnt.core_ticks.clone(),
             tier: subject.tier,
             shown: subject.layout.as_ref().map_or(Shown::default(), |layout| {
                 Shown::from_the_start(layout, subject.tier)
@@ -62,9 +62,10 @@ impl Trust {
         self.tier > Tier::Frames
     }
 
-    /// From here on nothing is told of polls.
-    pub fn lose(&mut self) {
-        self.tier = Tier::Scheduler;
+    /// From here on nothing is told of polls. The layout that was trusted, and by which tier.
+    pub fn lose(&mut self) -> Option<(TokioLayout, Tier)> {
+        let tier = std::mem::replace(&mut self.tier, Tier::Scheduler);
+        self.layout.map(|layout| (layout, tier))
     }
 
     /// Whether the rules are due to be checked; a worker in doubt cannot wait.

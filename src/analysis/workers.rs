@@ -23,6 +23,8 @@ struct Known {
     worker: Worker,
     scheduler: u64,
     usage: WorkerUsage,
+    /// What the kernel side counted before it began anew.
+    before: WorkerUsage,
 }
 
 impl Workers {
@@ -43,7 +45,10 @@ impl Workers {
             return self.assume(state);
         };
         let known = self.known.get(&state.tid);
-        let usage = known.map_or(WorkerUsage::default(), |known| known.usage);
+        let (usage, before) = known.map_or_else(Default::default, |known| {
+            let Known { usage, before, .. } = known;
+            (*usage, *before)
+        });
         if known.is_some_and(|known| known.scheduler == state.scheduler)
             || state.scheduler == 0
             || matches!(state.phase, Phase::Detached | Phase::Unknown) && known.is_none()
@@ -73,6 +78,7 @@ impl Workers {
                 worker: worker.clone(),
                 scheduler: state.scheduler,
                 usage,
+                before,
             },
         );
         Some(worker)
@@ -84,16 +90,27 @@ impl Workers {
         if state.scheduler == 0 || self.known.contains_key(&state.tid) {
             return None;
         }
-        let mut name = DefaultHasher::new();
-        (state.multi_thread, &state.comm).hash(&mut name);
         let flavor = match state.multi_thread {
             true => Flavor::MultiThread,
             false => Flavor::CurrentThread,
         };
+        // Of a runtime that was known before, if there is one.
+        let is_alike = |worker: &&Worker| {
+            worker.flavor == flavor
+                && flavor == Flavor::MultiThread
+                && worker.thread_name == state.comm
+        };
+        let known = self.known.values().map(|known| &known.worker);
+        let alike = known.filter(is_alike).map(|worker| worker.runtime).min();
+        let runtime = alike.unwrap_or_else(|| {
+            let mut name = DefaultHasher::new();
+            (state.multi_thread, &state.comm).hash(&mut name);
+            self.runtime_of(name.finish())
+        });
         let worker = Worker {
             tid: state.tid,
             index: None,
-            runtime: self.runtime_of(name.finish()),
+            runtime,
             flavor,
             thread_name: state.comm.clone(),
         };
@@ -101,9 +118,17 @@ impl Workers {
             worker: worker.clone(),
             scheduler: state.scheduler,
             usage: WorkerUsage::default(),
+            before: WorkerUsage::default(),
         };
         self.known.insert(state.tid, known);
         Some(worker)
+    }
+
+    /// The kernel side counts from 0 again.
+    pub fn restart(&mut self) {
+        for known in self.known.values_mut() {
+            known.before = known.usage;
+        }
     }
 
     fn runtime_of(&mut self, handle: u64) -> u32 {
@@ -136,26 +161,37 @@ impl Workers {
                 Phase::Unknown | Phase::Detached => {}
             }
         }
-        known.usage = grown(&known.usage, usage);
+        known.usage = grown(&known.usage, sum(&known.before, usage));
         Some(known.usage)
     }
 
     /// Forgets a thread that ended; returns its last usage.
     pub fn remove(&mut self, exit: &ThreadExit) -> Option<WorkerUsage> {
         let known = self.known.remove(&exit.tid)?;
-        Some(grown(
-            &known.usage,
-            WorkerUsage {
-                tid: exit.tid,
-                at_ns: exit.at_ns,
-                on_cpu_ns: exit.on_cpu_ns,
-                run_queue_ns: exit.run_queue_ns,
-                blocked_ns: exit.blocked_ns,
-                parked_ns: exit.parked_ns,
-                polls_observed: exit.polls_observed,
-                longest_poll_ns: exit.longest_poll_ns,
-            },
-        ))
+        let usage = WorkerUsage {
+            tid: exit.tid,
+            at_ns: exit.at_ns,
+            on_cpu_ns: exit.on_cpu_ns,
+            run_queue_ns: exit.run_queue_ns,
+            blocked_ns: exit.blocked_ns,
+            parked_ns: exit.parked_ns,
+            polls_observed: exit.polls_observed,
+            longest_poll_ns: exit.longest_poll_ns,
+        };
+        Some(grown(&known.usage, sum(&known.before, usage)))
+    }
+}
+
+/// With what was counted before.
+fn sum(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
+    WorkerUsage {
+        on_cpu_ns: now.on_cpu_ns + before.on_cpu_ns,
+        run_queue_ns: now.run_queue_ns + before.run_queue_ns,
+        blocked_ns: now.blocked_ns + before.blocked_ns,
+        parked_ns: now.parked_ns + before.parked_ns,
+        polls_observed: now.polls_observed + before.polls_observed,
+        longest_poll_ns: now.longest_poll_ns.max(before.longest_poll_ns),
+        ..now
     }
 }
 
@@ -168,5 +204,73 @@ fn grown(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
         blocked_ns: now.blocked_ns.max(before.blocked_ns),
         parked_ns: now.parked_ns.max(before.parked_ns),
         ..now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread as the kernel side shows it where its memory says nothing.
+    fn state(tid: u32, comm: &str, on_cpu_ns: u64) -> ThreadState {
+        ThreadState {
+            slot: 0,
+            tid,
+            phase: Phase::Idle,
+            seen_as: SeenAs::Runnable,
+            seen_ns: 0,
+            multi_thread: true,
+            scheduler: 0x1000,
+            thread_pointer: 0,
+            comm: comm.to_owned(),
+            on_cpu_ns,
+            run_queue_ns: 0,
+            blocked_ns: 0,
+            parked_ns: 0,
+            polls_observed: on_cpu_ns,
+            longest_poll_ns: on_cpu_ns,
+            poll: None,
+        }
+    }
+
+    #[test]
+    fn usage_goes_on_where_the_kernel_side_begins_anew() {
+        let mut workers = Workers::default();
+        let memory = crate::target::memory::ProcessMemory::new(0);
+        assert!(workers.identify(&state(7, "w", 0), None, &memory).is_some());
+        let usage = |workers: &mut Workers, on_cpu_ns| {
+            let usage = workers.usage(&state(7, "w", on_cpu_ns), 1).unwrap();
+            (usage.on_cpu_ns, usage.polls_observed, usage.longest_poll_ns)
+        };
+        assert_eq!(usage(&mut workers, 50), (50, 50, 50));
+        workers.restart();
+        assert_eq!(usage(&mut workers, 3), (53, 53, 50));
+        workers.restart();
+        assert_eq!(usage(&mut workers, 1), (54, 54, 50));
+        let exit = ThreadExit {
+            tid: 7,
+            at_ns: 2,
+            on_cpu_ns: 4,
+            run_queue_ns: 0,
+            blocked_ns: 0,
+            parked_ns: 0,
+            polls_observed: 4,
+            longest_poll_ns: 60,
+        };
+        let last = workers.remove(&exit).unwrap();
+        assert_eq!((last.on_cpu_ns, last.longest_poll_ns), (57, 60));
+    }
+
+    #[test]
+    fn without_memory_a_thread_belongs_where_others_of_its_name_do() {
+        let mut workers = Workers::default();
+        let memory = crate::target::memory::ProcessMemory::new(0);
+        let mut runtime = |tid, comm: &str| {
+            let found = workers.identify(&state(tid, comm, 0), None, &memory);
+            found.unwrap().runtime
+        };
+        let (first, other) = (runtime(1, "one"), runtime(2, "two"));
+        assert_ne!(first, other);
+        assert_eq!((runtime(3, "one"), runtime(4, "two")), (first, other));
     }
 }

@@ -107,6 +107,11 @@ impl FrameTable {
         self.news().moved.push((tid, places));
     }
 
+    /// Nothing is known any more.
+    pub fn clear(&self) {
+        *self.news() = News::default();
+    }
+
     pub(super) fn take(&self) -> News {
         std::mem::take(&mut self.news())
     }

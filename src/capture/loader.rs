@@ -27,8 +27,6 @@ pub struct CaptureConfig {
     pub threshold: Duration,
     /// Where Tokio keeps its state; None: polls are known by the workers' frames (tier 4).
     pub layout: Option<TokioLayout>,
-    /// How many workers there are now, or may be.
-    pub room: usize,
     /// Begin with all poll time on; [`super::RingThread::set_all_poll_time`] changes it.
     pub all_poll_time: bool,
 }
@@ -40,6 +38,18 @@ pub struct KernelLosses {
     pub stack_overwritten: u64,
     pub stack_unreadable: u64,
     pub worker_untracked: u64,
+}
+
+impl KernelLosses {
+    /// With what was lost at another time.
+    pub(super) fn and(self, other: KernelLosses) -> KernelLosses {
+        KernelLosses {
+            ring_full: self.ring_full + other.ring_full,
+            stack_overwritten: self.stack_overwritten + other.stack_overwritten,
+            stack_unreadable: self.stack_unreadable + other.stack_unreadable,
+            worker_untracked: self.worker_untracked + other.worker_untracked,
+        }
+    }
 }
 
 /// The programs, loaded; attached once `attach` was called, until dropped.
@@ -58,14 +68,15 @@ pub(super) struct Loaded<'obj> {
 }
 
 impl<'obj> Loaded<'obj> {
-    /// Loads the programs with room for about twice as many workers as there are now.
+    /// Loads the programs with room for about twice as many workers as there are now, or may be.
     pub fn load(
         storage: &'obj mut MaybeUninit<OpenObject>,
         config: &CaptureConfig,
+        workers: usize,
     ) -> Result<Self> {
         let tokio = config.layout.as_ref().map(kernel_layout).transpose()?;
         let sampling = Sampling::for_threshold(config.threshold);
-        let slots = (config.room * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
+        let slots = (workers * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
         let mut open = HudSkelBuilder::default()
             .open(storage)
             .context("cannot open the BPF programs")?;

@@ -4,6 +4,7 @@
 //! generated types stay inside.
 
 pub mod census;
+mod change;
 mod decode;
 mod frames;
 mod loader;
@@ -17,6 +18,7 @@ mod threads;
 mod wakes;
 
 pub use census::SeenThread;
+pub use change::Change;
 pub use decode::{
     Capture, DecodeError, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site,
     StackKind, ThreadExit,

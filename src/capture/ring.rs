@@ -14,22 +14,28 @@ use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::RingBufferBuilder;
 
 use super::census::SeenThread;
+use super::change::Change;
 use super::decode::{self, Capture, Event};
 use super::frames::FrameTable;
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
 use super::offsets::CoreTicks;
 use super::sampling::TickWatch;
-use super::seed::FoundWorker;
+use super::seed::{FoundWorker, find_workers};
+use super::tasks::TaskReader;
 use super::threads::{OpenPoll, SeenAs, ThreadState};
 use super::wakes::Wakes;
 use crate::bpf::types::hud_captures;
 use crate::clock::monotonic_ns;
+use crate::target::layout::TokioLayout;
+use crate::target::memory::ProcessMemory;
 
 /// How often the ring is drained while events come: a timer, since a wakeup per event would preempt
 /// the target. While none come, only with each look.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// How often the workers' states are read.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Workers that there is room for at most where they are met only later.
+const MANY_WORKERS: usize = 56;
 
 /// What the ring thread passes on.
 #[derive(Debug)]
@@ -41,6 +47,11 @@ pub enum Drained {
         states: Vec<ThreadState>,
     },
     Losses(CaptureLosses),
+    /// Polls are known in another way, as [`Change`] ordered: what came before is of polls that
+    /// are not followed to their ends, and what follows begins with nothing known.
+    Anew {
+        at_ns: u64,
+    },
     /// Nanoseconds spent in hud's BPF programs, where the kernel counts them.
     BpfTime(Option<u64>),
     /// A sample of all poll time; see [`Event::Profile`].
@@ -80,6 +91,19 @@ pub struct CaptureLosses {
 pub struct Learnt {
     pub core_ticks: CoreTicks,
     pub frames: FrameTable,
+    /// That polls must be known in another way.
+    pub change: Change,
+}
+
+impl Learnt {
+    /// What goes with a capture that begins with this layout.
+    pub fn beside(layout: Option<&TokioLayout>) -> Self {
+        Learnt {
+            core_ticks: CoreTicks::new(layout),
+            frames: FrameTable::default(),
+            change: Change::default(),
+        }
+    }
 }
 
 /// A running capture. Dropping it detaches everything.
@@ -94,7 +118,6 @@ impl RingThread {
     pub fn start(
         config: CaptureConfig,
         learnt: Learnt,
-        workers: Vec<FoundWorker>,
         out: SyncSender<Drained>,
     ) -> Result<RingThread> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -105,8 +128,15 @@ impl RingThread {
             .spawn({
                 let (stop, all_poll_time) = (Arc::clone(&stop), Arc::clone(&all_poll_time));
                 move || {
-                    let switches = (&*stop, &*all_poll_time, &learnt);
-                    run(&config, &workers, &out, switches, &ready)
+                    let ring = Ring {
+                        out: &out,
+                        stop: &stop,
+                        all_poll_time: &all_poll_time,
+                        learnt: &learnt,
+                        lost: Lost::default(),
+                        profiling: false,
+                    };
+                    ring.run(config, ready)
                 }
             })
             .context("cannot start a thread")?;
@@ -154,90 +184,151 @@ impl Drop for RingThread {
     }
 }
 
-fn run(
-    config: &CaptureConfig,
-    workers: &[FoundWorker],
-    out: &SyncSender<Drained>,
-    (stop, all_poll_time, learnt): (&AtomicBool, &AtomicBool, &Learnt),
-    ready: &mpsc::Sender<()>,
-) -> Result<()> {
-    let mut storage = MaybeUninit::uninit();
-    let mut loaded = Loaded::load(&mut storage, config)?;
-    let clock = loaded.compare_clocks()?;
-    loaded.seed(workers, clock)?;
-    loaded.set_core_ticks(&learnt.core_ticks);
-    loaded.attach()?;
+/// What stays from one capture to the next.
+struct Ring<'a> {
+    out: &'a SyncSender<Drained>,
+    stop: &'a AtomicBool,
+    all_poll_time: &'a AtomicBool,
+    learnt: &'a Learnt,
+    lost: Lost,
+    /// All poll time is on, and the receiver knows.
+    profiling: bool,
+}
 
-    let lost = Lost::default();
-    let offset = loaded.mono_minus_clock().unwrap_or(0);
-    for capture in workers
-        .iter()
-        .filter_map(|worker| worker.capture(clock, offset))
-    {
-        lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
-    }
-    let mut builder = RingBufferBuilder::new();
-    builder.add(&loaded.skeleton.maps.events, |bytes| {
-        match decode::decode(bytes) {
-            Ok(Event::Profile(capture, weight_ns)) => lost.pass_profile(out, capture, weight_ns),
-            Ok(event) => lost.pass(out, Drained::Event(event)),
-            Err(error) => {
-                log::debug!("{error}");
-                lost.undecodable.fetch_add(1, Ordering::Relaxed);
-            }
+impl Ring<'_> {
+    /// Captures until stopped, anew whenever polls must be known in another way.
+    fn run(mut self, mut config: CaptureConfig, ready: mpsc::Sender<()>) -> Result<()> {
+        let mut ready = Some(ready);
+        while let Some(layout) = self.capture(&config, ready.take())? {
+            config.layout = layout;
         }
-        0
-    })?;
-    let ring = builder.build().context("cannot map the ring buffer")?;
-    // The receiver may be gone already, which the loop will see.
-    let _ = ready.send(());
+        Ok(())
+    }
 
-    let mut looker = Looker::new(config.threshold);
-    let mut ticks = TickWatch::new(config.pid, loaded.sampling.period);
-    let mut wakes = Wakes::default();
-    let mut profiling = false;
-    let mut next_look = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        // The workers first: a finding names its worker.
-        if Instant::now() >= next_look {
-            next_look = Instant::now() + LOOK_EVERY;
-            loaded.set_core_ticks(&learnt.core_ticks);
-            looker.look(&loaded, out, &lost);
-            if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
-                log::info!("no ticks while the target computes: sampling by the CPU clock");
-                loaded.attach_cpu_clocks()?;
-                loaded.set_profiling(profiling)?;
-            }
+    /// One capture, from loading the programs to their end. How polls are to be known in the next
+    /// one, unless it was the last. `ready` is told once the first one is attached.
+    fn capture(
+        &mut self,
+        config: &CaptureConfig,
+        ready: Option<mpsc::Sender<()>>,
+    ) -> Result<Option<Option<TokioLayout>>> {
+        let (workers, room) = workers(config)?;
+        let mut storage = MaybeUninit::uninit();
+        let mut loaded = Loaded::load(&mut storage, config, room)?;
+        let clock = loaded.compare_clocks()?;
+        loaded.seed(&workers, clock)?;
+        loaded.set_core_ticks(&self.learnt.core_ticks);
+        loaded.attach()?;
+        match ready {
+            // The receiver may be gone already, which the loop will see.
+            Some(ready) => drop(ready.send(())),
+            None => self.tell_anew(),
         }
-        if config.layout.is_none() {
-            for capture in loaded.learn_frames(&learnt.frames)? {
-                lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
-            }
+        loaded.set_profiling(self.profiling)?;
+
+        let (lost, out) = (&self.lost, self.out);
+        let offset = loaded.mono_minus_clock().unwrap_or(0);
+        for capture in workers
+            .iter()
+            .filter_map(|worker| worker.capture(clock, offset))
+        {
+            lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
         }
-        let wanted = all_poll_time.load(Ordering::Relaxed);
-        if wanted != profiling {
-            let at_ns = monotonic_ns();
-            let switched = Drained::AllPollTime { on: wanted, at_ns };
-            // Where there is no room now there will be: it is tried again.
-            if out.try_send(switched).is_ok() {
-                loaded.set_profiling(wanted)?;
-                profiling = wanted;
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&loaded.skeleton.maps.events, |bytes| {
+            match decode::decode(bytes) {
+                Ok(Event::Profile(capture, weight_ns)) => {
+                    lost.pass_profile(out, capture, weight_ns);
+                }
+                Ok(event) => lost.pass(out, Drained::Event(event)),
+                Err(error) => {
+                    log::debug!("{error}");
+                    lost.undecodable.fetch_add(1, Ordering::Relaxed);
+                }
             }
+            0
+        })?;
+        let ring = builder.build().context("cannot map the ring buffer")?;
+
+        let mut looker = Looker::new(config.threshold);
+        let mut ticks = TickWatch::new(config.pid, loaded.sampling.period);
+        let mut wakes = Wakes::default();
+        let mut next_look = Instant::now();
+        let mut change = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            change = self.learnt.change.take();
+            if change.is_some() {
+                break;
+            }
+            // The workers first: a finding names its worker.
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK_EVERY;
+                loaded.set_core_ticks(&self.learnt.core_ticks);
+                looker.look(&loaded, out, lost);
+                if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
+                    log::info!("no ticks while the target computes: sampling by the CPU clock");
+                    loaded.attach_cpu_clocks()?;
+                    loaded.set_profiling(self.profiling)?;
+                }
+            }
+            if config.layout.is_none() {
+                for capture in loaded.learn_frames(&self.learnt.frames)? {
+                    lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
+                }
+            }
+            let wanted = self.all_poll_time.load(Ordering::Relaxed);
+            if wanted != self.profiling {
+                let at_ns = monotonic_ns();
+                let switched = Drained::AllPollTime { on: wanted, at_ns };
+                // Where there is no room now there will be: it is tried again.
+                if out.try_send(switched).is_ok() {
+                    loaded.set_profiling(wanted)?;
+                    self.profiling = wanted;
+                }
+            }
+            let hears = wakes.are_wanted(Instant::now(), loaded.long_waits(), looker.one_sleeps);
+            loaded.set_hears_wakes(hears)?;
+            let drained = ring.consume_raw();
+            ensure!(drained >= 0, "cannot read the ring buffer: error {drained}");
+            thread::sleep(if drained == 0 {
+                LOOK_EVERY
+            } else {
+                DRAIN_EVERY
+            });
         }
-        let hears = wakes.are_wanted(Instant::now(), loaded.long_waits(), looker.one_sleeps);
-        loaded.set_hears_wakes(hears)?;
-        let drained = ring.consume_raw();
-        ensure!(drained >= 0, "cannot read the ring buffer: error {drained}");
-        thread::sleep(if drained == 0 {
-            LOOK_EVERY
-        } else {
-            DRAIN_EVERY
-        });
+        loaded.detach();
+        ring.consume().context("cannot read the ring buffer")?;
+        looker.look(&loaded, out, lost);
+        drop(ring);
+        self.lost.before = self.lost.kernel(&loaded);
+        self.lost.before_ns = self.lost.bpf_ns(&loaded);
+        Ok(change)
     }
-    loaded.detach();
-    ring.consume().context("cannot read the ring buffer")?;
-    looker.look(&loaded, out, &lost);
-    Ok(())
+
+    /// The one thing that must not be lost. Nothing is drained meanwhile, which is what full rings
+    /// are counted for.
+    fn tell_anew(&self) {
+        let at_ns = monotonic_ns();
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.out.try_send(Drained::Anew { at_ns }) {
+                Err(TrySendError::Full(_)) => thread::sleep(DRAIN_EVERY),
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+            }
+        }
+    }
+}
+
+/// The workers as they stand, where their state tells, and for how many there must be room.
+fn workers(config: &CaptureConfig) -> Result<(Vec<FoundWorker>, usize)> {
+    let tasks = TaskReader::new(config.pid)?.read()?;
+    Ok(match &config.layout {
+        Some(layout) => {
+            let workers = find_workers(layout, &tasks, &ProcessMemory::new(config.pid));
+            let room = workers.len();
+            (workers, room)
+        }
+        None => (Vec::new(), tasks.len().min(MANY_WORKERS)),
+    })
 }
 
 /// What user space drops before analysis.
@@ -247,9 +338,25 @@ struct Lost {
     unreceived: AtomicU64,
     /// Shared by the samples of all poll time that wait.
     backlog: Arc<()>,
+    /// What earlier captures lost in the kernel, and the time they spent there.
+    before: KernelLosses,
+    before_ns: Option<u64>,
 }
 
 impl Lost {
+    /// What the kernel side lost so far, in all captures.
+    fn kernel(&self, loaded: &Loaded<'_>) -> KernelLosses {
+        loaded.losses().and(self.before)
+    }
+
+    /// As [`Loaded::run_time_ns`], of all captures.
+    fn bpf_ns(&self, loaded: &Loaded<'_>) -> Option<u64> {
+        let now = loaded.run_time_ns();
+        now.map_or(self.before_ns, |now| {
+            Some(now + self.before_ns.unwrap_or(0))
+        })
+    }
+
     fn pass_profile(&self, out: &SyncSender<Drained>, capture: Box<Capture>, weight_ns: u64) {
         if Arc::strong_count(&self.backlog) > PROFILE_BACKLOG {
             self.unreceived.fetch_add(1, Ordering::Relaxed);
@@ -312,11 +419,11 @@ impl Looker {
         self.fetched
             .retain(|tid, _| states.iter().any(|state| state.tid == *tid));
         lost.pass(out, Drained::Workers { at_ns, states });
-        lost.pass(out, Drained::BpfTime(loaded.run_time_ns()));
+        lost.pass(out, Drained::BpfTime(lost.bpf_ns(loaded)));
         lost.pass(
             out,
             Drained::Losses(CaptureLosses {
-                kernel: loaded.losses(),
+                kernel: lost.kernel(loaded),
                 undecodable: lost.undecodable.load(Ordering::Relaxed),
                 unreceived: lost.unreceived.load(Ordering::Relaxed),
             }),

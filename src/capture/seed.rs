@@ -8,6 +8,9 @@ use super::decode::{Capture, PollTimes, Site, StackKind};
 use super::frames::Places;
 use super::tasks::TaskState;
 use crate::bpf::types::{hud_phase, hud_poll_flags, hud_seen, hud_thread};
+use crate::model::Flavor;
+use crate::target::layout::{self, TokioLayout, Verdict};
+use crate::target::memory::{Memory, read_stack};
 
 /// The number of a seeded poll among its thread's polls.
 const SEED_SEQUENCE: u64 = 1;
@@ -36,6 +39,47 @@ pub struct SleepingPoll {
     /// The thread's stack from its stack pointer's page on.
     pub stack_base: u64,
     pub stack: Vec<u8>,
+}
+
+/// The workers there are, each with the poll it is asleep in.
+pub(super) fn find_workers(
+    layout: &TokioLayout,
+    tasks: &[TaskState],
+    memory: &dyn Memory,
+) -> Vec<FoundWorker> {
+    tasks
+        .iter()
+        .filter_map(|task| {
+            let Verdict::Worker(state) = layout::check(layout, memory, &task.view()) else {
+                return None;
+            };
+            let poll = state
+                .core
+                .zip(state.tick)
+                .filter(|_| state.in_poll && task.is_asleep())
+                .map(|(core, tick)| {
+                    let (stack_base, stack) = read_stack(memory, task.registers.sp);
+                    SleepingPoll {
+                        core,
+                        tick,
+                        task: state.task_id,
+                        budget_left: match layout.fields.task_id {
+                            Some(_) => 0,
+                            None => state.budget_left,
+                        },
+                        stack_base,
+                        stack,
+                    }
+                });
+            Some(FoundWorker {
+                task: task.clone(),
+                scheduler: state.scheduler,
+                multi_thread: state.flavor == Flavor::MultiThread,
+                poll,
+                ways: Places::default(),
+            })
+        })
+        .collect()
 }
 
 impl FoundWorker {

@@ -17,6 +17,7 @@ use super::threads::comm;
 use crate::arch;
 use crate::bpf::task_types::hud_task;
 use crate::bpf::{TasksSkel, TasksSkelBuilder};
+use crate::target::layout::ThreadView;
 use crate::target::memory::{Memory as _, ProcessMemory};
 
 // SAFETY: generated, `repr(C)`, integers only.
@@ -52,6 +53,17 @@ impl TaskState {
     /// Asleep in the kernel, so that its registers and memory stand still.
     pub fn is_asleep(&self) -> bool {
         self.state != 0
+    }
+
+    /// As those who check layouts see it; the extent of its stack is not known.
+    pub fn view(&self) -> ThreadView {
+        ThreadView {
+            tid: self.tid,
+            thread_pointer: self.thread_pointer,
+            stack_pointer: self.registers.sp,
+            stack: None,
+            parked: self.is_asleep() && arch::is_epoll(self.syscall),
+        }
     }
 
     /// Whether it has stood still since an `earlier` look: then what its registers and memory said

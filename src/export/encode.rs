@@ -45,7 +45,7 @@ impl Encoder {
     }
 
     /// Encodes a record. The header is in the head and is passed over; a running poll is kept until it
-    /// ends, or until the session does.
+    /// ends, or until the session does. A change of tier drops it: its end is not known.
     pub fn encode(&mut self, record: &Record) -> serde_json::Result<()> {
         match record {
             // The header is there; what has no names yet comes again.
@@ -86,6 +86,7 @@ impl Encoder {
                 push(&mut self.bytes, &event)?;
             }
             Record::TierChanged { tier, at_ns, why } => {
+                self.running.clear();
                 let extra = Extra::Tier {
                     tier: tier.number(),
                     why: why.as_str().into(),

@@ -10,6 +10,7 @@ use super::whole_file::Medium;
 use super::*;
 use crate::model::*;
 use crate::session::testing as t;
+use crate::session::{Query, Session, SessionOptions};
 
 /// A disk in memory, of bounded size, that a test can look at.
 #[derive(Clone, Default)]
@@ -179,6 +180,30 @@ fn what_still_runs_at_the_end_is_kept() {
     ];
     let (back, _) = read(&trace_of(&records));
     assert_eq!(back, [t::header(), t::worker(0), running, t::end(1000)]);
+}
+
+#[test]
+fn what_runs_as_the_tier_changes_is_not_followed_to_its_end() {
+    let mut poll = t::poll(0, 100, 900, Cause::Lock, "shop::wait", "lock");
+    poll.running = true;
+    let changed = Record::TierChanged {
+        tier: Tier::Frames,
+        at_ns: t::START_NS + 500 * t::MS,
+        why: "a rule was broken".to_owned(),
+    };
+    let records = [
+        t::header(),
+        t::worker(0),
+        Record::Running(Arc::new(poll)),
+        changed.clone(),
+        t::end(1000),
+    ];
+    let (back, _) = read(&trace_of(&records));
+    assert_eq!(back, [t::header(), t::worker(0), changed, t::end(1000)]);
+    let mut session = Session::new(SessionOptions::default());
+    records.iter().for_each(|record| session.apply(record));
+    let picture = session.snapshot(&Query::default());
+    assert_eq!((picture.running.len(), picture.blocking.polls), (0, 0));
 }
 
 #[test]

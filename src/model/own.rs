@@ -15,7 +15,7 @@ pub struct Losses {
     pub undecodable: u64,
     /// Worker threads beyond the number that can be tracked.
     pub worker_untracked: u64,
-    /// Polls of tier 4 that no stack shows to be one.
+    /// Polls of tier 4 that no stack shows to be one, and those that were open as the tier changed.
     pub poll_unconfirmed: u64,
     /// Events the analysis thread had no room for.
     pub analysis_full: u64,

@@ -186,6 +186,8 @@ impl Session {
             Record::TierChanged { tier, at_ns, why } => {
                 self.saw(*at_ns);
                 self.tier = Some(*tier);
+                // What was under way is not followed to its end.
+                self.running.clear();
                 if self.tier_changes.len() < KEEP_TIER_CHANGES {
                     self.tier_changes.push(TierChange {
                         tier: *tier,

@@ -9,6 +9,7 @@ mod containers;
 mod endings;
 mod fixtures;
 mod frames;
+mod lost;
 mod poll_time;
 mod privileges;
 mod program;

@@ -108,7 +108,11 @@ pub struct Run<'a> {
     hud_arguments: Vec<&'a str>,
     seconds: u32,
     patient: bool,
+    meanwhile: Option<Meanwhile>,
 }
+
+/// What happens to a process while hud watches it.
+type Meanwhile = Box<dyn FnOnce(u32) + Send>;
 
 impl<'a> Run<'a> {
     pub fn new(build: &'a Build, scenario: &'a str) -> Self {
@@ -119,7 +123,14 @@ impl<'a> Run<'a> {
             hud_arguments: Vec::new(),
             seconds: 4,
             patient: false,
+            meanwhile: None,
         }
+    }
+
+    /// Does something to the program, by its PID, while hud watches it.
+    pub fn meanwhile(mut self, what: impl FnOnce(u32) + Send + 'static) -> Self {
+        self.meanwhile = Some(Box::new(what));
+        self
     }
 
     /// Leaves hud as long to start as it takes; the program is killed after it.
@@ -164,6 +175,10 @@ impl<'a> Run<'a> {
         arguments.extend(&self.arguments);
         let mut target = Target::start(&self.build.program(), &arguments);
         thread::sleep(Duration::from_millis(300));
+        let meanwhile = self.meanwhile.map(|what| {
+            let pid = target.pid;
+            thread::spawn(move || what(pid))
+        });
         let pid = target.pid.to_string();
         let seconds = self.seconds.to_string();
         let output = hud(&["--headless", "--pid", &pid, "--duration", &seconds])
@@ -171,6 +186,9 @@ impl<'a> Run<'a> {
             .args(&self.hud_arguments)
             .output()
             .unwrap();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.join().unwrap();
+        }
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }

@@ -116,6 +116,7 @@ impl Frames {
     /// # Errors
     /// When the kernel refuses the task iterator.
     pub fn new(pid: u32, table: FrameTable) -> Result<Self> {
+        table.clear();
         Ok(Frames {
             reader: TaskReader::new(pid)?,
             memory: ProcessMemory::new(pid),

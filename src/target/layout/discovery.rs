@@ -50,9 +50,14 @@ impl Discovery {
     pub fn tokio_version(&self) -> Option<&str> {
         self.tokio_versions.last().map(String::as_str)
     }
-}
 
-impl Discovery {
+    /// This layout is no guess any more: it was seen to be wrong.
+    pub fn forget(&mut self, refuted: &TokioLayout) {
+        let shape = unplaced(refuted);
+        self.candidates.retain(|other| other != refuted);
+        self.shapes.retain(|other| *other != shape);
+    }
+
     /// The layouts of the version table that differ from this one in their ticks at most: what may
     /// hold for a flavor that has not run yet. None for a layout that is no guess from the table.
     pub fn other_ticks(&self, layout: &TokioLayout) -> Vec<TokioLayout> {

@@ -5,7 +5,6 @@
 use std::time::{Duration, Instant};
 
 use super::behaviour::Finding;
-use super::discovery::unplaced;
 use super::learn::Era;
 use super::live::ThreadView;
 use super::select::{Selection, select};
@@ -159,9 +158,7 @@ impl Search {
             Finding::Maybe => Found::Wait(LOOK_EVERY, Waiting::Shortly),
             Finding::No => {
                 log::debug!("{layout:?} held, but does not behave");
-                let shape = unplaced(&layout);
-                self.discovery.candidates.retain(|other| *other != layout);
-                self.discovery.shapes.retain(|other| *other != shape);
+                self.discovery.forget(&layout);
                 self.guess = None;
                 Found::Wait(LOOK_EVERY, Waiting::Shortly)
             }
