@@ -396,6 +396,16 @@ mod tests {
     }
 
     #[test]
+    fn silence_without_any_reading_is_not_taken_for_rest() {
+        let text = report(&[t::header(), t::worker(0)], None);
+        assert!(
+            text.contains("1 worker seen, but nothing was recorded"),
+            "{text}"
+        );
+        assert!(!text.contains("idle"), "{text}");
+    }
+
+    #[test]
     fn all_poll_time_is_a_section_of_its_own_once_it_was_on() {
         let (on, at_ns) = (true, t::START_NS);
         let second = t::poll_time(0, 1000, &[("shop::render", "json::write", 600)]);

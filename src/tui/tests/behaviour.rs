@@ -216,6 +216,16 @@ fn chosen_workers_narrow_every_view() {
 }
 
 #[test]
+fn the_keys_of_the_views_leave_what_lies_above_them() {
+    let mut driven = Driven::new(USUAL, Palette::Mono);
+    driven.press("?");
+    assert!(driven.app.overlay.is_some());
+    driven.press("4");
+    assert!(driven.app.overlay.is_none());
+    assert_eq!(driven.app.view, View::Timeline);
+}
+
+#[test]
 fn keys_that_act_outside() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     let control = |c| Event::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
