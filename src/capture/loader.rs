@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 
-use super::decode::Capture;
+use super::events::Capture;
 use super::frames::FrameTable;
 use super::offsets::{CoreTicks, kernel_layout};
 use super::sampling::{self, Sampling};

@@ -6,6 +6,7 @@
 pub mod census;
 mod change;
 mod decode;
+mod events;
 mod frames;
 mod loader;
 pub mod messages;
@@ -19,9 +20,9 @@ mod wakes;
 
 pub use census::SeenThread;
 pub use change::Change;
-pub use decode::{
-    Capture, DecodeError, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site,
-    StackKind, ThreadExit,
+pub use events::{
+    Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
+    ThreadExit,
 };
 pub use frames::{
     Counter, FrameTable, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,

@@ -15,7 +15,8 @@ use libbpf_rs::RingBufferBuilder;
 
 use super::census::SeenThread;
 use super::change::Change;
-use super::decode::{self, Capture, Event};
+use super::decode;
+use super::events::{Capture, Event};
 use super::frames::FrameTable;
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
 use super::offsets::CoreTicks;
@@ -439,7 +440,7 @@ impl Looker {
 }
 
 /// The stacks that wait in a sleeping worker's capture buffers; those of other polls are stale.
-fn fetch(loaded: &Loaded<'_>, state: &ThreadState) -> Vec<decode::Capture> {
+fn fetch(loaded: &Loaded<'_>, state: &ThreadState) -> Vec<Capture> {
     let (Some(poll), Some(buffers)) = (&state.poll, loaded.captures(state.slot)) else {
         return Vec::new();
     };

@@ -4,7 +4,7 @@
 //! ends, which may be never. A seed holds only if its thread does not run between the look and the
 //! attachment; the kernel side checks that by the thread's context switches.
 
-use super::decode::{Capture, PollTimes, Site, StackKind};
+use super::events::{Capture, PollTimes, Site, StackKind};
 use super::frames::Places;
 use super::tasks::TaskState;
 use crate::bpf::types::{hud_phase, hud_poll_flags, hud_seen, hud_thread};

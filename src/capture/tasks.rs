@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use plain::Plain;
 
-use super::decode::SavedRegisters;
+use super::events::SavedRegisters;
 use super::threads::comm;
 use crate::arch;
 use crate::bpf::task_types::hud_task;

@@ -10,7 +10,8 @@ use std::sync::atomic::{Ordering, fence};
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
-use super::decode::{self, PollTimes, Site};
+use super::decode;
+use super::events::{PollTimes, Site};
 use super::frames::Places;
 use crate::bpf::types::{hud_flavor, hud_phase, hud_seen, hud_thread};
 

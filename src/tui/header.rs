@@ -162,14 +162,18 @@ fn found(snap: &Snapshot) -> String {
     let mut runtimes: Vec<u32> = shown.iter().map(|w| w.worker.runtime).collect();
     runtimes.sort_unstable();
     runtimes.dedup();
-    let plural = |n: usize, what: &str| match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    };
     match runtimes.len() {
         0 => "no workers yet".to_owned(),
         1 => plural(workers, "worker"),
         n => format!("{}, {}", plural(n, "runtime"), plural(workers, "worker")),
+    }
+}
+
+/// `1 worker`, `2 workers`.
+fn plural(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
     }
 }
 
@@ -230,7 +234,8 @@ fn tabs(c: &mut Canvas, area: Rect, mode: &Mode) {
         chips.push([format!("polls of {least} and longer"), format!("≥ {least}")]);
     }
     if let Some(n) = mode.workers {
-        chips.push([format!("{n} chosen workers"), format!("{n} workers")]);
+        let workers = plural(n, "worker");
+        chips.push([format!("{workers} chosen"), workers]);
     }
     let style = c.theme.warn().patch(c.theme.selected());
     let line = |short: usize| {

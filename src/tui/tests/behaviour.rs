@@ -209,7 +209,7 @@ fn chosen_workers_narrow_every_view() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     driven.press("wa ");
     driven.key(KeyCode::Enter);
-    assert!(driven.has("1 chosen workers"));
+    assert!(driven.has("1 worker chosen"));
     assert!(driven.has("shop::hash") && !driven.has("shop::retry"));
     driven.press("4");
     assert!(!driven.has("worker 1"));
