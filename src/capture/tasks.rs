@@ -84,7 +84,8 @@ pub struct TaskReader {
 impl TaskReader {
     /// Loads the iterator for the process `pid`.
     pub fn new(pid: u32) -> Result<Self> {
-        // The skeleton borrows its storage. A reader lives as long as hud does.
+        // The skeleton borrows its storage, a few words that are given up with each reader: there
+        // are only as many as censuses and searches for a layout.
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = TasksSkelBuilder::default()
             .open(storage)

@@ -23,8 +23,6 @@ use crate::target::mapped_file::open_regular;
 pub struct Discovery {
     /// The versions of Tokio linked in, ascending, from source paths in the constants.
     pub tokio_versions: Vec<String>,
-    /// The compiler.
-    pub rustc: Option<String>,
     /// Tier 1: from the debug info. More than one when several Tokio versions are linked in.
     pub exact: Vec<TokioLayout>,
     /// Tier 2: from the version table, likeliest first.
@@ -100,7 +98,6 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
     let found = versions::tokio(&file, &elf);
     let mut discovery = Discovery {
         tokio_versions: found.iter().map(ToString::to_string).collect(),
-        rustc: versions::rustc(&elf),
         thread_local_block: elf.thread_local_block(),
         ..Discovery::default()
     };
@@ -292,12 +289,6 @@ mod tests {
     fn this_test_is_a_tokio_program_with_debug_info() {
         let found = discover(&own(), None).unwrap();
         assert!(found.context_symbol && found.has_symbols && found.has_lines);
-        assert!(
-            found
-                .rustc
-                .as_deref()
-                .is_some_and(|rustc| rustc.starts_with("1."))
-        );
         assert_eq!(found.debug_info_problem, None);
         let [exact] = found.exact.as_slice() else {
             panic!("{:?}", found.exact);

@@ -1,5 +1,5 @@
-//! Which Tokio and which rustc made an executable, from the paths that panic messages keep in its
-//! constants (stripped or not) and from the compiler's note.
+//! Which Tokio is in an executable, from the paths that panic messages keep in its constants,
+//! stripped or not.
 
 use std::fs::File;
 use std::ops::Range;
@@ -88,20 +88,6 @@ fn parse(bytes: &[u8]) -> Option<Version> {
         patch: parts.next()??,
     };
     parts.next().is_none().then_some(version)
-}
-
-/// The rustc that compiled the executable, such as `1.95.0`.
-pub fn rustc(elf: &Elf<'_>) -> Option<String> {
-    const PREFIX: &[u8] = b"rustc version ";
-    let section = elf.section(".comment").ok()??;
-    let bytes = section.bytes(0, section.len()).ok()?;
-    let start = memmem::find(bytes, PREFIX)? + PREFIX.len();
-    let rest = &bytes[start..];
-    let end = rest
-        .iter()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')))
-        .unwrap_or(rest.len());
-    String::from_utf8(rest[..end].to_vec()).ok()
 }
 
 #[cfg(test)]
