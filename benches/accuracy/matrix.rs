@@ -104,7 +104,11 @@ pub const KINDS: &[Kind] = &[
     kind("opt-level = z, frames alone", "opt-z", NEWEST)
         .profile("opt-level = \"z\"")
         .by_frames(),
+    kind("release, frames alone", "tokio-1-44", "=1.44.2").by_frames(),
+    kind("release, frames alone", "tokio-1-38", "=1.38.2").by_frames(),
     kind("release, frames alone", "tokio-1-32", "=1.32.1").by_frames(),
+    kind("release, frames alone", "tokio-1-28", "=1.28.2").by_frames(),
+    kind("release, frames alone", "tokio-1-24", "=1.24.2").by_frames(),
     kind("release, frames alone", "tokio-1-20", "=1.20.6").by_frames(),
 ];
 
