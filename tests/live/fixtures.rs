@@ -34,7 +34,8 @@ pub fn build(fixture: &Fixture) -> Build {
     fs::create_dir_all(package.join("src")).unwrap();
     for entry in fs::read_dir(source).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), package.join("src").join(entry.file_name())).unwrap();
+        let copy = package.join("src").join(entry.file_name());
+        write_if_other(&copy, &fs::read(entry.path()).unwrap());
     }
     let manifest = format!(
         "[package]\nname = \"scenarios\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
@@ -42,10 +43,7 @@ pub fn build(fixture: &Fixture) -> Build {
          tokio = {{ version = \"{tokio}\", features = [\"full\"] }}\n\n\
          [profile.release]\n{profile}\n\n[workspace]\n"
     );
-    let path = package.join("Cargo.toml");
-    if fs::read_to_string(&path).ok().as_ref() != Some(&manifest) {
-        fs::write(&path, manifest).unwrap();
-    }
+    write_if_other(&package.join("Cargo.toml"), manifest.as_bytes());
     // With a target named, the flags are not those of procedural macros, which cannot be static.
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
@@ -64,6 +62,13 @@ pub fn build(fixture: &Fixture) -> Build {
             .join(target)
             .join("release/scenarios"),
     )
+}
+
+/// Leaves a file that says the same already, so that nothing is built anew.
+fn write_if_other(path: &Path, content: &[u8]) {
+    if fs::read(path).ok().as_deref() != Some(content) {
+        fs::write(path, content).unwrap();
+    }
 }
 
 /// The same program without its symbols.
