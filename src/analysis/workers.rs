@@ -168,6 +168,15 @@ impl Workers {
     /// Forgets a thread that ended; returns its last usage.
     pub fn remove(&mut self, exit: &ThreadExit) -> Option<WorkerUsage> {
         let known = self.known.remove(&exit.tid)?;
+        let Worker {
+            flavor, runtime, ..
+        } = known.worker;
+        let is_alive = |known: &Known| known.worker.runtime == runtime;
+        // Another runtime may come to lie at the same address. A `current_thread` one may go on in
+        // another thread.
+        if flavor == Flavor::MultiThread && !self.known.values().any(is_alive) {
+            self.runtimes.retain(|_, number| *number != runtime);
+        }
         let usage = WorkerUsage {
             tid: exit.tid,
             at_ns: exit.at_ns,
@@ -272,5 +281,36 @@ mod tests {
         let (first, other) = (runtime(1, "one"), runtime(2, "two"));
         assert_ne!(first, other);
         assert_eq!((runtime(3, "one"), runtime(4, "two")), (first, other));
+    }
+
+    #[test]
+    fn a_runtime_whose_workers_ended_is_not_the_next_one_at_its_address() {
+        let mut workers = Workers::default();
+        let memory = crate::target::memory::ProcessMemory::new(0);
+        let runtime = |workers: &mut Workers, tid| {
+            let found = workers.identify(&state(tid, "w", 0), None, &memory);
+            found.unwrap().runtime
+        };
+        let exit = |tid| ThreadExit {
+            tid,
+            at_ns: 2,
+            on_cpu_ns: 0,
+            run_queue_ns: 0,
+            blocked_ns: 0,
+            parked_ns: 0,
+            polls_observed: 0,
+            longest_poll_ns: 0,
+        };
+        let first = runtime(&mut workers, 1);
+        assert_eq!(runtime(&mut workers, 2), first);
+        workers.remove(&exit(1));
+        assert_eq!(
+            runtime(&mut workers, 3),
+            first,
+            "one of its workers is left"
+        );
+        workers.remove(&exit(2));
+        workers.remove(&exit(3));
+        assert_ne!(runtime(&mut workers, 4), first);
     }
 }

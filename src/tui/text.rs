@@ -40,7 +40,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Three significant digits and a unit: `870 us`, `12.3 ms`, `1.24 s`, `2m 05s`, `3h 12m`.
+/// Three significant digits and a unit: `870 µs`, `12.3 ms`, `1.24 s`, `2m 05s`, `3h 12m`.
 pub fn duration(ns: u64) -> String {
     let us = ns as f64 / 1e3;
     let digits = |value: f64, unit: &str| match value {
@@ -51,7 +51,7 @@ pub fn duration(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match ns {
         0 => "0 ms".to_owned(),
-        ns if ns < 999_500 => format!("{us:.0} us"),
+        ns if ns < 999_500 => format!("{us:.0} µs"),
         ns if ns < 999_500_000 => digits(us / 1e3, "ms"),
         ns if ns < 60_000_000_000 => digits(us / 1e6, "s"),
         _ if seconds < 3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
@@ -248,7 +248,7 @@ mod tests {
         let all = all.map(duration);
         assert_eq!(
             all,
-            ["0 ms", "870 us", "1.00 ms", "12.3 ms", "1.00 s", "60.0 s"]
+            ["0 ms", "870 µs", "1.00 ms", "12.3 ms", "1.00 s", "60.0 s"]
         );
         assert_eq!(duration(125_000_000_000), "2m 05s");
         assert_eq!(duration(u64::MAX).len(), "213503d 23h".len());
