@@ -259,6 +259,8 @@ pub struct Learnt {
 pub struct Counters {
     threads: HashMap<u32, Series>,
     learnt: Learnt,
+    /// Where the counters learnt last are, in every thread: a pointer to one may turn out to be none.
+    known: HashSet<u64>,
 }
 
 impl Counters {
@@ -285,16 +287,24 @@ impl Counters {
         Rounds::of(self.threads.values()).all
     }
 
-    /// The counters, once there were enough rounds and not too many numbers are left.
-    pub fn learn(&mut self, multi_thread: bool) -> &Learnt {
-        if let Some(learnt) = self.judge(multi_thread) {
+    /// The counters, once there were enough rounds and not too many numbers are left. The return
+    /// address into the loop is `loop_at` bytes above the lowest word.
+    pub fn learn(&mut self, multi_thread: bool, loop_at: u32) -> &Learnt {
+        if let Some(learnt) = self.judge(multi_thread, loop_at) {
+            let counters = learnt.counters.iter();
+            self.known = counters.flat_map(|one| self.addresses(*one)).collect();
             self.learnt = learnt;
         }
         &self.learnt
     }
 
+    fn addresses(&self, counter: Counter) -> impl Iterator<Item = u64> {
+        let threads = self.threads.values();
+        threads.filter_map(move |series| series.address(counter))
+    }
+
     /// What the threads say by now; none if that is too little.
-    fn judge(&self, multi_thread: bool) -> Option<Learnt> {
+    fn judge(&self, multi_thread: bool, loop_at: u32) -> Option<Learnt> {
         let telling: Vec<&Series> = self
             .threads
             .values()
@@ -304,14 +314,14 @@ impl Counters {
         if rounds.all < FIRST {
             return None;
         }
-        let mut fitting = went_on(&telling);
+        let mut fitting = went_on(&telling, loop_at);
         fitting.retain(|_, steps| rounds.fit(*steps, multi_thread));
-        let known = &self.learnt.counters;
-        let mut counters: Vec<Counter> = match fitting.keys().any(|one| known.contains(one)) {
+        let is_known = |one: &Counter| self.addresses(*one).any(|at| self.known.contains(&at));
+        let mut counters: Vec<Counter> = match fitting.keys().any(is_known) {
             false => fitting.keys().copied().collect(),
             true => fitting
                 .iter()
-                .filter(|(one, steps)| known.contains(one) || rounds.fit_each(**steps))
+                .filter(|(one, steps)| is_known(one) || rounds.fit_each(**steps))
                 .map(|(one, _)| *one)
                 .collect(),
         };
@@ -338,14 +348,19 @@ impl Counters {
     }
 }
 
-/// How every number that may be a counter went on in all these threads together.
-fn went_on(telling: &[&Series]) -> BTreeMap<Counter, Steps> {
+/// How every number that may be a counter went on in all these threads together. Of several pointers
+/// to one, that in the loop's own frame or next above it: what is below comes and goes with the calls.
+fn went_on(telling: &[&Series], loop_at: u32) -> BTreeMap<Counter, Steps> {
     let mut all = BTreeMap::new();
     let Some((first, others)) = telling.split_first() else {
         return all;
     };
     let mut known: HashSet<u64> = HashSet::new();
-    for (at, pointer) in &first.pointers {
+    let (below, above) = (
+        first.pointers.range(..=loop_at),
+        first.pointers.range(loop_at + 1..),
+    );
+    for (at, pointer) in above.chain(below) {
         // What several workers lead to belongs to all of them.
         let shared = |series: &&Series| series.pointers.values().any(|other| other == pointer);
         if others.iter().any(shared) {
@@ -417,17 +432,17 @@ mod tests {
     #[test]
     fn what_grows_with_the_rounds_counts() {
         let mut counters = watched(20);
-        let learnt = counters.learn(true);
+        let learnt = counters.learn(true, 0);
         assert_eq!(learnt.counters, [TICK]);
         assert_eq!(learnt.cores, [8, 24]);
-        assert_eq!(watched(2).learn(true).counters, [], "too few rounds");
+        assert_eq!(watched(2).learn(true, 0).counters, [], "too few rounds");
     }
 
     #[test]
     fn what_changes_while_the_worker_sleeps_is_not_its_own() {
         let mut counters = watched(20);
         counters.take(1, look(CORE, 20, &[(8, 161)], 20));
-        assert_eq!(counters.learn(true).counters, []);
+        assert_eq!(counters.learn(true, 0).counters, []);
     }
 
     #[test]
@@ -443,14 +458,29 @@ mod tests {
         for tick in 161..180 {
             counters.take(1, running(20, &[(8, tick)]));
         }
-        assert_eq!(counters.learn(true).counters, [TICK]);
+        assert_eq!(counters.learn(true, 0).counters, [TICK]);
+    }
+
+    #[test]
+    fn of_the_pointers_to_the_core_that_in_the_loops_frame_is_used() {
+        let mut counters = watched(20);
+        let learnt = counters.learn(true, 8);
+        assert_eq!(learnt.counters[0].pointer, 24);
+        // It turns out to come and go: the same counter is reached by the other one.
+        for tid in [1, 2] {
+            let core = CORE + u64::from(tid - 1) * 0x1000;
+            let mut look = look(core, 21, &[(8, 163), (16, 4)], 21);
+            look.words[3] = 1;
+            counters.take(tid, look);
+        }
+        assert_eq!(counters.learn(true, 8).counters, [TICK]);
     }
 
     #[test]
     fn of_a_lone_worker_what_it_shares_counts_as_well() {
         let mut counters = watched(20);
         counters.forget(2);
-        let learnt = counters.learn(true);
+        let learnt = counters.learn(true, 0);
         assert_eq!(learnt.counters.len(), 2);
         assert!(learnt.counters.contains(&TICK));
     }
@@ -469,10 +499,10 @@ mod tests {
             counters.take(1, look);
         }
         assert_eq!(counters.rounds(), 7);
-        let learnt = counters.learn(true);
+        let learnt = counters.learn(true, 0);
         assert_eq!(learnt.counters, [], "the round begins after a park");
         // But not of the root future of current_thread.
-        assert_eq!(counters.learn(false).counters, [TICK]);
+        assert_eq!(counters.learn(false, 0).counters, [TICK]);
     }
 
     #[test]
@@ -483,7 +513,7 @@ mod tests {
             let numbers = [(8, 7 + park / 3), (16, park)];
             counters.take(1, look(CORE, park.into(), &numbers, 0));
         }
-        assert!(counters.learn(true).counters.contains(&TICK));
+        assert!(counters.learn(true, 0).counters.contains(&TICK));
     }
 
     #[test]
@@ -500,7 +530,7 @@ mod tests {
             }
             counters.take(1, look);
         }
-        let learnt = counters.learn(true);
+        let learnt = counters.learn(true, 0);
         assert_eq!(learnt.counters, [TICK]);
         assert_eq!(learnt.cores, [8, 24]);
     }
@@ -518,7 +548,7 @@ mod tests {
             }
             counters
         };
-        assert_eq!(watched(2).learn(true).counters, [TICK]);
+        assert_eq!(watched(2).learn(true, 0).counters, [TICK]);
         assert_eq!(watched(1).rounds(), 0, "always the same task");
     }
 
@@ -540,19 +570,21 @@ mod tests {
     #[test]
     fn once_one_number_is_sure_the_others_go_and_stay_away() {
         let mut counters = with_rival(SURE as u32 - 1, 6);
-        assert_eq!(counters.learn(true).counters.len(), 2);
+        assert_eq!(counters.learn(true, 0).counters.len(), 2);
         counters = Counters {
             learnt: counters.learnt,
+            known: counters.known,
             ..with_rival(SURE as u32, 6)
         };
-        assert_eq!(counters.learn(true).counters, [TICK]);
+        assert_eq!(counters.learn(true, 0).counters, [TICK]);
         // With fewer rounds, as after a thread has ended, nothing is forgotten or added.
         for rounds in [2, SURE as u32 - 1] {
             counters = Counters {
                 learnt: counters.learnt,
+                known: counters.known,
                 ..with_rival(rounds, 6)
             };
-            assert_eq!(counters.learn(true).counters, [TICK]);
+            assert_eq!(counters.learn(true, 0).counters, [TICK]);
         }
     }
 
@@ -563,6 +595,6 @@ mod tests {
             let numbers: Vec<(usize, u32)> = (0..=WAY_COUNTERS).map(|n| (n * 4, round)).collect();
             counters.take(1, look(CORE, round.into(), &numbers, 0));
         }
-        assert_eq!(counters.learn(true).counters, []);
+        assert_eq!(counters.learn(true, 0).counters, []);
     }
 }

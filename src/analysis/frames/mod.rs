@@ -475,14 +475,14 @@ impl Frames {
         let learnt = self.counters.iter_mut().zip(&mut self.cores);
         for ((counters, cores), way) in learnt.zip(&mut self.ways.all) {
             let rounds = counters.rounds();
-            let learnt = counters.learn(way.multi_thread);
+            let [_, loop_at, _] = way.places;
+            let learnt = counters.learn(way.multi_thread, loop_at);
             if way.counters != learnt.counters {
                 log::debug!("after {rounds} rounds: {learnt:?}");
                 way.counters.clone_from(&learnt.counters);
                 changed = true;
             }
             // Inside the frames of the loop and of its callers, which stand still during a poll.
-            let [_, loop_at, _] = way.places;
             cores.clear();
             cores.extend(learnt.cores.iter().filter(|at| **at > loop_at));
         }
