@@ -25,6 +25,7 @@ const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> K
         fixture: Fixture {
             name,
             tokio,
+            dependencies: "",
             profile: "",
             rustflags: "",
         },
@@ -42,6 +43,11 @@ impl Kind {
 
     const fn profile(mut self, profile: &'static str) -> Kind {
         self.fixture.profile = profile;
+        self
+    }
+
+    const fn dependencies(mut self, dependencies: &'static str) -> Kind {
+        self.fixture.dependencies = dependencies;
         self
     }
 
@@ -75,6 +81,12 @@ pub const KINDS: &[Kind] = &[
     kind("tokio_unstable", "unstable", NEWEST).rustflags("--cfg tokio_unstable"),
     kind("static-PIE", "static-pie", NEWEST).rustflags("-C target-feature=+crt-static"),
     kind("no PIE", "no-pie", NEWEST).rustflags("-C relocation-model=static"),
+    kind("jemalloc", "jemalloc", NEWEST)
+        .dependencies("tikv-jemallocator = \"0.6\"\n")
+        .rustflags("--cfg allocator=\"jemalloc\""),
+    kind("mimalloc", "mimalloc", NEWEST)
+        .dependencies("mimalloc = \"0.1\"\n")
+        .rustflags("--cfg allocator=\"mimalloc\""),
     kind("fat LTO, stripped", "fat-lto", NEWEST)
         .profile("lto = \"fat\"\ncodegen-units = 1")
         .stripped(),

@@ -51,7 +51,7 @@ const fn scenario(
     }
 }
 
-static SCENARIOS: [Scenario; 33] = [
+static SCENARIOS: &[Scenario] = &[
     // Blocking.
     scenario("cpu", "computes", cpu),
     scenario("lock", "waits for a mutex that another thread holds", lock),
@@ -76,6 +76,8 @@ static SCENARIOS: [Scenario; 33] = [
         runtimes::short_lived,
     ),
     scenario("local_set", "cpu, in a LocalSet", runtimes::local_set),
+    #[cfg(actix)]
+    scenario("actix", "cpu and sleep, in actix-web", crate::actix::serve),
     scenario(
         "relay",
         "sleeps of 2 ms in tasks that wake each other",

@@ -2,11 +2,14 @@
 //!
 //! Each scenario times its own polls from inside and writes what really happened as JSON lines
 //! (`--truth FILE`), so that what hud says from outside can be held against it. The program knows
-//! nothing of hud: it is an ordinary Tokio program, and needs tokio (1.44 or newer), libc and
-//! serde_json only.
+//! nothing of hud: it is an ordinary Tokio program, and needs tokio (1.20 or newer), libc and
+//! serde_json only. What else deployed programs are made of is built in by `--cfg`: `actix`, or an
+//! `allocator`.
 //!
 //! `cargo run --release --example scenarios -- --list` names the scenarios.
 
+#[cfg(actix)]
+mod actix;
 mod blocking;
 mod catalog;
 mod hangs;
@@ -21,6 +24,13 @@ use std::time::{Duration, Instant};
 
 use catalog::Root;
 use options::{Command, Flavor, Options};
+
+#[cfg(allocator = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+#[cfg(allocator = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long after the scenario's end the program may still hang before it is made to exit.
 const GRACE: Duration = Duration::from_secs(1);

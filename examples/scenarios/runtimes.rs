@@ -23,7 +23,7 @@ fn current_thread() -> io::Result<Runtime> {
 }
 
 /// Runs `body` on a thread of its own; the program ends if it fails.
-fn on_a_thread(
+pub fn on_a_thread(
     name: &str,
     body: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> io::Result<()> {

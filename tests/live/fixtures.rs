@@ -13,6 +13,8 @@ pub struct Fixture<'a> {
     pub name: &'a str,
     /// Which version of Tokio.
     pub tokio: &'a str,
+    /// Other crates, as lines of a manifest.
+    pub dependencies: &'a str,
     /// Settings of the release profile.
     pub profile: &'a str,
     /// Flags for the compiler, unstable ones included.
@@ -25,6 +27,7 @@ pub fn build(fixture: &Fixture) -> Build {
     let Fixture {
         name,
         tokio,
+        dependencies,
         profile,
         rustflags,
     } = fixture;
@@ -40,7 +43,7 @@ pub fn build(fixture: &Fixture) -> Build {
     let manifest = format!(
         "[package]\nname = \"scenarios\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [dependencies]\nlibc = \"0.2\"\nserde_json = \"1\"\n\
-         tokio = {{ version = \"{tokio}\", features = [\"full\"] }}\n\n\
+         tokio = {{ version = \"{tokio}\", features = [\"full\"] }}\n{dependencies}\n\
          [profile.release]\n{profile}\n\n[workspace]\n"
     );
     write_if_other(&package.join("Cargo.toml"), manifest.as_bytes());

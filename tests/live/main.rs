@@ -154,6 +154,36 @@ fn old_and_optimised_builds() {
 }
 
 #[test]
+fn other_allocators() {
+    for (name, dependencies, rustflags) in [
+        (
+            "jemalloc",
+            "tikv-jemallocator = \"0.6\"\n",
+            "--cfg allocator=\"jemalloc\"",
+        ),
+        (
+            "mimalloc",
+            "mimalloc = \"0.1\"\n",
+            "--cfg allocator=\"mimalloc\"",
+        ),
+    ] {
+        let build = fixtures::build(&Fixture {
+            name,
+            tokio: "1",
+            dependencies,
+            rustflags,
+            ..Fixture::default()
+        });
+        let stripped = fixtures::stripped(&build);
+        let block = ["--block-ms", "20"];
+        check(&build, "lock", &block, &Expect::blocking());
+        let unnamed = Expect::blocking_without_symbols();
+        check(&stripped, "lock", &block, &unnamed);
+        check(&stripped, "healthy_busy", &[], &Expect::nothing());
+    }
+}
+
+#[test]
 fn a_stripped_build() {
     let build = fixtures::stripped(&Build::Release);
     for (scenario, block_ms) in FEW_CAUSES {

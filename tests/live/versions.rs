@@ -98,6 +98,25 @@ fn local_sets_and_runtimes_that_come_and_go() {
     assert!(runtimes.len() >= 5, "{runtimes:?}");
 }
 
+/// A runtime of its own for each worker, and requests polled inside their connection's task.
+#[test]
+fn actix_web() {
+    let build = fixtures::build(&Fixture {
+        name: "actix",
+        tokio: "1",
+        dependencies: "actix-web = { version = \"4\", default-features = false }\n",
+        rustflags: "--cfg actix",
+        ..Fixture::default()
+    });
+    let run = Run::new(&build, "actix")
+        .arguments(&["--block-ms", "50", "--workers", "4"])
+        .watch();
+    compare(&run, &Expect::blocking()).assert();
+    let runtimes: std::collections::BTreeSet<u32> =
+        run.polls().iter().map(|poll| poll.runtime).collect();
+    assert_eq!(runtimes.len(), 4, "{runtimes:?}");
+}
+
 #[test]
 fn tokio_in_a_shared_library_is_named() {
     let library = target_dir().join("release/examples/libplugin.so");
