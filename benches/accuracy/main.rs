@@ -106,13 +106,9 @@ fn try_cell(
     twin: &Build,
     scenario: &Scenario,
 ) -> Result<(Option<String>, Tally), String> {
-    let tracking: &[&str] = match kind.by_frames {
-        true => &["--by-frames"],
-        false => &[],
-    };
     let mut run = Run::new(build, scenario.name)
-        .arguments(&scenario.arguments())
-        .hud(tracking)
+        .arguments(&scenario.arguments(kind))
+        .hud(kind.hud)
         .seconds(SECONDS)
         .try_watch()?;
     if kind.stripped {
@@ -179,13 +175,13 @@ fn document(summary: &str, cells: &str, refusals: &str) -> Result<String> {
          beside it for {SECONDS} s, and\nholds hud's trace against what the program timed from inside: \
          thread, start, end, function and cause of\nevery poll. It writes this file. Last written on \
          {today}: Linux {kernel}, {cpus} CPUs, {}.\n\n\
-         - **recall**: of the polls that blocked for twice the threshold (5 ms) or more, how many were \
-         found.\n\
+         - **recall**: of the polls that blocked for twice the threshold (5 ms unless given) or more, how \
+         many were\n  found.\n\
          - **precision**: of the findings that blame code, how many are true.\n\
          - **cause**, **function**: of the polls found, how many have the right cause, and the function \
          that blocked\n  in the stack.\n\
          - **duration error**: of the polls found. Blocks last 20 to 60 ms, and 50 to 150 ms where they \
-         compute: those\n  edges come from samples 4 ms apart.\n\
+         compute: those\n  edges come from samples 4 ms apart. With a threshold of 1 ms they last 2 to 6 ms.\n\
          - **tier**: how polls were tracked ([DETECTION](DETECTION.md)).\n\n\
          ## By build\n\n{summary}{refused}\n\
          ## Every cell\n\n{cells}",

@@ -13,8 +13,10 @@ pub struct Kind {
     pub stripped: bool,
     /// All scenarios, not only the ones that differ most.
     pub all: bool,
-    /// hud knows polls by the workers' frames alone, as where Tokio's state cannot be read.
-    pub by_frames: bool,
+    /// More arguments for hud.
+    pub hud: &'static [&'static str],
+    /// Milliseconds of the shortest blocks, other than the scenarios' own.
+    block_ms: Option<&'static str>,
 }
 
 const NEWEST: &str = "1";
@@ -31,7 +33,8 @@ const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> K
         },
         stripped: false,
         all: false,
-        by_frames: false,
+        hud: &[],
+        block_ms: None,
     }
 }
 
@@ -61,8 +64,16 @@ impl Kind {
         self
     }
 
+    /// hud knows polls by the workers' frames alone, as where Tokio's state cannot be read.
     const fn by_frames(mut self) -> Kind {
-        self.by_frames = true;
+        self.hud = &["--by-frames"];
+        self
+    }
+
+    /// With the lowest threshold, and blocks from twice that on.
+    const fn threshold_of_1_ms(mut self) -> Kind {
+        self.hud = &["--threshold", "1"];
+        self.block_ms = Some("2");
         self
     }
 }
@@ -71,6 +82,9 @@ impl Kind {
 pub const KINDS: &[Kind] = &[
     kind("release", "newest", NEWEST).all(),
     kind("release, stripped", "newest", NEWEST).stripped().all(),
+    kind("release, threshold 1 ms", "newest", NEWEST)
+        .threshold_of_1_ms()
+        .all(),
     kind("dev", "dev", NEWEST).profile("opt-level = 0\ndebug = 2\ndebug-assertions = true"),
     kind("debug = 1", "debug-1", NEWEST).profile("debug = 1"),
     kind("line-tables-only", "lines", NEWEST).profile("debug = \"line-tables-only\""),
@@ -158,8 +172,8 @@ impl Scenario {
         self
     }
 
-    pub fn arguments(&self) -> [&'static str; 2] {
-        ["--block-ms", self.block_ms]
+    pub fn arguments(&self, kind: &Kind) -> [&'static str; 2] {
+        ["--block-ms", kind.block_ms.unwrap_or(self.block_ms)]
     }
 
     pub fn expect(&self) -> Expect {

@@ -7,7 +7,6 @@ use hud::model::{Cause, SlowPoll};
 use crate::program::{Truth, Watched};
 
 const MS: u64 = 1_000_000;
-const THRESHOLD: u64 = 5 * MS;
 /// Polls this close to hud's coming or going may be seen in part.
 const EDGE: u64 = 60 * MS;
 
@@ -59,7 +58,7 @@ impl Expect {
 pub struct Verdict {
     blocking: bool,
     may_miss: usize,
-    /// Blocks of at least twice the threshold.
+    /// Blocks of at least twice the threshold that hud ran with.
     pub blocks: usize,
     pub missed: Vec<String>,
     pub findings: usize,
@@ -152,6 +151,7 @@ fn overlap(poll: &SlowPoll, truth: &Truth) -> u64 {
 /// Compares a run with its truth.
 pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
     let (from, to) = run.span();
+    let threshold = run.threshold_ns();
     let inside = |start: u64, end: u64| start >= from + EDGE && end + EDGE <= to;
     let polls = run.polls();
     let mut verdict = Verdict {
@@ -162,7 +162,7 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
     for truth in run.truth.iter().filter(|truth| truth.holds_worker) {
         let Some(end) = truth.end_ns else { continue };
         let wall = end - truth.start_ns;
-        if wall < 2 * THRESHOLD || !inside(truth.start_ns, end) {
+        if wall < 2 * threshold || !inside(truth.start_ns, end) {
             continue;
         }
         verdict.blocks += 1;
@@ -187,10 +187,10 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
         let same =
             |truth: &&Truth| truth.tid == poll.tid && overlap(poll, truth) > poll.held_ns() / 2;
         let truths = || run.truth.iter().filter(same);
-        if truths().any(held_worker) {
+        if truths().any(|truth| held_worker(truth, threshold)) {
             continue;
         }
-        match truths().find(|truth| machine_paused(truth)) {
+        match truths().find(|truth| machine_paused(truth, threshold)) {
             Some(truth) => eprintln!("the machine paused: {truth:?}\n  {}", tell(poll)),
             None => verdict.false_findings.push(tell(poll)),
         }
@@ -199,16 +199,16 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
 }
 
 /// Whether the program itself says that this poll blocked.
-fn held_worker(truth: &Truth) -> bool {
+fn held_worker(truth: &Truth, threshold: u64) -> bool {
     let wall = truth.end_ns.map(|end| end - truth.start_ns);
-    truth.holds_worker && wall.is_none_or(|wall| wall > THRESHOLD / 2)
+    truth.holds_worker && wall.is_none_or(|wall| wall > threshold / 2)
 }
 
 /// A hypervisor that takes a CPU away is not seen from inside: the thread's own CPU clock runs on,
 /// in the program as in the kernel. A short poll that used that much CPU time by its own account is
 /// not hud's mistake.
-fn machine_paused(truth: &Truth) -> bool {
-    truth.function.is_empty() && truth.on_cpu_ns > THRESHOLD / 2
+fn machine_paused(truth: &Truth, threshold: u64) -> bool {
+    truth.function.is_empty() && truth.on_cpu_ns > threshold / 2
 }
 
 fn hold_against(verdict: &mut Verdict, poll: &SlowPoll, truth: &Truth, wall: u64, named: bool) {

@@ -265,6 +265,15 @@ impl Watched {
         span
     }
 
+    /// From when on hud called polls slow.
+    pub fn threshold_ns(&self) -> u64 {
+        let mut headers = self.records.iter().filter_map(|record| match record {
+            Record::Header(header) => Some(header.threshold_ns),
+            _ => None,
+        });
+        headers.next_back().unwrap()
+    }
+
     pub fn polls(&self) -> Vec<Arc<SlowPoll>> {
         let polls = self.records.iter().filter_map(|record| match record {
             Record::SlowPoll(poll) => Some(Arc::clone(poll)),

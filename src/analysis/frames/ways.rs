@@ -35,6 +35,14 @@ const LOOP: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::ru
 /// The function of `current_thread` from which the root future is polled. It also enters the park.
 const ENTERS: &str = "tokio::runtime::scheduler::current_thread::Context::enter";
 
+/// Where that is inlined: the loop of `current_thread`, in a closure of the second, which the first
+/// calls.
+const ROOT_LOOP: &str = "tokio::runtime::scheduler::current_thread::CoreGuard::block_on";
+const SETS_CONTEXT: &str = "tokio::runtime::context::scoped::Scoped::set";
+
+/// What such a loop calls itself, other than a root future's `poll`.
+const NO_FUTURES: [&str; 4] = ["tokio::runtime::", "core::", "alloc::", "std::"];
+
 /// A frame between the loop and the poll cannot be larger, bytes.
 const MAX_DISTANCE: u64 = 1 << 16;
 
@@ -71,9 +79,21 @@ pub fn find(steps: &[Step], mut name: impl FnMut(u64) -> Vec<Arc<Frame>>) -> Opt
             return Some(Found { inlined, ..found });
         }
     }
-    let enter = named
-        .iter()
-        .position(|frames| has(frames, &|name| name == ENTERS))?;
+    let position = |function: &str| {
+        named
+            .iter()
+            .position(|frames| has(frames, &|name| name == function))
+    };
+    let enter = position(ENTERS).or_else(|| {
+        let around = position(ROOT_LOOP)?.checked_sub(1)?;
+        let called = named.get(around.checked_sub(1)?)?;
+        let sets = has(named.get(around)?, &|name| name == SETS_CONTEXT);
+        let is_future = |name: &str| {
+            let own = NO_FUTURES.iter().any(|module| name.starts_with(module));
+            name.contains("::") && (!own || name.ends_with("::poll"))
+        };
+        (sets && has(called, &is_future)).then_some(around)
+    })?;
     let (inside, outside) = (named.get(..enter)?, named.get(enter + 1..)?);
     let parks = |frames: &Vec<Arc<Frame>>| has(frames, &is_park);
     let by_park = outside.first().is_some_and(parks);
@@ -308,6 +328,31 @@ mod tests {
         stack[1].0 = "app::main::{{closure}}";
         stack[3].0 = "tokio::runtime::scheduler::current_thread::Context::park";
         assert_eq!(named(&stack), None);
+    }
+
+    #[test]
+    fn a_root_future_is_polled_from_the_loop_itself_where_the_entry_is_inlined() {
+        let called = |function| {
+            vec![
+                ("app::work", 0, 0),
+                (function, 0x20, 0x7200),
+                (SET, 0x30, 0x7280),
+                (ROOT_LOOP, 0x40, 0x72f0),
+                ("main", 0x50, 0x7400),
+            ]
+        };
+        // The call of the loop's own frame.
+        let found = named(&called("app::main")).unwrap();
+        assert_eq!((found.lowest, found.returns[0]), (0x7280, 0x30));
+        assert!(named(&called("core::future::poll_fn::PollFn::poll")).is_some());
+        for other in [
+            "tokio::runtime::scheduler::current_thread::Core::next_task",
+            "tokio::runtime::scheduler::current_thread::Context::park",
+            "core::ptr::drop_in_place",
+            "free",
+        ] {
+            assert_eq!(named(&called(other)), None, "{other}");
+        }
     }
 
     fn frame(function: &str) -> Arc<Frame> {
