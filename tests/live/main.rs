@@ -100,6 +100,16 @@ fn healthy_programs_with_more_workers_than_cpus_give_no_finding() {
     }
 }
 
+/// Each call hands the worker to another thread, in a blocking task of another id.
+#[test]
+fn workers_that_change_threads_all_the_time_refute_no_layout() {
+    let run = Run::new(&Build::Release, "block_in_place")
+        .arguments(&["--block-ms", "2", "--gap-ms", "5"])
+        .watch();
+    assert_eq!(run.tier(), Tier::VersionTable);
+    compare(&run, &Expect::nothing()).assert();
+}
+
 #[test]
 fn current_thread_runtimes_and_their_root_future() {
     let flavor = ["--flavor", "current_thread", "--block-ms", "50"];

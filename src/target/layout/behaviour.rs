@@ -222,7 +222,7 @@ impl IdPlace {
 }
 
 /// `current_task_id`: in polls that of the task, in parks none (`current_thread`) or the one of the
-/// blocking task that the worker runs in.
+/// blocking task that the worker runs in. After `block_in_place` that is a new one, and ids count up.
 pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
     // By thread: the id between polls. Where the thread was never seen to park, what it has most
     // often while no budget is in force may be the id of a task in block_in_place.
@@ -235,8 +235,8 @@ pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
         };
         if seen.sample.parked {
             parks += 1;
-            let changed = parked.insert(tid, id).is_some_and(|before| before != id);
-            wrong += usize::from(changed || (seen.flavor == Flavor::MultiThread) != (id != 0));
+            let fell = parked.insert(tid, id).is_some_and(|before| before > id);
+            wrong += usize::from(fell || (seen.flavor == Flavor::MultiThread) != (id != 0));
         } else if !in_poll(seen.sample, budget) {
             *idle.entry(tid).or_default().entry(id).or_default() += 1;
         }
