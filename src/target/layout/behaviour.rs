@@ -291,7 +291,8 @@ pub struct Steps {
     pub grew: usize,
     /// It should have grown and did not.
     pub stood: usize,
-    /// It stood from one task's poll to another's: the LIFO slot's polls share a round.
+    /// It stood where polls may share a round: from one task's to another's by the LIFO slot, and in
+    /// `current_thread` whatever a `LocalSet` polls inside of its root's poll.
     pub shared: usize,
     /// It went back, or leapt.
     pub fell: usize,
@@ -334,9 +335,9 @@ pub fn steps(
             let root =
                 seen.flavor == Flavor::CurrentThread && polls && (ids.is_none() || id == Some(0));
             let moved = !root && (polled != polls || polls && before != id);
-            let both_poll = seen.flavor == Flavor::MultiThread && polled && polls;
+            let may_share = polls && (polled || seen.flavor == Flavor::CurrentThread);
             match grown {
-                0 if moved && both_poll => steps.shared += 1,
+                0 if moved && may_share => steps.shared += 1,
                 0 if moved => steps.stood += 1,
                 0 => {}
                 1..=MAX_ROUNDS if moved => steps.grew += 1,
