@@ -3,16 +3,19 @@
 //! Everything slow happens here: unwinding, reading symbol tables, naming. The ring thread never
 //! waits for it, and neither does any view.
 
+mod tiers;
+
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use self::tiers::Coming;
 use super::census;
 use super::diagnosis;
 use super::early::{self, Left};
@@ -20,7 +23,7 @@ use super::frames::{Frames, Judgement, Tools};
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
-use super::regain::{Outcome, Regain};
+use super::regain::Regain;
 use super::release::Releases;
 use super::symbolize::Symbolizer;
 use super::trust::Trust;
@@ -33,7 +36,6 @@ use crate::capture::{
 };
 use crate::clock::monotonic_ns;
 use crate::cost;
-use crate::layout_search::frames_tell_polls;
 use crate::model::{Frame, Losses, Record, SelfCost, Tier};
 use crate::target::layout::{Discovery, TokioLayout};
 use crate::target::memory::ProcessMemory;
@@ -99,12 +101,6 @@ pub fn start(
 
 /// Nobody reads the records any more.
 struct Unread;
-
-/// How polls will be known once the kernel side has begun anew.
-enum Coming {
-    Frames(Box<Frames>),
-    State(TokioLayout, Tier),
-}
 
 struct Pipeline {
     subject: Subject,
@@ -427,8 +423,9 @@ impl Pipeline {
             .meanwhile
             .as_ref()
             .map(|stack| self.frames_of(stack));
-        let by = self.releases.name(released, at_wake, meanwhile);
-        self.polls.add_release(released.tid, released.sequence, by);
+        if let Some(by) = self.releases.name(released, at_wake, meanwhile) {
+            self.polls.add_release(released.tid, released.sequence, by);
+        }
     }
 
     /// Names every thread of the process. `before` is how the workers stood before the census.
@@ -569,121 +566,5 @@ impl Pipeline {
 
     fn doubts(&self, tid: u32) -> bool {
         self.trust.doubts(self.workers.get(tid))
-    }
-
-    /// The layout in use no longer holds: polls are known by the workers' frames from now on, where
-    /// that is possible. Those that are open are not told.
-    fn lose_layout(&mut self, at_ns: u64, why: &str) -> Result<(), Unread> {
-        let Some(refuted) = self.trust.lose() else {
-            return Ok(());
-        };
-        self.times_lost += 1;
-        let by_frames = match frames_tell_polls(&self.subject.discovery) {
-            true => Frames::new(self.subject.pid, self.subject.learnt.frames.clone())
-                .inspect_err(|error| log::warn!("cannot look at the workers' frames: {error:#}"))
-                .ok(),
-            false => None,
-        };
-        self.regain = Regain::begin(
-            self.subject.pid,
-            &self.subject.discovery,
-            refuted,
-            self.times_lost,
-        )
-        .inspect_err(|error| log::warn!("cannot search for another layout: {error:#}"))
-        .ok();
-        let search = match self.regain {
-            Some(_) => "; a layout that holds is searched for",
-            None => "",
-        };
-        let (tier, why) = match by_frames {
-            Some(frames) => {
-                self.coming = Some(Coming::Frames(Box::new(frames)));
-                self.subject.learnt.change.order(None);
-                let costs = "see docs/DETECTION.md for what that costs";
-                (Tier::Frames, format!("{why}{search}; {costs}"))
-            }
-            None => {
-                self.drop_running();
-                let why = format!("{why}; polls are not reported{search}");
-                (Tier::Scheduler, why)
-            }
-        };
-        self.send(Record::TierChanged { tier, at_ns, why })
-    }
-
-    /// The search for a layout that holds has ended.
-    fn take_outcome(&mut self, at_ns: u64, outcome: Outcome) -> Result<(), Unread> {
-        self.regain = None;
-        match outcome {
-            Outcome::Holds(layout, tier) => {
-                log::info!("a layout that holds: {layout:?}");
-                self.subject.learnt.core_ticks.set(&layout);
-                self.subject.learnt.change.order(Some(layout));
-                self.coming = Some(Coming::State(layout, tier));
-                Ok(())
-            }
-            Outcome::Nothing(why) => self.send(Record::TierChanged {
-                tier: match self.frames {
-                    Some(_) => Tier::Frames,
-                    None => Tier::Scheduler,
-                },
-                at_ns,
-                why: format!("no layout of Tokio's state that holds was found: {why}"),
-            }),
-        }
-    }
-
-    /// The kernel side has begun anew, as ordered: nothing that was open is heard of again.
-    fn begin_anew(&mut self, at_ns: u64) -> Result<(), Unread> {
-        self.drop_running();
-        self.polls.restart();
-        self.workers.restart();
-        self.last_look.clear();
-        match self.coming.take() {
-            Some(Coming::Frames(frames)) => {
-                self.frames = Some(*frames);
-                self.subject.layout = None;
-                self.subject.tier = Tier::Frames;
-                self.trust = Trust::new(&self.subject);
-                Ok(())
-            }
-            Some(Coming::State(layout, tier)) => {
-                self.frames = None;
-                self.subject.other_ticks = self.subject.discovery.other_ticks(&layout);
-                self.subject.layout = Some(layout);
-                self.subject.tier = tier;
-                self.trust = Trust::new(&self.subject);
-                self.send(Record::TierChanged {
-                    tier,
-                    at_ns,
-                    why: "a layout of Tokio's state that holds was found".to_owned(),
-                })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// What was told as running will not be told to its end.
-    fn drop_running(&mut self) {
-        self.losses.poll_unconfirmed += self.running.len() as u64;
-        self.running.clear();
-    }
-
-    /// The process has become another program: the one that was watched is gone, and whatever looks
-    /// like its workers is not.
-    fn end_with_program(&mut self) -> Result<(), Unread> {
-        self.trust.lose();
-        self.regain = None;
-        self.drop_running();
-        self.send(Record::TierChanged {
-            tier: Tier::Scheduler,
-            at_ns: monotonic_ns(),
-            why: "the process replaced itself by another program (exec), and what was watched has \
-                  ended; start hud again to watch the new one"
-                .to_owned(),
-        })?;
-        self.subject.replaced.store(true, Ordering::Relaxed);
-        Ok(())
     }
 }

@@ -30,13 +30,14 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// Who is to be named for a wait. The stacks are those of the event, with names.
+    /// Who is to be named for a wait. The stacks are those of the event, with names. None where they
+    /// show no code of the thread's but its start.
     pub fn name(
         &mut self,
         event: &Released,
         at_wake: Vec<Arc<Frame>>,
         meanwhile: Option<Vec<Arc<Frame>>>,
-    ) -> Arc<ReleasedBy> {
+    ) -> Option<Arc<ReleasedBy>> {
         let by = match self.first_in_queue(event) {
             Some(holder) => Arc::new(ReleasedBy {
                 wait_ns: event.wait_ns,
@@ -44,7 +45,11 @@ impl Releases {
             }),
             None => {
                 let meanwhile = meanwhile.filter(|_| !waited_too(event));
-                let (culprit, frames) = blame(event.how, at_wake, meanwhile);
+                let frames = telling(event.how, at_wake, meanwhile);
+                if shows_only_start(&frames) {
+                    return None;
+                }
+                let culprit = holder(&frames);
                 Arc::new(ReleasedBy {
                     tid: event.waker,
                     thread: event.waker_name.clone(),
@@ -66,7 +71,7 @@ impl Releases {
                 by: Arc::clone(&by),
             },
         );
-        by
+        Some(by)
     }
 
     /// Where the waker itself had waited for the same lock most of that time: who had held it
@@ -90,17 +95,27 @@ fn waited_too(event: &Released) -> bool {
         })
 }
 
-/// The culprit, and the stack that shows it.
-fn blame(
+/// The stack that shows the culprit.
+fn telling(
     how: Release,
     at_wake: Vec<Arc<Frame>>,
     meanwhile: Option<Vec<Arc<Frame>>>,
-) -> (Culprit, Vec<Arc<Frame>>) {
-    let frames = match meanwhile {
+) -> Vec<Arc<Frame>> {
+    match meanwhile {
         Some(meanwhile) if tells_more(how, &at_wake, &meanwhile) => meanwhile,
         _ => at_wake,
-    };
-    (holder(&frames), frames)
+    }
+}
+
+/// The function of std in which a thread runs what it was started for.
+const STARTED: &str = "::__rust_begin_short_backtrace";
+
+/// Whether a thread that let go by a tail call has left nothing on its stack but how it was started.
+fn shows_only_start(frames: &[Arc<Frame>]) -> bool {
+    let mut rust = frames.iter().filter(|frame| frame.function.contains("::"));
+    let innermost = rust.next();
+    innermost.is_some_and(|frame| frame.function.ends_with(STARTED))
+        && !frames.iter().any(|frame| names_code(frame))
 }
 
 /// The code to look at in the stack of a thread that ended a wait.
@@ -186,7 +201,7 @@ mod tests {
 
     fn named(event: &Released, at_wake: &[&str], meanwhile: &[&str]) -> String {
         let by = Releases::default().name(event, frames(at_wake), Some(frames(meanwhile)));
-        by.culprit.function.clone()
+        by.unwrap().culprit.function.clone()
     }
 
     #[test]
@@ -242,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_thread_is_nobody() {
+        let start = "std::sys::backtrace::__rust_begin_short_backtrace";
+        let at_wake = frames(&["syscall", start, "std::thread::start", "clone3"]);
+        let mut releases = Releases::default();
+        assert!(
+            releases
+                .name(&event(1, 2, 100, 30), at_wake.clone(), None)
+                .is_none()
+        );
+        let idle = frames(&["nanosleep", start, "std::thread::start", "clone3"]);
+        assert!(
+            releases
+                .name(&event(1, 2, 200, 30), at_wake, Some(idle))
+                .is_none()
+        );
+    }
+
+    #[test]
     fn a_thread_that_ended_is_named_by_what_it_did_before() {
         let mut exit = event(1, 2, 100, 30);
         exit.how = Release::Exit;
@@ -257,18 +290,19 @@ mod tests {
     fn those_who_queued_for_a_lock_name_who_held_it_first() {
         let mut releases = Releases::default();
         let holds = frames(&["syscall", "app::hold"]);
-        let first = releases.name(&event(2, 9, 100, 40), holds, None);
+        let mut name = |event, stack| releases.name(&event, stack, None).unwrap();
+        let first = name(event(2, 9, 100, 40), holds);
         assert_eq!(
             (first.tid, first.culprit.function.as_str()),
             (9, "app::hold")
         );
         // Thread 2 had it for 1 ms of the 41 that thread 3 waited.
         let queued = frames(&["syscall", "app::brief"]);
-        let second = releases.name(&event(3, 2, 101, 41), queued.clone(), None);
+        let second = name(event(3, 2, 101, 41), queued.clone());
         assert_eq!(second.tid, 9);
         assert_eq!(second.wait_ns, 41 * MS);
         // Thread 2 had it for most of the time that thread 4 waited.
-        let third = releases.name(&event(4, 2, 150, 60), queued, None);
+        let third = name(event(4, 2, 150, 60), queued);
         assert_eq!(
             (third.tid, third.culprit.function.as_str()),
             (2, "app::brief")

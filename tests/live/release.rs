@@ -11,15 +11,25 @@ fn watch(build: &Build, scenario: &str) -> Watched {
         .watch()
 }
 
+/// Wake-ups are listened to from the first long wait on: so long waits may end unheard, ns.
+const UNHEARD: u64 = 500_000_000;
+
 /// The functions that ended the waits of polls that held their worker for twice the threshold.
 fn releasers(run: &Watched) -> Vec<Option<String>> {
     let polls = run.polls().into_iter();
-    let long = polls.filter(|poll| poll.cause.blames_code() && poll.held_ns() >= 10_000_000);
-    long.map(|poll| {
-        let by = poll.released_by.as_ref();
-        by.map(|by| by.culprit.function.clone())
-    })
-    .collect()
+    let long: Vec<_> = polls
+        .filter(|poll| poll.cause.blames_code() && poll.held_ns() >= 10_000_000)
+        .collect();
+    let first = long.iter().map(|poll| poll.end_ns).min().unwrap_or(0);
+    let heard = long
+        .iter()
+        .filter(|poll| poll.released_by.is_some() || poll.end_ns >= first + UNHEARD);
+    heard
+        .map(|poll| {
+            let by = poll.released_by.as_ref();
+            by.map(|by| by.culprit.function.clone())
+        })
+        .collect()
 }
 
 #[test]

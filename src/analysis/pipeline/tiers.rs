@@ -1,0 +1,137 @@
+//! How the analysis goes from one tier to another while it runs: a layout that no longer holds is
+//! left, one that does is taken, and both ends of the ring begin anew in between.
+
+use std::sync::atomic::Ordering;
+
+use super::{Pipeline, Unread};
+use crate::analysis::frames::Frames;
+use crate::analysis::regain::{Outcome, Regain};
+use crate::analysis::trust::Trust;
+use crate::clock::monotonic_ns;
+use crate::layout_search::frames_tell_polls;
+use crate::model::{Record, Tier};
+use crate::target::layout::TokioLayout;
+
+/// How polls will be known once the kernel side has begun anew.
+pub(super) enum Coming {
+    Frames(Box<Frames>),
+    State(TokioLayout, Tier),
+}
+
+impl Pipeline {
+    /// The layout in use no longer holds: polls are known by the workers' frames from now on, where
+    /// that is possible. Those that are open are not told.
+    pub(super) fn lose_layout(&mut self, at_ns: u64, why: &str) -> Result<(), Unread> {
+        let Some(refuted) = self.trust.lose() else {
+            return Ok(());
+        };
+        self.times_lost += 1;
+        let by_frames = match frames_tell_polls(&self.subject.discovery) {
+            true => Frames::new(self.subject.pid, self.subject.learnt.frames.clone())
+                .inspect_err(|error| log::warn!("cannot look at the workers' frames: {error:#}"))
+                .ok(),
+            false => None,
+        };
+        self.regain = Regain::begin(
+            self.subject.pid,
+            &self.subject.discovery,
+            refuted,
+            self.times_lost,
+        )
+        .inspect_err(|error| log::warn!("cannot search for another layout: {error:#}"))
+        .ok();
+        let search = match self.regain {
+            Some(_) => "; a layout that holds is searched for",
+            None => "",
+        };
+        let (tier, why) = match by_frames {
+            Some(frames) => {
+                self.coming = Some(Coming::Frames(Box::new(frames)));
+                self.subject.learnt.change.order(None);
+                let costs = "see docs/DETECTION.md for what that costs";
+                (Tier::Frames, format!("{why}{search}; {costs}"))
+            }
+            None => {
+                self.drop_running();
+                let why = format!("{why}; polls are not reported{search}");
+                (Tier::Scheduler, why)
+            }
+        };
+        self.send(Record::TierChanged { tier, at_ns, why })
+    }
+
+    /// The search for a layout that holds has ended.
+    pub(super) fn take_outcome(&mut self, at_ns: u64, outcome: Outcome) -> Result<(), Unread> {
+        self.regain = None;
+        match outcome {
+            Outcome::Holds(layout, tier) => {
+                log::info!("a layout that holds: {layout:?}");
+                self.subject.learnt.core_ticks.set(&layout);
+                self.subject.learnt.change.order(Some(layout));
+                self.coming = Some(Coming::State(layout, tier));
+                Ok(())
+            }
+            Outcome::Nothing(why) => self.send(Record::TierChanged {
+                tier: match self.frames {
+                    Some(_) => Tier::Frames,
+                    None => Tier::Scheduler,
+                },
+                at_ns,
+                why: format!("no layout of Tokio's state that holds was found: {why}"),
+            }),
+        }
+    }
+
+    /// The kernel side has begun anew, as ordered: nothing that was open is heard of again.
+    pub(super) fn begin_anew(&mut self, at_ns: u64) -> Result<(), Unread> {
+        self.drop_running();
+        self.polls.restart();
+        self.workers.restart();
+        self.last_look.clear();
+        match self.coming.take() {
+            Some(Coming::Frames(frames)) => {
+                self.frames = Some(*frames);
+                self.subject.layout = None;
+                self.subject.tier = Tier::Frames;
+                self.trust = Trust::new(&self.subject);
+                Ok(())
+            }
+            Some(Coming::State(layout, tier)) => {
+                self.frames = None;
+                self.subject.other_ticks = self.subject.discovery.other_ticks(&layout);
+                self.subject.layout = Some(layout);
+                self.subject.tier = tier;
+                self.trust = Trust::new(&self.subject);
+                self.send(Record::TierChanged {
+                    tier,
+                    at_ns,
+                    why: "a layout of Tokio's state that holds was found".to_owned(),
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What was told as running will not be told to its end.
+    fn drop_running(&mut self) {
+        self.losses.poll_unconfirmed += self.running.len() as u64;
+        self.running.clear();
+    }
+
+    /// The process has become another program: the one that was watched is gone, and whatever looks
+    /// like its workers is not.
+    pub(super) fn end_with_program(&mut self) -> Result<(), Unread> {
+        self.trust.lose();
+        self.regain = None;
+        self.drop_running();
+        self.send(Record::TierChanged {
+            tier: Tier::Scheduler,
+            at_ns: monotonic_ns(),
+            why: "the process replaced itself by another program (exec), and what was watched has \
+                  ended; start hud again to watch the new one"
+                .to_owned(),
+        })?;
+        self.subject.replaced.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
