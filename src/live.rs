@@ -241,6 +241,11 @@ impl Live {
         self.replaced.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing is captured any more, by an error that [`Live::stop`] tells.
+    pub fn has_failed(&self) -> bool {
+        self.ring.as_ref().is_some_and(RingThread::has_failed)
+    }
+
     /// Samples where all of the workers' poll time goes from now on, or no longer.
     pub fn set_all_poll_time(&self, on: bool) {
         if let Some(ring) = &self.ring {

@@ -274,7 +274,7 @@ impl<'a> Watch<'a> {
 
     /// Why to end now, if there is a reason.
     fn over(&self) -> Option<EndReason> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) || self.live.has_failed() {
             return Some(EndReason::Interrupted);
         }
         if self.deadline.is_some_and(|at| Instant::now() >= at) {

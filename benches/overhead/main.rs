@@ -3,8 +3,8 @@
 //! goals.
 //!
 //! Needs root and the built examples: `make bench`. With `--quick`, short rounds to see that it
-//! works; their figures say little. Of the parts `events`, `throughput`, `rest`, `large`, `busy` and
-//! `others` only those named as arguments are measured, or all.
+//! works; their figures say little. Of the parts `events`, `throughput`, `frames`, `rest`, `large`,
+//! `busy` and `others` only those named as arguments are measured, or all.
 
 mod big_binary;
 mod console;
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use measure::{Contender, Effort, Figures};
+use measure::{Contender, Effort, Figures, Ratios};
 use programs::{Hud, Other};
 
 fn main() -> ExitCode {
@@ -79,9 +79,10 @@ fn run(effort: &Effort, parts: &[String]) -> Result<()> {
 
 type Part = fn(&Effort, &mut Rows) -> Result<()>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("events", events),
     ("throughput", throughput),
+    ("frames", frames),
     ("rest", rest),
     ("large", large),
     ("busy", busy),
@@ -135,10 +136,25 @@ fn throughput(effort: &Effort, rows: &mut Rows) -> Result<()> {
             ">= 0.95",
         ),
     ] {
-        let ratios = measure::throughput(arguments, effort)?;
-        let what = format!("throughput with hud, {name}");
-        rows.add(&what, "ratio", &ratios.throughput, 3, goal);
-        rows.add("  per CPU time", "ratio", &ratios.per_cpu_time, 3, "");
+        let ratios = measure::throughput(arguments, &[], effort)?;
+        rows.throughput(&format!("throughput with hud, {name}"), &ratios, goal);
+    }
+    Ok(())
+}
+
+/// Tier 4.
+fn frames(effort: &Effort, rows: &mut Rows) -> Result<()> {
+    let [park, observed] = measure::events_by_frames(effort)?;
+    rows.ns("by frames, over an empty program: a park", &park, "");
+    rows.ns("  an observed switch in a poll", &observed, "");
+    for (name, arguments) in [
+        ("yield storm", &["yield"][..]),
+        ("HTTP hello", &["http"]),
+        ("ping-pong on one CPU", &["ping-pong", "--cpu", "1"]),
+    ] {
+        let ratios = measure::throughput(arguments, &measure::BY_FRAMES, effort)?;
+        let what = format!("throughput with hud by frames, {name}");
+        rows.throughput(&what, &ratios, "");
     }
     Ok(())
 }
@@ -273,6 +289,11 @@ impl Rows {
             number(figures.most),
             Cell::new(goal),
         ]);
+    }
+
+    fn throughput(&mut self, what: &str, ratios: &Ratios, goal: &str) {
+        self.add(what, "ratio", &ratios.throughput, 3, goal);
+        self.add("  per CPU time", "ratio", &ratios.per_cpu_time, 3, "");
     }
 
     fn ns(&mut self, what: &str, figures: &Figures, goal: &str) {

@@ -80,9 +80,14 @@ impl Round {
 
 /// Runs hud on a target for a round.
 fn round(target: &Target, effort: &Effort) -> Result<Round> {
+    round_with(target, &[], effort)
+}
+
+/// The same, with more arguments for hud.
+fn round_with(target: &Target, arguments: &[&str], effort: &Effort) -> Result<Round> {
     let _statistics = Statistics::enable()?;
     let empty = EmptyProgram::attach()?;
-    let hud = Hud::watch(target)?;
+    let hud = Hud::watch_with(target, arguments)?;
     thread::sleep(SETTLE);
     let programs = HudPrograms::of(hud.pid)?;
     let read = || -> Result<Round> {
@@ -128,6 +133,28 @@ pub struct Events {
     pub tick: Figures,
 }
 
+/// A park, and an observed switch in a poll, where polls are known by the workers' frames: over the
+/// empty program.
+pub fn events_by_frames(effort: &Effort) -> Result<[Figures; 2]> {
+    let long = (effort.round + WARM_UP) * 2;
+    let (mut park, mut observed) = (Vec::new(), Vec::new());
+    for _ in 0..effort.pairs {
+        let parking = round_with(&Target::bench(&PING_PONG, long)?, &BY_FRAMES, effort)?;
+        park.push(parking.over_empty_ns() / parking.switches.count as f64);
+        let observing = round_with(&Target::bench(&BLOCKING, long)?, &BY_FRAMES, effort)?;
+        observed.push(observing.over_empty_ns() / observing.reads as f64);
+    }
+    Ok([Figures::of(park)?, Figures::of(observed)?])
+}
+
+/// hud without Tokio's state: tier 4.
+pub const BY_FRAMES: [&str; 1] = ["--by-frames"];
+
+/// A load of parks.
+const PING_PONG: [&str; 3] = ["ping-pong", "--cpu", "1"];
+/// Polls that sleep, so long that their few captures do not count.
+const BLOCKING: [&str; 5] = ["blocking", "--cpu", "1", "--blocks-per-poll", "2000"];
+
 /// Measures every kind of event, the kinds interleaved.
 pub fn events(effort: &Effort) -> Result<Events> {
     let long = (effort.round + WARM_UP) * 2;
@@ -135,10 +162,9 @@ pub fn events(effort: &Effort) -> Result<Events> {
     let mut wakes = [const { Vec::new() }; 3];
     let (mut observed, mut capture, mut tick) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
-        let ping_pong = ["ping-pong", "--cpu", "1"];
         for scenario in ["idle", "sleep"] {
             let beside = scenario_of(scenario, long)?;
-            let _busy = Target::bench(&ping_pong, long)?;
+            let _busy = Target::bench(&PING_PONG, long)?;
             let round = round(&beside, effort)?;
             if scenario == "sleep" {
                 wakes[0].push(round.wake_ns());
@@ -147,15 +173,13 @@ pub fn events(effort: &Effort) -> Result<Events> {
                 others.push(round.over_empty_ns() / round.switches.count as f64);
             }
         }
-        let parking = round(&Target::bench(&ping_pong, long)?, effort)?;
+        let parking = round(&Target::bench(&PING_PONG, long)?, effort)?;
         park.push(parking.over_empty_ns() / parking.switches.count as f64);
 
-        // Polls so long that their few captures do not count.
-        let blocking = ["blocking", "--cpu", "1", "--blocks-per-poll", "2000"];
-        let observing = round(&Target::bench(&blocking, long)?, effort)?;
+        let observing = round(&Target::bench(&BLOCKING, long)?, effort)?;
         observed.push(observing.over_empty_ns() / observing.reads as f64);
 
-        for (load, figures) in [&ping_pong[..], &blocking[..]].iter().zip(&mut wakes[1..]) {
+        for (load, figures) in [&PING_PONG[..], &BLOCKING[..]].iter().zip(&mut wakes[1..]) {
             let load = [*load, &["--long-waits"]].concat();
             figures.push(round(&Target::bench(&load, long)?, effort)?.wake_ns());
         }
@@ -235,12 +259,13 @@ pub fn works(tool: &Tool) -> Result<bool> {
     Ok(other.still_runs())
 }
 
-/// Runs a load alone and with hud.
-pub fn throughput(load: &[&str], effort: &Effort) -> Result<Ratios> {
+/// Runs a load alone, and with hud and these arguments.
+pub fn throughput(load: &[&str], arguments: &[&str], effort: &Effort) -> Result<Ratios> {
     let program = example("release", "bench-targets")?;
     let (what, how) = ((program.as_path(), load), (WARM_UP, effort));
     let alone = Contender::new("alone", what, how, |_| Ok(()));
-    let hud = Contender::new("hud", what, how, Hud::watch);
+    let watch = |target: &_| Hud::watch_with(target, arguments);
+    let hud = Contender::new("hud", what, how, watch);
     let ratios = interleaved(&[alone, hud], effort.pairs)?;
     ratios.into_iter().next().context("one was asked for")
 }

@@ -180,7 +180,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::capture::{Learnt, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site};
+    use crate::capture::{Learnt, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site, Usage};
     use crate::model::{Cause, SlowPoll, Tier};
     use crate::target::layout::testing;
     use crate::target::modules::ModuleMap;
@@ -243,12 +243,7 @@ mod tests {
             scheduler: 0,
             thread_pointer: 0,
             comm: "worker".into(),
-            on_cpu_ns: 0,
-            run_queue_ns: 0,
-            blocked_ns: 0,
-            parked_ns: 0,
-            polls_observed: 2,
-            longest_poll_ns: 0,
+            usage: Usage::default(),
             poll: Some(OpenPoll {
                 times,
                 sites,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::capture::{Phase, SeenAs, ThreadExit, ThreadState};
+use crate::capture::{Phase, SeenAs, ThreadExit, ThreadState, Usage};
 use crate::model::{Flavor, Worker, WorkerUsage};
 use crate::target::layout::{self, ThreadView, TokioLayout, Verdict};
 use crate::target::memory::Memory;
@@ -143,16 +143,7 @@ impl Workers {
     /// on. Never less than before.
     pub fn usage(&mut self, state: &ThreadState, now_ns: u64) -> Option<WorkerUsage> {
         let known = self.known.get_mut(&state.tid)?;
-        let mut usage = WorkerUsage {
-            tid: state.tid,
-            at_ns: now_ns,
-            on_cpu_ns: state.on_cpu_ns,
-            run_queue_ns: state.run_queue_ns,
-            blocked_ns: state.blocked_ns,
-            parked_ns: state.parked_ns,
-            polls_observed: state.polls_observed,
-            longest_poll_ns: state.longest_poll_ns,
-        };
+        let mut usage = usage_of(state.tid, now_ns, &state.usage);
         if state.seen_as == SeenAs::Blocked {
             let asleep = now_ns.saturating_sub(state.seen_ns);
             match state.phase {
@@ -177,17 +168,21 @@ impl Workers {
         if flavor == Flavor::MultiThread && !self.known.values().any(is_alive) {
             self.runtimes.retain(|_, number| *number != runtime);
         }
-        let usage = WorkerUsage {
-            tid: exit.tid,
-            at_ns: exit.at_ns,
-            on_cpu_ns: exit.on_cpu_ns,
-            run_queue_ns: exit.run_queue_ns,
-            blocked_ns: exit.blocked_ns,
-            parked_ns: exit.parked_ns,
-            polls_observed: exit.polls_observed,
-            longest_poll_ns: exit.longest_poll_ns,
-        };
+        let usage = usage_of(exit.tid, exit.at_ns, &exit.usage);
         Some(grown(&known.usage, sum(&known.before, usage)))
+    }
+}
+
+fn usage_of(tid: u32, at_ns: u64, counted: &Usage) -> WorkerUsage {
+    WorkerUsage {
+        tid,
+        at_ns,
+        on_cpu_ns: counted.on_cpu_ns,
+        run_queue_ns: counted.run_queue_ns,
+        blocked_ns: counted.blocked_ns,
+        parked_ns: counted.parked_ns,
+        polls_observed: counted.polls_observed,
+        longest_poll_ns: counted.longest_poll_ns,
     }
 }
 
@@ -232,12 +227,12 @@ mod tests {
             scheduler: 0x1000,
             thread_pointer: 0,
             comm: comm.to_owned(),
-            on_cpu_ns,
-            run_queue_ns: 0,
-            blocked_ns: 0,
-            parked_ns: 0,
-            polls_observed: on_cpu_ns,
-            longest_poll_ns: on_cpu_ns,
+            usage: Usage {
+                on_cpu_ns,
+                polls_observed: on_cpu_ns,
+                longest_poll_ns: on_cpu_ns,
+                ..Usage::default()
+            },
             poll: None,
         }
     }
@@ -259,12 +254,12 @@ mod tests {
         let exit = ThreadExit {
             tid: 7,
             at_ns: 2,
-            on_cpu_ns: 4,
-            run_queue_ns: 0,
-            blocked_ns: 0,
-            parked_ns: 0,
-            polls_observed: 4,
-            longest_poll_ns: 60,
+            usage: Usage {
+                on_cpu_ns: 4,
+                polls_observed: 4,
+                longest_poll_ns: 60,
+                ..Usage::default()
+            },
         };
         let last = workers.remove(&exit).unwrap();
         assert_eq!((last.on_cpu_ns, last.longest_poll_ns), (57, 60));
@@ -294,12 +289,7 @@ mod tests {
         let exit = |tid| ThreadExit {
             tid,
             at_ns: 2,
-            on_cpu_ns: 0,
-            run_queue_ns: 0,
-            blocked_ns: 0,
-            parked_ns: 0,
-            polls_observed: 0,
-            longest_poll_ns: 0,
+            usage: Usage::default(),
         };
         let first = runtime(&mut workers, 1);
         assert_eq!(runtime(&mut workers, 2), first);

@@ -411,12 +411,7 @@ int sched_process_exit(u64 *ctx)
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (event) {
 		fill_header(&event->header, HUD_EVENT_THREAD_EXIT, key, at.now);
-		event->used_on_cpu_ns = thread->used_on_cpu_ns;
-		event->used_run_queue_ns = thread->used_run_queue_ns;
-		event->used_blocked_ns = thread->used_blocked_ns;
-		event->used_parked_ns = thread->used_parked_ns;
-		event->polls_observed = thread->polls_observed;
-		event->longest_poll_ns = thread->longest_poll_ns;
+		event->usage = thread->usage;
 		bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	} else {
 		count(losses.ring_full);

@@ -207,6 +207,16 @@ struct hud_park {
 	u32 uses;
 };
 
+/* Where a worker's time went since hud attached. */
+struct hud_usage {
+	u64 on_cpu_ns;
+	u64 run_queue_ns;
+	u64 blocked_ns; /* asleep inside a poll */
+	u64 parked_ns;
+	u64 polls_observed;
+	u64 longest_poll_ns;
+};
+
 /* The state of one worker thread, in a map that user space has mapped. */
 struct hud_thread {
 	u32 tid; /* 0: free */
@@ -243,7 +253,7 @@ struct hud_thread {
 	u64 mean_poll_ns;
 	/* The newest sample, whatever it met. */
 	u64 sampled_clock;
-	/* All poll time: used_on_cpu_ns at the newest sample, and what no stack was sent for yet.
+	/* All poll time: usage.on_cpu_ns at the newest sample, and what no stack was sent for yet.
 	 */
 	u64 profiled_cpu_ns;
 	u64 profile_ns;
@@ -269,13 +279,7 @@ struct hud_thread {
 	struct hud_park parks[2];
 	u32 next_park;
 	u32 unused;
-	/* Usage since hud attached. */
-	u64 used_on_cpu_ns;
-	u64 used_run_queue_ns;
-	u64 used_blocked_ns;
-	u64 used_parked_ns;
-	u64 polls_observed;
-	u64 longest_poll_ns;
+	struct hud_usage usage;
 	char comm[HUD_COMM];
 	struct hud_poll poll;
 };
@@ -364,12 +368,7 @@ struct hud_poll_end_event {
 
 struct hud_thread_exit_event {
 	struct hud_event_header header;
-	u64 used_on_cpu_ns;
-	u64 used_run_queue_ns;
-	u64 used_blocked_ns;
-	u64 used_parked_ns;
-	u64 polls_observed;
-	u64 longest_poll_ns;
+	struct hud_usage usage;
 };
 
 /* How one thread ended another's wait. */

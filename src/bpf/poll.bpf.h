@@ -88,12 +88,12 @@ static __always_inline void add_usage(struct hud_thread *thread, struct interval
 {
 	if (thread->phase != HUD_PHASE_POLL && thread->phase != HUD_PHASE_IDLE)
 		return;
-	thread->used_on_cpu_ns += span->on_cpu;
-	thread->used_run_queue_ns += span->run_queue + span->stolen;
+	thread->usage.on_cpu_ns += span->on_cpu;
+	thread->usage.run_queue_ns += span->run_queue + span->stolen;
 	if (thread->phase == HUD_PHASE_POLL)
-		thread->used_blocked_ns += span->off;
+		thread->usage.blocked_ns += span->off;
 	else
-		thread->used_parked_ns += span->off;
+		thread->usage.parked_ns += span->off;
 }
 
 /* Charges the poll with what happened while it surely still ran. */
@@ -138,9 +138,9 @@ static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end, 
 	u64 held = less(end, poll->start_clock);
 	struct hud_poll_end_event *event;
 
-	thread->polls_observed++;
-	if (held > thread->longest_poll_ns)
-		thread->longest_poll_ns = held;
+	thread->usage.polls_observed++;
+	if (held > thread->usage.longest_poll_ns)
+		thread->usage.longest_poll_ns = held;
 	if (poll->flags & HUD_POLL_SLOW || is_slow(poll, end, last_seen)) {
 		poll->flags |= HUD_POLL_SLOW;
 		send_captures(thread, index);

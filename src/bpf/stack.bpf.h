@@ -169,10 +169,10 @@ static __noinline int keep_running(struct hud_thread *thread, u32 index, u64 now
 static __always_inline bool wants_profile_stack(struct hud_thread *thread, bool in_poll)
 {
 	if (in_poll) {
-		thread->profile_ns += thread->used_on_cpu_ns - thread->profiled_cpu_ns;
+		thread->profile_ns += thread->usage.on_cpu_ns - thread->profiled_cpu_ns;
 		thread->profile_samples++;
 	}
-	thread->profiled_cpu_ns = thread->used_on_cpu_ns;
+	thread->profiled_cpu_ns = thread->usage.on_cpu_ns;
 	return in_poll && thread->profile_samples >= config.profile_stride &&
 	       bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < RING_BYTES / 2;
 }
@@ -180,7 +180,7 @@ static __always_inline bool wants_profile_stack(struct hud_thread *thread, bool 
 /* All poll time is off: it begins with the next sample. */
 static __always_inline void forget_profile(struct hud_thread *thread)
 {
-	thread->profiled_cpu_ns = thread->used_on_cpu_ns;
+	thread->profiled_cpu_ns = thread->usage.on_cpu_ns;
 	thread->profile_ns = 0;
 	thread->profile_samples = 0;
 }

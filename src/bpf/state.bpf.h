@@ -193,12 +193,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->capture_credit_clock = 0;
 	thread->preempted_credit_clock = 0;
 	thread->last_syscall = -1;
-	thread->used_on_cpu_ns = 0;
-	thread->used_run_queue_ns = 0;
-	thread->used_blocked_ns = 0;
-	thread->used_parked_ns = 0;
-	thread->polls_observed = 0;
-	thread->longest_poll_ns = 0;
+	__builtin_memset(&thread->usage, 0, sizeof(thread->usage));
 	thread->tid = tid;
 	return thread;
 }

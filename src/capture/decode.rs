@@ -10,13 +10,13 @@ use plain::Plain;
 
 use super::events::{
     Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
-    ThreadExit,
+    ThreadExit, Usage,
 };
 use super::threads::comm;
 use crate::bpf::types::{
     hud_event_header, hud_event_kind, hud_other_stack, hud_poll, hud_poll_end_event,
     hud_poll_flags, hud_release_event, hud_release_kind, hud_site, hud_stack_event, hud_stack_head,
-    hud_stack_kind, hud_thread_exit_event,
+    hud_stack_kind, hud_thread_exit_event, hud_usage,
 };
 use crate::model::{HeldBack, Release};
 
@@ -95,12 +95,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::ThreadExit(ThreadExit {
                 tid: header.tid,
                 at_ns: header.mono,
-                on_cpu_ns: event.used_on_cpu_ns,
-                run_queue_ns: event.used_run_queue_ns,
-                blocked_ns: event.used_blocked_ns,
-                parked_ns: event.used_parked_ns,
-                polls_observed: event.polls_observed,
-                longest_poll_ns: event.longest_poll_ns,
+                usage: usage(&event.usage),
             }))
         }
         EVENT_EXEC => Ok(Event::Exec),
@@ -223,6 +218,17 @@ pub(super) fn poll_times(poll: &hud_poll, offset: i64) -> PollTimes {
         stopped_ns: poll.stopped_ns,
         wake_delay_ns: poll.wake_delay_ns,
         ..with_flags(poll.flags)
+    }
+}
+
+pub(super) fn usage(raw: &hud_usage) -> Usage {
+    Usage {
+        on_cpu_ns: raw.on_cpu_ns,
+        run_queue_ns: raw.run_queue_ns,
+        blocked_ns: raw.blocked_ns,
+        parked_ns: raw.parked_ns,
+        polls_observed: raw.polls_observed,
+        longest_poll_ns: raw.longest_poll_ns,
     }
 }
 

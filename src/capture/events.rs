@@ -156,6 +156,12 @@ pub struct OtherStack {
 pub struct ThreadExit {
     pub tid: u32,
     pub at_ns: u64,
+    pub usage: Usage,
+}
+
+/// Where a worker's time went, as the kernel side has counted: see [`crate::model::WorkerUsage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
     pub on_cpu_ns: u64,
     pub run_queue_ns: u64,
     pub blocked_ns: u64,

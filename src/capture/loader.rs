@@ -165,7 +165,8 @@ impl<'obj> Loaded<'obj> {
     /// Tells the kernel side where the cores' ticks are.
     pub fn set_core_ticks(&mut self, ticks: &CoreTicks) {
         if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
-            data.core_ticks = ticks.get();
+            // SAFETY: plain integers that the kernel reads at any time, hence volatile.
+            unsafe { std::ptr::addr_of_mut!(data.core_ticks).write_volatile(ticks.get()) };
         }
     }
 
@@ -209,7 +210,8 @@ impl<'obj> Loaded<'obj> {
         let news = table.take();
         if let (Some(ways), Some(data)) = (news.ways, self.skeleton.maps.bss_data.as_deref_mut()) {
             for (to, from) in data.ways.iter_mut().zip(&ways) {
-                *to = from.to_kernel();
+                // SAFETY: plain integers that the kernel reads at any time, hence volatile.
+                unsafe { std::ptr::from_mut(to).write_volatile(from.to_kernel()) };
             }
         }
         for (tid, places) in news.moved {

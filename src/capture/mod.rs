@@ -22,7 +22,7 @@ pub use census::SeenThread;
 pub use change::Change;
 pub use events::{
     Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
-    ThreadExit,
+    ThreadExit, Usage,
 };
 pub use frames::{
     Counter, FrameTable, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,

@@ -161,6 +161,11 @@ impl RingThread {
         self.all_poll_time.store(on, Ordering::Relaxed);
     }
 
+    /// Whether it has ended by itself, which it does only by an error; [`RingThread::stop`] tells it.
+    pub fn has_failed(&self) -> bool {
+        self.handle.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Detaches, drains what is left, and waits for the end.
     pub fn stop(mut self) -> Result<()> {
         self.join()

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
 use super::decode;
-use super::events::{PollTimes, Site};
+use super::events::{PollTimes, Site, Usage};
 use super::frames::Places;
 use crate::bpf::types::{hud_flavor, hud_phase, hud_seen, hud_thread};
 
@@ -60,12 +60,7 @@ pub struct ThreadState {
     pub scheduler: u64,
     pub thread_pointer: u64,
     pub comm: String,
-    pub on_cpu_ns: u64,
-    pub run_queue_ns: u64,
-    pub blocked_ns: u64,
-    pub parked_ns: u64,
-    pub polls_observed: u64,
-    pub longest_poll_ns: u64,
+    pub usage: Usage,
     /// While `phase` is [`Phase::Poll`].
     pub poll: Option<OpenPoll>,
 }
@@ -216,12 +211,7 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
         scheduler: raw.scheduler,
         thread_pointer: raw.thread_pointer,
         comm: comm(&raw.comm),
-        on_cpu_ns: raw.used_on_cpu_ns,
-        run_queue_ns: raw.used_run_queue_ns,
-        blocked_ns: raw.used_blocked_ns,
-        parked_ns: raw.used_parked_ns,
-        polls_observed: raw.polls_observed,
-        longest_poll_ns: raw.longest_poll_ns,
+        usage: decode::usage(&raw.usage),
         poll,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hud::export::read_trace;
 use hud::model::{Duty, Record};
 
-use crate::program::{Build, Target, hud};
+use crate::program::{Build, Target};
 
 /// What a census said, and all that was printed.
 struct Said {
@@ -24,8 +24,8 @@ fn census(scenario: &str, arguments: &[&str]) -> Said {
         &["--scenario", scenario, "--duration", "6"],
     );
     thread::sleep(Duration::from_millis(3000));
-    let pid = target.pid.to_string();
-    let output = hud(&["--headless", "--pid", &pid, "--duration", "0.6"])
+    let output = target
+        .hud(&["--duration", "0.6"])
         .args(arguments)
         .args(["--export", trace.to_str().unwrap()])
         .output()

@@ -79,17 +79,11 @@ fn every_end_leaves_a_whole_trace() {
     ] {
         let mut sleeps = target("sleep", "20");
         let trace = folder.path().join("trace.json");
-        let pid = sleeps.pid.to_string();
-        let mut child = hud(&[
-            "--pid",
-            &pid,
-            "--headless",
-            "--export",
-            trace.to_str().unwrap(),
-        ])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        let mut child = sleeps
+            .hud(&["--export", trace.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
@@ -115,17 +109,11 @@ fn a_recording_that_is_killed_replays() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.json");
     let sleeps = target("sleep", "20");
-    let pid = sleeps.pid.to_string();
-    let mut child = hud(&[
-        "--pid",
-        &pid,
-        "--headless",
-        "--export",
-        trace.to_str().unwrap(),
-    ])
-    .stdout(Stdio::null())
-    .spawn()
-    .unwrap();
+    let mut child = sleeps
+        .hud(&["--export", trace.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     thread::sleep(Duration::from_secs(4));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -161,7 +149,8 @@ fn a_replay_prints_the_report_of_its_recording() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let sleeps = target("sleep", "20");
-    let mut child = hud(&["--headless", "--quiet", "--pid", &sleeps.pid.to_string()])
+    let mut child = sleeps
+        .hud(&["--quiet"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -179,15 +168,7 @@ fn polls_that_never_end_are_told_while_they_hang() {
     // It hangs after a quarter of its time; hud comes when it does.
     let hangs = target("deadlock", "8");
     thread::sleep(Duration::from_secs(3));
-    let output = hud(&[
-        "--headless",
-        "--duration",
-        "3",
-        "--pid",
-        &hangs.pid.to_string(),
-    ])
-    .output()
-    .unwrap();
+    let output = hangs.hud(&["--duration", "3"]).output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
     let first = report.lines().next().unwrap_or("");
     assert!(first.contains("stuck for"), "{report}");

@@ -84,16 +84,21 @@ fn polls_that_compute_are_known_by_frames_alone_on_the_oldest_tokio() {
     assert_eq!(verdict.wrong_function, Vec::<String>::new());
 }
 
-/// A `current_thread` runtime alone shows little of itself: its layout is learnt, or its frames have
-/// to do.
-#[test]
-fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
-    let build = fixtures::build(&Fixture {
+/// No table knows where its fields are.
+pub fn random_layout() -> Build {
+    fixtures::build(&Fixture {
         name: "random-layout",
         tokio: "1",
         rustflags: "-Zrandomize-layout -Zlayout-seed=1",
         ..Fixture::default()
-    });
+    })
+}
+
+/// A `current_thread` runtime alone shows little of itself: its layout is learnt, or its frames have
+/// to do.
+#[test]
+fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
+    let build = random_layout();
     let run = Run::new(&build, "sleep")
         .arguments(&["--block-ms", "20", "--flavor", "current_thread"])
         .seconds(18)
@@ -107,12 +112,7 @@ fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
 /// known by the sleeps alone, that of before the start included.
 #[test]
 fn a_current_thread_runtime_that_cannot_be_learnt_ends_in_tier_4_by_itself() {
-    let build = fixtures::build(&Fixture {
-        name: "random-layout",
-        tokio: "1",
-        rustflags: "-Zrandomize-layout -Zlayout-seed=1",
-        ..Fixture::default()
-    });
+    let build = random_layout();
     let run = Run::new(&build, "sleep")
         .arguments(&["--block-ms", "1500", "--flavor", "current_thread"])
         .patient()

@@ -2,7 +2,9 @@
 //! to break a rule of Tokio's, from outside and without its doing. And a target that becomes another
 //! program.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use hud::target::layout::{self, Found, TokioLayout, Verdict};
 use hud::target::memory::{Memory, ProcessMemory};
 
 use crate::compare::{Expect, compare};
-use crate::program::{Build, Run, Target, Watched, hud};
+use crate::program::{Build, Run, Target, Watched};
 
 /// No value of the flag that says whether the coop budget is in force. Tokio sets it anew with each poll
 /// and looks at it nowhere else on a worker.
@@ -206,13 +208,53 @@ fn a_guess_that_no_longer_holds_is_not_made_again() {
 }
 
 #[test]
+fn a_capture_that_cannot_begin_anew_ends_hud_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    let arguments = ["--scenario", "sleep", "--duration", "40"];
+    let target = Target::start(&Build::Release.program(), &arguments);
+    let mut child = target
+        .hud(&["--duration", "30", "--export"])
+        .arg(&trace)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("watching") {
+        line.clear();
+        assert!(errors.read_line(&mut line).unwrap() > 0, "hud has ended");
+    }
+    // No file, map or program can be opened from now on.
+    let none = libc::rlimit {
+        rlim_cur: 1,
+        rlim_max: 1,
+    };
+    let hud = child.id() as libc::pid_t;
+    // SAFETY: reads from a local; nothing is written.
+    let error = unsafe { libc::prlimit(hud, libc::RLIMIT_NOFILE, &none, std::ptr::null_mut()) };
+    assert_eq!(error, 0);
+    let limited = Instant::now();
+    Flags::of(target.pid).scribble(Duration::from_secs(3));
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    errors.read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(limited.elapsed() < Duration::from_secs(15), "{said}");
+    assert!(said.contains("Too many open files"), "{said}");
+    let completeness = read_trace(&trace, |_| ()).unwrap();
+    assert_eq!(completeness, Completeness::Whole);
+}
+
+#[test]
 fn a_target_that_becomes_another_program_is_no_longer_watched() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.json");
     let arguments = ["--scenario", "exec", "--duration", "4", "--block-ms", "20"];
     let target = Target::start(&Build::Release.program(), &arguments);
-    let pid = target.pid.to_string();
-    let output = hud(&["--headless", "--pid", &pid, "--duration", "30", "--export"])
+    let output = target
+        .hud(&["--duration", "30", "--export"])
         .arg(&trace)
         .output()
         .unwrap();

@@ -212,12 +212,7 @@ fn a_stripped_build() {
 
 #[test]
 fn a_layout_that_no_table_knows() {
-    let build = fixtures::build(&Fixture {
-        name: "random-layout",
-        tokio: "1",
-        rustflags: "-Zrandomize-layout -Zlayout-seed=1",
-        ..Fixture::default()
-    });
+    let build = frames::random_layout();
     let stripped = fixtures::stripped(&build);
     for (build, expect) in [
         (&build, Expect::blocking()),

@@ -82,6 +82,13 @@ impl Target {
         Target { child, pid }
     }
 
+    /// hud in its headless view, pointed at it, with more arguments.
+    pub fn hud(&self, arguments: &[&str]) -> Command {
+        let mut command = hud(&["--headless", "--pid", &self.pid.to_string()]);
+        command.args(arguments);
+        command
+    }
+
     /// Waits for its own end.
     pub fn wait(mut self) {
         self.child.wait().unwrap();
@@ -179,9 +186,8 @@ impl<'a> Run<'a> {
             let pid = target.pid;
             thread::spawn(move || what(pid))
         });
-        let pid = target.pid.to_string();
-        let seconds = self.seconds.to_string();
-        let output = hud(&["--headless", "--pid", &pid, "--duration", &seconds])
+        let output = target
+            .hud(&["--duration", &self.seconds.to_string()])
             .args(["--export", trace.to_str().unwrap()])
             .args(&self.hud_arguments)
             .output()

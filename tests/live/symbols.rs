@@ -103,8 +103,8 @@ fn a_server_is_asked_for_debug_info_only_if_the_user_says_so() {
     let arguments = ["--scenario", "sleep", "--duration", "30"];
     let target = Target::start(&stripped.program, &arguments);
     let report = |more: &[&str]| {
-        let output = hud(&["--headless", "--duration", "1"])
-            .args(["--pid", &target.pid.to_string()])
+        let output = target
+            .hud(&["--duration", "1"])
             .args(more)
             .env("DEBUGINFOD_URLS", &url)
             .env("DEBUGINFOD_CACHE_PATH", cache.path())
@@ -182,10 +182,7 @@ fn split_debug_info_in_a_package() {
         .for_each(|id| id[0] ^= 0x55);
     fs::write(program.with_extension("dwp"), bytes).unwrap();
     let target = Target::start(&program, &["--scenario", "idle", "--duration", "20"]);
-    let output = hud(&["--headless", "--duration", "1"])
-        .args(["--pid", &target.pid.to_string()])
-        .output()
-        .unwrap();
+    let output = target.hud(&["--duration", "1"]).output().unwrap();
     let notes = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{notes}");
     assert!(notes.contains(".dwp file"), "{notes}");
@@ -208,8 +205,8 @@ fn a_twin_of_another_build_is_refused_with_both_ids() {
         &stripped.program,
         &["--scenario", "idle", "--duration", "20"],
     );
-    let output = hud(&["--headless", "--duration", "1"])
-        .args(["--pid", &target.pid.to_string()])
+    let output = target
+        .hud(&["--duration", "1"])
         .args([OsStr::new("--target"), other.as_ref()])
         .output()
         .unwrap();

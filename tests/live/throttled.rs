@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hud::export::read_trace;
 use hud::model::{Cause, Record, SlowPoll};
 
-use crate::program::{Build, Target, hud};
+use crate::program::{Build, Target};
 
 const MS: u64 = 1_000_000;
 
@@ -71,8 +71,8 @@ fn watch(group: &Group, scenario: &str) -> (Vec<Arc<SlowPoll>>, String) {
     let arguments = ["--scenario", scenario, "--duration", "20"];
     let mut target = Target::start(&Build::Release.program(), &arguments);
     group.add(target.pid);
-    let output = hud(&["--headless", "--duration", "2"])
-        .args(["--pid", &target.pid.to_string()])
+    let output = target
+        .hud(&["--duration", "2"])
         .args(["--export", trace.to_str().unwrap()])
         .output()
         .unwrap();
