@@ -54,6 +54,46 @@ impl Tally {
         self.healthy_runs += other.healthy_runs;
     }
 
+    /// What is not as good as it should be, a phrase each.
+    pub fn below_goals(&self) -> Vec<String> {
+        let goals = Goals::of(self.tier.unwrap_or(Tier::Scheduler));
+        let found = self.blocks - self.missed;
+        let mut below = Vec::new();
+        for (what, of, all, goal) in [
+            ("recall", found, self.blocks, goals.recall),
+            (
+                "precision",
+                self.findings - self.false_findings,
+                self.findings,
+                goals.precision,
+            ),
+            (
+                "cause",
+                found - self.wrong_cause.min(found),
+                found,
+                goals.named,
+            ),
+            (
+                "function",
+                found - self.wrong_function.min(found),
+                found,
+                goals.named,
+            ),
+        ] {
+            if all > 0 && (of as f64) < goal * all as f64 {
+                below.push(format!("{what} {}", share(of, all)));
+            }
+        }
+        let error = quantile(&self.duration_errors, 0.5).filter(|e| *e > goals.duration_error);
+        if error.is_some() {
+            below.push(format!("median duration error {}", percent(error)));
+        }
+        if self.healthy_findings > 0 {
+            below.push(format!("false findings: {}", self.healthy_findings));
+        }
+        below
+    }
+
     /// The cells of a row, in the order of [`COLUMNS`].
     pub fn cells(&self) -> Vec<String> {
         let found = self.blocks - self.missed;
@@ -79,6 +119,33 @@ impl Tally {
             percent(quantile(&self.duration_errors, 0.95)),
             healthy,
         ]
+    }
+}
+
+/// What hud is meant to reach in every cell: the least shares, and the largest median error.
+struct Goals {
+    recall: f64,
+    precision: f64,
+    named: f64,
+    duration_error: f64,
+}
+
+impl Goals {
+    fn of(tier: Tier) -> Goals {
+        match tier {
+            Tier::Frames | Tier::Scheduler => Goals {
+                recall: 0.9,
+                precision: 0.95,
+                named: 0.0,
+                duration_error: f64::INFINITY,
+            },
+            _ => Goals {
+                recall: 0.99,
+                precision: 0.99,
+                named: 0.99,
+                duration_error: 0.01,
+            },
+        }
     }
 }
 

@@ -139,6 +139,9 @@ fn throughput(effort: &Effort, rows: &mut Rows) -> Result<()> {
         let ratios = measure::throughput(arguments, &[], effort)?;
         rows.throughput(&format!("throughput with hud, {name}"), &ratios, goal);
     }
+    let floor = measure::floor(&["ping-pong", "--cpu", "1"], effort)?;
+    let what = "throughput with an empty program at sched_switch, ping-pong on one CPU";
+    rows.throughput(what, &floor, "");
     Ok(())
 }
 

@@ -270,6 +270,17 @@ pub fn throughput(load: &[&str], arguments: &[&str], effort: &Effort) -> Result<
     ratios.into_iter().next().context("one was asked for")
 }
 
+/// Runs a load alone, and with a program at sched_switch that does nothing: what no tool that looks at
+/// every switch can undercut.
+pub fn floor(load: &[&str], effort: &Effort) -> Result<Ratios> {
+    let program = example("release", "bench-targets")?;
+    let (what, how) = ((program.as_path(), load), (WARM_UP, effort));
+    let alone = Contender::new("alone", what, how, |_| Ok(()));
+    let empty = Contender::new("an empty program", what, how, |_| EmptyProgram::attach());
+    let ratios = interleaved(&[alone, empty], effort.pairs)?;
+    ratios.into_iter().next().context("one was asked for")
+}
+
 /// Runs each contender in turn, in the other order than the round before, and holds it against the
 /// first. A ratio is that of the medians; least and most are of a round.
 pub fn interleaved(contenders: &[Contender<'_>], rounds: usize) -> Result<Vec<Ratios>> {
