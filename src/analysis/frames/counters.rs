@@ -64,6 +64,13 @@ pub struct Look {
     pub pointees: HashMap<u64, Vec<u8>>,
 }
 
+impl Look {
+    /// The stack's word so many bytes above the lowest one.
+    fn word(&self, at: u32) -> Option<u64> {
+        self.words.get(at as usize / size_of::<u64>()).copied()
+    }
+}
+
 /// How one number went on from one poll or park to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Steps {
@@ -129,6 +136,8 @@ struct Series {
     /// What it was doing when it was looked at first.
     began: Doing,
     last: Look,
+    /// Where pointers were gone while the stack showed a poll.
+    gone_in_poll: BTreeSet<u32>,
     /// The poll or park before the last look.
     last_stay: Doing,
     rounds: Rounds,
@@ -153,6 +162,7 @@ impl Series {
             numbers: halves.collect(),
             pointers,
             rounds: Rounds::default(),
+            gone_in_poll: BTreeSet::new(),
             began: look.doing,
             last_stay: look.doing,
             last: look,
@@ -162,11 +172,14 @@ impl Series {
     fn take(&mut self, mut look: Look) {
         let mut core_is_out = false;
         self.pointers.retain(|at, pointer| {
-            let word = look.words.get(*at as usize / 8);
+            let word = look.word(*at);
             // Between two polls the core is out of its place, and in `block_in_place`.
-            let is_out = word == Some(&0) && look.doing != Doing::Park;
+            let is_out = word == Some(0) && look.doing != Doing::Park;
             core_is_out |= is_out;
-            word == Some(pointer) || is_out
+            if is_out && look.doing == Doing::Poll {
+                self.gone_in_poll.insert(*at);
+            }
+            word == Some(*pointer) || is_out
         });
         if core_is_out {
             look.doing = Doing::Between;
@@ -250,28 +263,57 @@ fn halves(look: &Look) -> HashMap<u64, u32> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Learnt {
     pub counters: Vec<Counter>,
+    /// Each of them grew in nearly all of many rounds.
+    pub sure: bool,
     /// Where on the stack pointers to the workers' cores are kept, bytes above the lowest word.
     pub cores: Vec<u32>,
 }
 
 /// The workers of one way as they were seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
+    multi_thread: bool,
+    /// Where the return address into the loop lies, bytes above the lowest word. What is above it
+    /// stands still during a poll.
+    loop_at: u32,
     threads: HashMap<u32, Series>,
     learnt: Learnt,
     /// Where the counters learnt last are, in every thread: a pointer to one may turn out to be none.
     known: HashSet<u64>,
+    /// Where pointers were gone in what looked like a poll, in any thread: `block_in_place` has
+    /// handed the core over. Only there can a core be.
+    gone_in_poll: BTreeSet<u32>,
 }
 
 impl Counters {
+    /// Of a way with this flavor, and the return address into its loop so many bytes above the
+    /// lowest word.
+    pub fn new(multi_thread: bool, loop_at: u32) -> Self {
+        Counters {
+            multi_thread,
+            loop_at,
+            threads: HashMap::new(),
+            learnt: Learnt::default(),
+            known: HashSet::new(),
+            gone_in_poll: BTreeSet::new(),
+        }
+    }
+
     /// Takes in a look at a worker.
     pub fn take(&mut self, tid: u32, look: Look) {
         if let Some(series) = self.threads.get_mut(&tid) {
+            let core_is_another = |at: &u32| {
+                let known = series.pointers.get(at);
+                known.is_some_and(|known| look.word(*at).is_some_and(|word| word != *known))
+            };
             // In a park everything is in its place.
-            match series.began != Doing::Park && look.doing == Doing::Park {
+            let anew = series.began != Doing::Park || self.gone_in_poll.iter().any(core_is_another);
+            match anew && look.doing == Doing::Park {
                 true => *series = Series::new(look),
                 false => series.take(look),
             }
+            let gone = series.gone_in_poll.range(self.loop_at + 1..);
+            self.gone_in_poll.extend(gone);
         } else if self.threads.len() < MAX_THREADS {
             self.threads.insert(tid, Series::new(look));
         }
@@ -287,10 +329,9 @@ impl Counters {
         Rounds::of(self.threads.values()).all
     }
 
-    /// The counters, once there were enough rounds and not too many numbers are left. The return
-    /// address into the loop is `loop_at` bytes above the lowest word.
-    pub fn learn(&mut self, multi_thread: bool, loop_at: u32) -> &Learnt {
-        if let Some(learnt) = self.judge(multi_thread, loop_at) {
+    /// The counters, once there were enough rounds and not too many numbers are left.
+    pub fn learn(&mut self) -> &Learnt {
+        if let Some(learnt) = self.judge() {
             let counters = learnt.counters.iter();
             self.known = counters.flat_map(|one| self.addresses(*one)).collect();
             self.learnt = learnt;
@@ -304,7 +345,7 @@ impl Counters {
     }
 
     /// What the threads say by now; none if that is too little.
-    fn judge(&self, multi_thread: bool, loop_at: u32) -> Option<Learnt> {
+    fn judge(&self) -> Option<Learnt> {
         let telling: Vec<&Series> = self
             .threads
             .values()
@@ -314,8 +355,8 @@ impl Counters {
         if rounds.all < FIRST {
             return None;
         }
-        let mut fitting = went_on(&telling, loop_at);
-        fitting.retain(|_, steps| rounds.fit(*steps, multi_thread));
+        let mut fitting = self.went_on(&telling);
+        fitting.retain(|_, steps| rounds.fit(*steps, self.multi_thread));
         let is_known = |one: &Counter| self.addresses(*one).any(|at| self.known.contains(&at));
         let mut counters: Vec<Counter> = match fitting.keys().any(is_known) {
             false => fitting.keys().copied().collect(),
@@ -326,7 +367,8 @@ impl Counters {
                 .collect(),
         };
         let sure = |one: &Counter| fitting.get(one).is_some_and(|s| rounds.fit_each(*s));
-        if counters.iter().any(sure) {
+        let any_sure = counters.iter().any(sure);
+        if any_sure {
             counters.retain(sure);
         }
         if counters.len() > WAY_COUNTERS {
@@ -343,46 +385,60 @@ impl Counters {
         let first = telling.first()?;
         Some(Learnt {
             cores: first.pointers.keys().filter(copies).copied().collect(),
+            // Fewer rounds, as after a thread has ended, do not unsettle what was sure.
+            sure: any_sure || self.learnt.sure && counters.iter().all(is_known),
             counters,
         })
     }
-}
 
-/// How every number that may be a counter went on in all these threads together. Of several pointers
-/// to one, that in the loop's own frame or next above it: what is below comes and goes with the calls.
-fn went_on(telling: &[&Series], loop_at: u32) -> BTreeMap<Counter, Steps> {
-    let mut all = BTreeMap::new();
-    let Some((first, others)) = telling.split_first() else {
-        return all;
-    };
-    let mut known: HashSet<u64> = HashSet::new();
-    let (below, above) = (
-        first.pointers.range(..=loop_at),
-        first.pointers.range(loop_at + 1..),
-    );
-    for (at, pointer) in above.chain(below) {
-        // What several workers lead to belongs to all of them.
-        let shared = |series: &&Series| series.pointers.values().any(|other| other == pointer);
-        if others.iter().any(shared) {
-            continue;
-        }
-        for offset in (0..POINTEE as u32).step_by(4) {
-            let counter = Counter {
-                pointer: *at,
-                offset,
-            };
-            let add = |mut sum: Steps, series: &&Series| {
-                sum += series.steps(counter)?;
-                Some(sum)
-            };
-            if let Some(steps) = telling.iter().try_fold(Steps::default(), add)
-                && first.address(counter).is_some_and(|at| known.insert(at))
-            {
-                all.insert(counter, steps);
+    /// How every number that may be a counter went on in all these threads together. Of several
+    /// pointers to one, that in the loop's own frame or next above it: what is below comes and goes
+    /// with the calls.
+    fn went_on(&self, telling: &[&Series]) -> BTreeMap<Counter, Steps> {
+        let mut all = BTreeMap::new();
+        let Some((first, others)) = telling.split_first() else {
+            return all;
+        };
+        let mut known: HashSet<u64> = HashSet::new();
+        let (below, above) = (
+            first.pointers.range(..=self.loop_at),
+            first.pointers.range(self.loop_at + 1..),
+        );
+        for (at, pointer) in above.chain(below) {
+            // What several workers lead to belongs to all of them.
+            let shared = |series: &&Series| series.pointers.values().any(|other| other == pointer);
+            if others.iter().any(shared) || !self.may_be_core(telling, *at) {
+                continue;
+            }
+            for offset in (0..POINTEE as u32).step_by(4) {
+                let counter = Counter {
+                    pointer: *at,
+                    offset,
+                };
+                let add = |mut sum: Steps, series: &&Series| {
+                    sum += series.steps(counter)?;
+                    Some(sum)
+                };
+                if let Some(steps) = telling.iter().try_fold(Steps::default(), add)
+                    && first.address(counter).is_some_and(|at| known.insert(at))
+                {
+                    all.insert(counter, steps);
+                }
             }
         }
+        all
     }
-    all
+
+    /// Whether what is kept there may be the core: all that is seen to be handed over is.
+    fn may_be_core(&self, telling: &[&Series], at: u32) -> bool {
+        let same = |core: &u32| {
+            telling.iter().all(|series| {
+                let pointer = series.pointers.get(core);
+                pointer.is_some() && pointer == series.pointers.get(&at)
+            })
+        };
+        self.gone_in_poll.is_empty() || self.gone_in_poll.iter().any(same)
+    }
 }
 
 #[cfg(test)]

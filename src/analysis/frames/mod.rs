@@ -341,8 +341,10 @@ impl Frames {
     ) {
         let mut name = |address| tools.symbolizer.frames(tools.modules, &[address]);
         if let Some((_, true)) = find(steps, &mut name).and_then(|found| self.ways.learn(&found)) {
-            self.counters
-                .resize_with(self.ways.all.len(), Counters::default);
+            for way in self.ways.all.iter().skip(self.counters.len()) {
+                let [_, loop_at, _] = way.places;
+                self.counters.push(Counters::new(way.multi_thread, loop_at));
+            }
             self.cores.resize_with(self.ways.all.len(), Vec::new);
             log::debug!("ways into polls: {:x?}", self.ways.all);
             self.table.set_ways(&self.ways.all);
@@ -473,18 +475,21 @@ impl Frames {
     fn settle(&mut self) {
         let mut changed = false;
         let learnt = self.counters.iter_mut().zip(&mut self.cores);
-        for ((counters, cores), way) in learnt.zip(&mut self.ways.all) {
+        let ways = self.ways.all.iter_mut().zip(&self.ways.inlined);
+        for ((counters, cores), (way, inlined)) in learnt.zip(ways) {
             let rounds = counters.rounds();
             let [_, loop_at, _] = way.places;
-            let learnt = counters.learn(way.multi_thread, loop_at);
+            let learnt = counters.learn();
             if way.counters != learnt.counters {
                 log::debug!("after {rounds} rounds: {learnt:?}");
                 way.counters.clone_from(&learnt.counters);
                 changed = true;
             }
             // Inside the frames of the loop and of its callers, which stand still during a poll.
+            let standing = learnt.cores.iter().filter(|at| **at > loop_at);
             cores.clear();
-            cores.extend(learnt.cores.iter().filter(|at| **at > loop_at));
+            // Where they alone show `block_in_place` a guess will not do.
+            cores.extend(standing.filter(|_| learnt.sure || !inlined));
         }
         if changed {
             self.table.set_ways(&self.ways.all);
