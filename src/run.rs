@@ -28,6 +28,7 @@ use crate::target::debuginfod::Debuginfod;
 use crate::target::lookup;
 use crate::target::preflight;
 use crate::target::process::{Lifeline, Target};
+use crate::tui::terminal::Screen;
 
 /// How often the end is looked for while no records come.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -83,7 +84,19 @@ fn by_pid(pid: u32, own: u32) -> Result<Target> {
 
 /// Whether there is a terminal to show the interactive view on.
 fn interactive(config: &Config) -> bool {
-    !config.headless && std::io::stdout().is_terminal()
+    if config.headless || !std::io::stdout().is_terminal() {
+        return false;
+    }
+    // A serial console calls itself 0 columns wide.
+    let has_size = Screen::has_size();
+    if !has_size {
+        note(
+            config,
+            "this terminal does not say how large it is, so findings are printed; for the \
+             interactive view, say it with, for instance: stty rows 40 cols 120",
+        );
+    }
+    has_size
 }
 
 fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {

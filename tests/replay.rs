@@ -1,6 +1,10 @@
-//! `hud --replay`, as a user runs it: whole, cut short, damaged, and into a pipe that closes.
+//! `hud --replay`, as a user runs it: whole, cut short, damaged, into a pipe that closes, and on a
+//! console that has no size.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::FromRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -119,4 +123,51 @@ fn a_closed_pipe_ends_quietly_even_with_standard_error_in_it() {
         .unwrap();
     drop(reader);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_console_without_a_size_gets_the_report() {
+    let (mut ours, mut theirs) = (0, 0);
+    let null = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the first two are valid; a null size is one of 0 by 0.
+    let opened = unsafe {
+        libc::openpty(
+            &mut ours,
+            &mut theirs,
+            null.cast(),
+            null.cast(),
+            null.cast(),
+        )
+    };
+    assert_eq!(opened, 0);
+    // SAFETY: just opened, and owned by nobody else.
+    let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) };
+    let mut hud = hud();
+    hud.arg("--replay").arg(trace()).stdin(Stdio::null());
+    hud.stdout(theirs).stderr(Stdio::piped());
+    // SAFETY: both calls may be made between fork and exec.
+    unsafe {
+        hud.pre_exec(|| {
+            let own = libc::setsid() >= 0 && libc::ioctl(1, libc::TIOCSCTTY, 0) == 0;
+            own.then_some(()).ok_or_else(io::Error::last_os_error)
+        });
+    }
+    let child = hud.spawn().unwrap();
+    drop(hud); // and with it the last of our ends that would keep the console open
+    let mut out = Vec::new();
+    // Its end is an error once nobody has it open.
+    let _ = ours.read_to_end(&mut out);
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&out),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(status.success(), "{err}");
+    assert!(err.contains("does not say how large it is"), "{err}");
+    assert!(out.contains("45 slow polls held workers"), "{out}");
+    assert!(!out.contains("\u{1b}[?1049h"), "it took the screen");
+    let mut rows = out.lines();
+    let row =
+        rows.find(|row| row.contains("shop::hash -> bcrypt::bcrypt") && row.contains("78.1 %"));
+    assert!(row.is_some(), "the table is squeezed: {out}");
 }

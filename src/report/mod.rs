@@ -33,7 +33,8 @@ impl Layout {
     pub fn of_stdout() -> Layout {
         // comfy-table asks the terminal, and knows of none in a pipe.
         Layout {
-            width: comfy_table::Table::new().width(),
+            // A serial console calls itself 0 columns wide.
+            width: comfy_table::Table::new().width().filter(|width| *width > 0),
         }
     }
 }

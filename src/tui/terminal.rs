@@ -56,6 +56,11 @@ pub enum Input {
 }
 
 impl Screen {
+    /// Whether the terminal has rows and columns to draw on, as far as it says.
+    pub fn has_size() -> bool {
+        crossterm::terminal::size().is_ok_and(|(columns, rows)| columns > 0 && rows > 0)
+    }
+
     /// Takes the terminal.
     ///
     /// # Errors
