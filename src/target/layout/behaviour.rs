@@ -284,6 +284,19 @@ pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
     }
 }
 
+/// How often a thread's id in a park was another than in its park before. The id of the task that a
+/// worker runs in stays, unless `block_in_place` sends the worker from thread to thread.
+pub fn id_changes(seen: &[Seen<'_>], place: IdPlace) -> usize {
+    let mut last = HashMap::new();
+    let changed = |seen: &&Seen<'_>| {
+        let id = place.id(seen.sample);
+        let before = last.insert(seen.sample.tid, id);
+        before.is_some_and(|before| before != id)
+    };
+    let parks = seen.iter().filter(|seen| seen.sample.parked);
+    parks.filter(changed).count()
+}
+
 /// How a number in the core went on from sample to sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steps {

@@ -1,7 +1,7 @@
 //! A layout from behaviour alone (tier 3), for compilers and versions that no table knows, and the
 //! judgement of layouts that are only guesses: each field must be seen to do what it does.
 
-use super::behaviour::{self as rule, Finding, IdPlace, Seen, Steps};
+use super::behaviour::{self as rule, Finding, IdPlace, Seen};
 use super::survey::Survey;
 use super::{Apart, BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
 use crate::model::Flavor;
@@ -9,7 +9,7 @@ use crate::model::Flavor;
 /// The kernel side reads this much of `Context` at once: its fields lie no farther apart, bytes.
 const REACH: usize = 128;
 
-/// How many more of its steps a tick must get right than any rival.
+/// How much less often a number must break its rule than any rival.
 const LEAD: usize = 2;
 
 /// Tokio's discriminant of `scheduler::Context`.
@@ -127,6 +127,20 @@ fn only<T>(mut places: impl Iterator<Item = T>, why: &'static str) -> Result<T, 
     }
 }
 
+/// The candidate that breaks its rule least often, by so much that no other can be meant.
+fn clear_least<T: Copy>(
+    mut candidates: Vec<(T, usize)>,
+    none: &'static str,
+    several: &'static str,
+) -> Result<T, &'static str> {
+    candidates.sort_by_key(|(_, breaks)| *breaks);
+    match candidates.as_slice() {
+        [] => Err(none),
+        [(_, least), (_, next), ..] if *next < least + LEAD => Err(several),
+        [(best, _), ..] => Ok(*best),
+    }
+}
+
 fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayout, &'static str> {
     let samples = survey.samples();
     let nearby = || around(survey, scheduler, era);
@@ -144,9 +158,12 @@ fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayo
     let free = |at: &usize| *at != handle && *at != budget & !7;
     let find_ids = |wide| {
         let ids = words().filter(free).map(|at| IdPlace { at, wide });
-        only(
-            ids.filter(|ids| rule::task_id(&seen, budget, *ids) == Finding::Yes),
+        let ids = ids.filter(|ids| rule::task_id(&seen, budget, *ids) == Finding::Yes);
+        // The last poll's start, kept by the program, changes with each poll and grows, too.
+        clear_least(
+            ids.map(|ids| (ids, rule::id_changes(&seen, ids))).collect(),
             "the tasks' ids were not seen",
+            "more than one number behaves like the tasks' ids",
         )
     };
     let ids = era.wide_ids.map(find_ids).transpose()?;
@@ -246,7 +263,7 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
     if seen.is_empty() {
         return Ok(None);
     }
-    let mut candidates: Vec<(usize, usize, Steps)> = Vec::new();
+    let mut candidates: Vec<((usize, usize), usize)> = Vec::new();
     for word in rule::context_words() {
         if rule::core(&seen, word) != Finding::Yes {
             continue;
@@ -261,22 +278,16 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
             // that stands less is the tick, however much the LIFO slot is used.
             steps.stood += steps.shared;
             if rule::is_tick(&steps) == Finding::Yes && !steps.counts_parks {
-                candidates.push((word, tick, steps));
+                candidates.push(((word, tick), steps.stood + steps.fell));
             }
         }
     }
     // Counts of parks are right in most steps: only the tick is in all of them.
-    candidates.sort_by_key(|(.., steps)| steps.stood + steps.fell);
-    let (word, tick) = match candidates.as_slice() {
-        [] => return Err("the scheduler's rounds were not seen"),
-        [(word, tick, _)] => (*word, *tick),
-        [(word, tick, best), (.., next), ..] => {
-            if next.stood + next.fell < best.stood + best.fell + LEAD {
-                return Err("more than one number counts like the scheduler's rounds");
-            }
-            (*word, *tick)
-        }
-    };
+    let (word, tick) = clear_least(
+        candidates,
+        "the scheduler's rounds were not seen",
+        "more than one number counts like the scheduler's rounds",
+    )?;
     let worker = seen.iter().find_map(|seen| seen.worker);
     let handle = match era.apart {
         true => seen.iter().find_map(|seen| {

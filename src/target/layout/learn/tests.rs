@@ -9,6 +9,7 @@ use crate::model::Tier;
 use crate::target::layout::Discovery;
 use crate::target::layout::live::ThreadView;
 use crate::target::layout::select::{Selection, select};
+use crate::target::layout::survey::{OnStack, Sample};
 use crate::target::layout::testing::{memory, multi_thread, own, this_thread};
 
 /// Tasks that block, compute and wait, on all workers, until the end.
@@ -154,6 +155,53 @@ fn the_right_layout_is_seen_at_work_and_wrong_ones_are_not() {
         Finding::No
     );
     assert_eq!(judge(&survey, &tick(4)), Finding::No);
+}
+
+#[test]
+fn the_start_of_the_last_poll_is_not_taken_for_the_tasks_ids() {
+    const IDS: IdPlace = IdPlace { at: 0, wide: false };
+    const BUDGET: usize = 8;
+    const STARTS: IdPlace = IdPlace {
+        at: 16,
+        wide: false,
+    };
+    // A worker in task 7 that polls tasks 20 and 21 in turn, and what a program keeps beside it.
+    let sample = |parked: bool, round: u64| {
+        let (id, budget) = match parked {
+            true => (7, [0, 0]),
+            false => (20 + round % 2, [1, 128]),
+        };
+        let mut block = vec![0; 24];
+        block[IDS.at..][..8].copy_from_slice(&u64::to_le_bytes(id));
+        block[BUDGET..][..2].copy_from_slice(&budget);
+        block[STARTS.at..][..8].copy_from_slice(&u64::to_le_bytes(1_000_000 * round));
+        Sample {
+            tid: 1,
+            parked,
+            block,
+            contexts: Vec::new(),
+        }
+    };
+    let rounds = (1..20).flat_map(|round| [sample(false, round), sample(true, round)]);
+    let samples: Vec<Sample> = rounds.collect();
+    let context = OnStack {
+        at: 0,
+        words: Default::default(),
+        pointees: Default::default(),
+    };
+    let seen = samples.iter().map(|sample| Seen {
+        sample,
+        context: &context,
+        flavor: Flavor::MultiThread,
+        worker: None,
+    });
+    let seen: Vec<Seen<'_>> = seen.collect();
+    let candidates = [STARTS, IDS].map(|place| {
+        let finding = rule::task_id(&seen, BUDGET, place);
+        assert_eq!(finding, Finding::Yes, "{place:?} must be told apart later");
+        (place, rule::id_changes(&seen, place))
+    });
+    assert_eq!(clear_least(candidates.to_vec(), "", ""), Ok(IDS));
 }
 
 #[test]
