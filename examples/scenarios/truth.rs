@@ -41,47 +41,47 @@ thread_local! {
     static STARTED_NS: Cell<u64> = const { Cell::new(0) };
 }
 
+/// A poll, as it is written.
+struct Timing {
+    tid: u32,
+    start_ns: u64,
+    end_ns: Option<u64>,
+    on_cpu_ns: Option<u64>,
+    label: Option<Label>,
+    holds_worker: bool,
+}
+
 enum Message {
-    Line(String),
+    Poll(Timing),
     Flush(SyncSender<()>),
 }
 
-struct Log {
-    scenario: &'static str,
-    /// None where no truth was asked for.
-    lines: Option<Sender<Message>>,
-}
+/// The way to the writer; not set where no truth was asked for.
+static POLLS: OnceLock<Sender<Message>> = OnceLock::new();
 
-static LOG: OnceLock<Log> = OnceLock::new();
-
-/// Opens the truth file, if one is asked for. A thread of its own writes it, so that no poll
-/// waits for the disk.
+/// Opens the truth file, if one is asked for. A thread of its own puts it into words and writes it,
+/// so that no poll waits for the disk.
 pub fn open(scenario: &'static str, path: Option<&Path>) -> std::io::Result<()> {
-    let lines = match path {
-        None => None,
-        Some(path) => {
-            let mut file = File::create(path)?;
-            let (sender, receiver) = mpsc::channel();
-            std::thread::spawn(move || {
-                // Asks now and then: a sender that had to wake it could block, inside a poll.
-                loop {
-                    match receiver.try_recv() {
-                        Ok(Message::Line(line)) => {
-                            if let Err(error) = file.write_all(line.as_bytes()) {
-                                eprintln!("scenarios: cannot write the truth: {error}");
-                                std::process::exit(1);
-                            }
-                        }
-                        Ok(Message::Flush(done)) => drop(done.send(())),
-                        Err(TryRecvError::Empty) => std::thread::sleep(WRITE_EVERY),
-                        Err(TryRecvError::Disconnected) => break,
+    let Some(path) = path else { return Ok(()) };
+    let mut file = File::create(path)?;
+    let (polls, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Asks now and then: a sender that had to wake it could block, inside a poll.
+        loop {
+            match receiver.try_recv() {
+                Ok(Message::Poll(timing)) => {
+                    if let Err(error) = file.write_all(timing.line(scenario).as_bytes()) {
+                        eprintln!("scenarios: cannot write the truth: {error}");
+                        std::process::exit(1);
                     }
                 }
-            });
-            Some(sender)
+                Ok(Message::Flush(done)) => drop(done.send(())),
+                Err(TryRecvError::Empty) => std::thread::sleep(WRITE_EVERY),
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
-    };
-    let _ = LOG.set(Log { scenario, lines });
+    });
+    let _ = POLLS.set(polls);
     Ok(())
 }
 
@@ -101,8 +101,14 @@ pub fn blocking<T>(label: Label, block: impl FnOnce() -> T) -> T {
 
 /// Records the poll under way before it ends, because it never will.
 pub fn announce(label: Label) {
-    let start_ns = STARTED_NS.get();
-    record(start_ns, None, None, Some(label), true);
+    send(Message::Poll(Timing {
+        tid: thread_id(),
+        start_ns: STARTED_NS.get(),
+        end_ns: None,
+        on_cpu_ns: None,
+        label: Some(label),
+        holds_worker: true,
+    }));
 }
 
 /// Times a call outside any poll: on a thread that holds no worker.
@@ -139,56 +145,52 @@ impl<F: Future> Future for Timed<F> {
     }
 }
 
+/// What it takes to tell of the poll is part of it: as much of that as can be is inside its times.
 fn timed<T>(holds_worker: bool, call: impl FnOnce() -> T) -> T {
-    BLOCKED_BY.set(None);
-    let cpu_before = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
     let start_ns = clock_ns(libc::CLOCK_MONOTONIC);
+    let cpu_before = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+    BLOCKED_BY.set(None);
     STARTED_NS.set(start_ns);
     let result = call();
-    let end_ns = clock_ns(libc::CLOCK_MONOTONIC);
-    if end_ns - start_ns >= RECORD_FROM_NS {
-        let on_cpu_ns = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) - cpu_before;
+    if clock_ns(libc::CLOCK_MONOTONIC) - start_ns >= RECORD_FROM_NS {
         let label = BLOCKED_BY.get();
-        record(
+        send(Message::Poll(Timing {
+            tid: thread_id(),
             start_ns,
-            Some(end_ns),
-            Some(on_cpu_ns),
+            on_cpu_ns: Some(clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) - cpu_before),
             label,
-            holds_worker && label.is_some(),
-        );
+            holds_worker: holds_worker && label.is_some(),
+            end_ns: Some(clock_ns(libc::CLOCK_MONOTONIC)),
+        }));
     }
     result
 }
 
-fn record(
-    start_ns: u64,
-    end_ns: Option<u64>,
-    on_cpu_ns: Option<u64>,
-    label: Option<Label>,
-    holds_worker: bool,
-) {
-    let Some(log) = LOG.get() else { return };
+impl Timing {
+    fn line(&self, scenario: &str) -> String {
+        let line = serde_json::json!({
+            "scenario": scenario,
+            "tid": self.tid,
+            "start_ns": self.start_ns,
+            "end_ns": self.end_ns,
+            "thread_on_cpu_ns": self.on_cpu_ns,
+            "function": self.label.map(|label| label.function),
+            "cause": self.label.map(|label| label.cause),
+            "holds_worker": self.holds_worker,
+        });
+        format!("{line}\n")
+    }
+}
+
+fn thread_id() -> u32 {
     // SAFETY: gettid takes nothing and cannot fail.
-    let tid = unsafe { libc::syscall(libc::SYS_gettid) };
-    let line = serde_json::json!({
-        "scenario": log.scenario,
-        "tid": tid,
-        "start_ns": start_ns,
-        "end_ns": end_ns,
-        "thread_on_cpu_ns": on_cpu_ns,
-        "function": label.map(|label| label.function),
-        "cause": label.map(|label| label.cause),
-        "holds_worker": holds_worker,
-    });
-    send(Message::Line(format!("{line}\n")));
+    unsafe { libc::gettid() as u32 }
 }
 
 /// Whether there is anybody to send to.
 fn send(message: Message) -> bool {
-    let Some(lines) = LOG.get().and_then(|log| log.lines.as_ref()) else {
-        return false;
-    };
-    lines.send(message).is_ok()
+    let polls = POLLS.get();
+    polls.is_some_and(|polls| polls.send(message).is_ok())
 }
 
 /// The clock's time in nanoseconds.
