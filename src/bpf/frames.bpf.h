@@ -100,6 +100,7 @@ static __noinline int read_frames(struct hud_thread *thread, u64 sp, u32 seen_as
 		state->scheduler = lowest;
 		state->flavor = way->flavor;
 		state->core = lowest;
+		state->tick_core = lowest;
 		state->constrained = 1;
 		state->phase = HUD_PHASE_IDLE;
 		read_counters(way, lowest, thread, state);

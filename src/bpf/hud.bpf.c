@@ -227,7 +227,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	struct hud_thread *thread;
 	struct user_regs regs;
 	struct moment at;
-	u64 thread_pointer;
+	u64 thread_pointer, last = 0;
 	u32 index = 0;
 	/* Code that wakes in step with the tick would meet it always or never. */
 	bool profiled = profiling && !by_tick;
@@ -237,6 +237,12 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	at.now = bpf_ktime_get_ns() - mono_minus_clock;
 	thread = find_thread((u32)bpf_get_current_pid_tgid(), &index);
 	if (thread) {
+		last = thread->sampled_clock;
+		if (!by_tick) {
+			if (thread->interrupted_clock > last)
+				last = thread->interrupted_clock;
+			thread->interrupted_clock = at.now;
+		}
 		/* Samples may come more often than slow polls need; all poll time counts each. */
 		due = less(at.now, thread->sampled_clock) >= config.sample_period_ns / 4 * 3;
 		if (!due && !profiled)
@@ -248,7 +254,9 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
 	at.exec = BPF_CORE_READ(task, se.sum_exec_runtime);
 	at.seen_as = HUD_SEEN_SAMPLED;
-	at.stolen = thread && by_tick ? stolen_until_tick(thread, task, &at) : 0;
+	at.stolen = !thread   ? 0
+		    : by_tick ? stolen_until_tick(thread, task, &at)
+			      : stolen_until_interrupt(thread, last, &at);
 	at.unused = 0;
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
 	if (!thread_pointer)

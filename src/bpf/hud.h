@@ -251,8 +251,15 @@ struct hud_thread {
 	u64 stint_stolen;
 	/* A poll's length in general: CPU time by scheduling rounds. */
 	u64 mean_poll_ns;
-	/* The newest sample, whatever it met. */
+	/* What the rounds before the poll under way teach of it, if that one is not slow; else 0.
+	 */
+	u64 round_ns;
+	/* The least time seen from a sleep to a poll, and from a poll to its park; 0: none yet. */
+	u64 to_poll_ns;
+	u64 to_park_ns;
+	/* The newest sample that was taken in, and the newest of perf's clock, whatever it met. */
 	u64 sampled_clock;
+	u64 interrupted_clock;
 	/* All poll time: usage.on_cpu_ns at the newest sample, and what no stack was sent for yet.
 	 */
 	u64 profiled_cpu_ns;

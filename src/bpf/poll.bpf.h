@@ -131,6 +131,31 @@ static __always_inline bool is_slow(struct hud_poll *poll, u64 now, u64 last_see
 	       less(last_seen, poll->first_seen_clock) >= config.threshold_ns / 2;
 }
 
+/* No scheduling round takes less: where it looks so, the core was elsewhere meanwhile. */
+#define MIN_ROUND_NS 16
+
+/* Rounds are taken to be this short until some were seen. */
+#define FIRST_MEAN_NS (20 * 1000ull)
+/* Far above the mean: a part of a long poll is in it. */
+#define FAR_ABOVE 4
+
+/*
+ * Learns from scheduling rounds that took `poll_ns` each. If a long poll reaches into them
+ * (`from_inside`), they are no ordinary ones: the mean grows but slowly.
+ */
+static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, bool from_inside)
+{
+	u64 mean = thread->mean_poll_ns;
+
+	if (!mean)
+		mean = from_inside ? smaller(poll_ns, FIRST_MEAN_NS) : poll_ns;
+	else if (from_inside && poll_ns > mean * FAR_ABOVE)
+		mean += mean / 8 + 1;
+	else
+		mean = (mean * 7 + poll_ns) / 8;
+	thread->mean_poll_ns = mean;
+}
+
 /* Ends the poll at `end`; it was seen to run until `last_seen`. */
 static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end, u64 last_seen)
 {
@@ -139,6 +164,8 @@ static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end, 
 	struct hud_poll_end_event *event;
 
 	thread->usage.polls_observed++;
+	if (thread->round_ns && !(poll->flags & HUD_POLL_SLOW))
+		learn_mean(thread, thread->round_ns, true);
 	if (held > thread->usage.longest_poll_ns)
 		thread->usage.longest_poll_ns = held;
 	if (poll->flags & HUD_POLL_SLOW || is_slow(poll, end, last_seen)) {
@@ -186,70 +213,61 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	thread->told_wait_ns = 0;
 }
 
-/* No scheduling round takes less: where it looks so, the core was elsewhere meanwhile. */
-#define MIN_ROUND_NS 16
-
-/* Polls are taken to be this short until some were seen. */
-#define FIRST_MEAN_NS (100 * 1000ull)
-/* Far above the mean: a part of a long poll is in it. */
-#define FAR_ABOVE 4
+/* What a worker does between a sleep and a poll is known to take no longer than this. */
+#define MOST_BETWEEN_NS (20 * 1000ull)
 
 /*
- * Learns from scheduling rounds that took `poll_ns` each. If a long poll reaches into them
- * (`from_inside`), they are no ordinary ones: the mean grows but slowly.
+ * How long a worker takes at least from a sleep to a poll, or from a poll to its park: the shortest
+ * way seen, of which `width` is one more. Forgotten slowly.
  */
-static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, bool from_inside)
+static __always_inline u64 least_between(u64 *least, u64 width)
 {
-	u64 mean = thread->mean_poll_ns;
-
-	if (!mean)
-		mean = from_inside ? smaller(poll_ns, FIRST_MEAN_NS) : poll_ns;
-	else if (from_inside && poll_ns > mean * FAR_ABOVE)
-		mean += mean / 8 + 1;
-	else
-		mean = (mean * 7 + poll_ns) / 8;
-	thread->mean_poll_ns = mean;
+	*least = *least ? smaller(*least + *least / 16, width) : width;
+	return smaller(*least, MOST_BETWEEN_NS);
 }
 
 /*
  * Between the last observation and this one the thread went from one poll (or none) to another (or
- * none). Estimates when the old one ended and the new one began, both within [low, now].
+ * none). Estimates when the old one ended and the new one began, both within [low, now]. Returns
+ * what the rounds in between teach of a poll's length, should the new one turn out not to be slow;
+ * else 0.
  */
-static __always_inline void estimate_bounds(struct hud_thread *thread, struct tokio_state *state,
-					    struct interval *span, struct moment *at, bool was_poll,
-					    bool is_poll, u64 *end, u64 *start)
+static __always_inline u64 estimate_bounds(struct hud_thread *thread, struct tokio_state *state,
+					   struct interval *span, struct moment *at, bool was_poll,
+					   bool is_poll, u64 *end, u64 *start)
 {
 	u64 now = at->now, width = less(now, span->low), others = 0;
 	u64 mean = thread->mean_poll_ns ? thread->mean_poll_ns : FIRST_MEAN_NS;
 	/* Scheduling rounds since the tick was read last, where known, and the CPU time they took.
 	 */
-	u64 rounds = 0, on_cpu = thread->tick_on_cpu_ns;
+	u64 rounds = 0, on_cpu = thread->tick_on_cpu_ns, round_ns = 0;
 
 	if (config.by_frames && !state->tick_known) {
 		/* While it ran it may have been in any number of polls: only the sleep is sure. */
 		*end = span->low;
 		*start = now;
-		return;
+		return 0;
 	}
-	if (state->tick_known && thread->tick_core == state->core)
+	if (state->tick_known && thread->tick_core == state->tick_core)
 		rounds = (u32)(state->tick - thread->tick);
 	if (rounds > 1 && rounds * MIN_ROUND_NS < on_cpu) {
 		/* Whole polls that came and went in between. */
 		others = smaller((rounds - 1) * mean, width);
 		/* What is left of a slow poll says nothing of ordinary ones. */
-		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW))
-			learn_mean(thread, on_cpu / rounds, was_poll || is_poll);
+		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW)) {
+			if (is_poll)
+				round_ns = on_cpu / rounds;
+			else
+				learn_mean(thread, on_cpu / rounds, was_poll);
+		}
 	} else if (!thread->mean_poll_ns && !was_poll && state->tick > 1) {
 		/* A worker met at work: all its life's polls say how long one takes at most. */
 		others = less(width, at->exec / state->tick * FAR_ABOVE);
 	}
-	/*
-	 * Between two polls the core is nowhere to be seen, nor its tick. A worker of short polls
-	 * has gone through many of them by then.
-	 */
-	if (was_poll && state->phase == HUD_PHASE_DETACHED && at->seen_as != HUD_SEEN_BLOCKED &&
-	    mean * FAR_ABOVE < width)
-		others = width;
+	if (!was_poll && is_poll && span->off)
+		others += least_between(&thread->to_poll_ns, width);
+	else if (was_poll && state->phase == HUD_PHASE_IDLE && at->seen_as == HUD_SEEN_BLOCKED)
+		others += least_between(&thread->to_park_ns, width);
 	/* Whose time was stolen is not known: neither's. */
 	others = smaller(others + span->stolen, width);
 	if (was_poll && is_poll) {
@@ -259,6 +277,7 @@ static __always_inline void estimate_bounds(struct hud_thread *thread, struct to
 		*end = now - others;
 		*start = span->low + others;
 	}
+	return round_ns;
 }
 
 /*
@@ -288,13 +307,16 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		if (span.stolen)
 			poll->flags |= HUD_POLL_STOLEN;
 	} else {
-		estimate_bounds(thread, state, &span, at, was_poll, is_poll, &end, &start);
+		u64 round_ns =
+			estimate_bounds(thread, state, &span, at, was_poll, is_poll, &end, &start);
+
 		if (was_poll) {
 			poll->on_cpu_ns += less(span.on_cpu + span.stolen, less(at->now, end));
 			close_poll(thread, index, end, span.low);
 		}
 		if (is_poll)
 			open_poll(thread, state, start, at->now);
+		thread->round_ns = round_ns;
 	}
 	/* Asleep without its core it may run another worker next, in a blocking task of another id.
 	 */
@@ -307,7 +329,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	thread->seen_as = at->seen_as;
 	thread->skipped = 0;
 	if (state->tick_known) {
-		thread->tick_core = state->core;
+		thread->tick_core = state->tick_core;
 		thread->tick = state->tick;
 		thread->tick_on_cpu_ns = 0;
 	} else if (state->phase != HUD_PHASE_DETACHED) {

@@ -182,7 +182,11 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->seeded = 0;
 	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
+	thread->round_ns = 0;
+	thread->to_poll_ns = 0;
+	thread->to_park_ns = 0;
 	thread->sampled_clock = 0;
+	thread->interrupted_clock = 0;
 	thread->profile_samples = 0;
 	thread->profiled_cpu_ns = 0;
 	thread->profile_ns = 0;

@@ -52,4 +52,22 @@ static __always_inline u64 stolen_until_tick(struct hud_thread *thread, struct t
 	return gap < STOLEN_NS ? 0 : newly_stolen(thread, at->arrival, gap, true);
 }
 
+/*
+ * At an interrupt of perf's clock, the last of which was at `last`: where one comes too late it
+ * could not come. How far into its period the CPU was taken away is not known: half of it.
+ */
+static __always_inline u64 stolen_until_interrupt(struct hud_thread *thread, u64 last,
+						  struct moment *at)
+{
+	u64 period = config.sample_period_ns, since, late;
+
+	if (!last)
+		return 0;
+	since = last > at->arrival ? last : at->arrival;
+	late = less(at->now, since + period);
+	return late < smaller(STOLEN_NS, period / 2)
+		       ? 0
+		       : newly_stolen(thread, at->arrival, late + period / 2, true);
+}
+
 #endif

@@ -9,6 +9,7 @@ struct tokio_state {
 	u64 scheduler; /* 0: the thread runs no scheduler */
 	u64 core;
 	u64 task;
+	u64 tick_core; /* whose tick it is */
 	u32 tick;
 	u32 phase;
 	u32 flavor;
@@ -149,14 +150,19 @@ static __noinline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 		state->phase = HUD_PHASE_POLL;
 	else
 		state->phase = HUD_PHASE_IDLE;
-	if (state->core) {
-		tick = state->flavor == HUD_FLAVOR_MULTI_THREAD ? core_ticks.multi_thread
-								: core_ticks.current_thread;
-		if (bpf_probe_read_user(&state->tick, sizeof(state->tick),
-					(void *)(state->core + tick)))
-			return -1;
+	state->tick_core = state->core;
+	/* Between two polls the core is in the loop's own hands, where it was before in memory. */
+	if (!state->core && thread && state->scheduler)
+		state->tick_core = thread->tick_core;
+	if (!state->tick_core)
+		return 0;
+	tick = state->flavor == HUD_FLAVOR_MULTI_THREAD ? core_ticks.multi_thread
+							: core_ticks.current_thread;
+	if (!bpf_probe_read_user(&state->tick, sizeof(state->tick),
+				 (void *)(state->tick_core + tick)))
 		state->tick_known = 1;
-	}
+	else if (state->core)
+		return -1;
 	return 0;
 }
 
