@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::analysis::pipeline::{self, Subject};
 use crate::analysis::warm::Warm;
-use crate::capture::{CaptureConfig, Drained, Learnt, RingThread, census, messages};
+use crate::capture::{CaptureConfig, Drained, Learnt, RingThread, Tracking, census, messages};
 use crate::clock;
 use crate::failure::{Failure, Kind};
 use crate::layout_search::{LayoutSearch, frames_tell_polls};
@@ -45,16 +45,55 @@ pub struct Options {
     pub debug_files: DebugFiles,
     /// Begin with all poll time on.
     pub all_poll_time: bool,
+    /// What workers' names begin with, for where nothing else tells who they are.
+    pub worker_names: Option<String>,
     /// Know polls by the workers' frames even where Tokio's state could be read: for tests.
     pub by_frames: bool,
 }
 
 /// How polls will be known.
-enum Tracking {
-    /// By Tokio's own state.
-    State(TokioLayout, Tier),
+struct Chosen {
+    tracking: Tracking,
+    tier: Tier,
+    /// Why not in a better way, and what that costs.
+    why: Option<String>,
+}
+
+impl Chosen {
+    fn state(layout: TokioLayout, tier: Tier) -> Chosen {
+        Chosen {
+            tracking: Tracking::State(layout),
+            tier,
+            why: None,
+        }
+    }
+
     /// By the workers' frames; why.
-    Frames(String),
+    fn frames(why: &str) -> Chosen {
+        let why = format!(
+            "polls are known by the stacks of the workers alone ({why}); see docs/DETECTION.md for \
+             what that costs"
+        );
+        Chosen {
+            tracking: Tracking::Frames,
+            tier: Tier::Frames,
+            why: Some(why),
+        }
+    }
+
+    /// Not at all; why, and what would help.
+    fn nothing(why: &str) -> Chosen {
+        let why = format!(
+            "polls cannot be seen, only how busy threads are: {why}. To see polls give it its \
+             symbols: name an unstripped twin with --target, or let --debug-dir or --debuginfod find \
+             its debug file; or build it with debug = true"
+        );
+        Chosen {
+            tracking: Tracking::Nothing,
+            tier: Tier::Scheduler,
+            why: Some(why),
+        }
+    }
 }
 
 /// What a start is busy with: it can take seconds, and whoever waits wants to know for what.
@@ -157,26 +196,28 @@ impl Live {
             );
             notes.push(format!("debug info of {}: {path}", target.comm));
         }
-        let tracking = match options.by_frames {
-            true => Tracking::Frames("as asked for".to_owned()),
-            false => match select(target, &discovery, stop, &mut say)? {
-                Some(tracking) => tracking,
+        let chosen = match options.by_frames {
+            true => Chosen::frames("as asked for"),
+            false => match choose(target, &discovery, stop, &mut say)? {
+                Some(chosen) => chosen,
                 None => return Ok(None),
             },
         };
         say(Step::Attaching);
-        let (layout, tier) = match tracking {
-            Tracking::State(layout, tier) => (Some(layout), tier),
-            Tracking::Frames(why) => {
-                notes.push(format!(
-                    "tier 4: polls are known by the stacks of the workers alone ({why}); see \
-                     docs/DETECTION.md for what that costs"
-                ));
-                (None, Tier::Frames)
-            }
-        };
+        let Chosen {
+            tracking,
+            tier,
+            why,
+        } = chosen;
+        let layout = tracking.layout().copied();
         let (drained_in, drained) = mpsc::sync_channel(DRAINED_ROOM);
         let (records_in, records) = mpsc::sync_channel(RECORDS_ROOM);
+        if let Some(why) = why {
+            notes.push(format!("tier {}: {why}", tier.number()));
+            let at_ns = clock::monotonic_ns();
+            // The receiver is here, and there is room.
+            let _ = records_in.send(Record::TierChanged { tier, at_ns, why });
+        }
         let learnt = Learnt::beside(layout.as_ref());
         let replaced = Arc::<AtomicBool>::default();
         let tokio_version = discovery.tokio_version().map(str::to_owned);
@@ -198,7 +239,8 @@ impl Live {
         let config = CaptureConfig {
             pid: target.pid,
             threshold: options.threshold,
-            layout,
+            tracking,
+            worker_names: options.worker_names.clone(),
             all_poll_time: options.all_poll_time,
         };
         let ring = RingThread::start(config, learnt, drained_in.clone())
@@ -337,39 +379,31 @@ fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) ->
     Ok(modules)
 }
 
-/// How polls will be known: the layout of the live threads' state, if one is found. None if stopped
-/// before there was a runtime.
-fn select(
+/// How polls will be known: by the layout of the live threads' state, if one is found. None if
+/// stopped before there was a runtime.
+fn choose(
     target: &Target,
     discovery: &Discovery,
     stop: &AtomicBool,
     say: &mut impl FnMut(Step),
-) -> Result<Option<Tracking>> {
+) -> Result<Option<Chosen>> {
     let mut search = LayoutSearch::new(target.pid, discovery)?;
     let mut told = Waiting::Shortly;
     loop {
         match search.step()? {
             Found::Chosen(layout, tier) => {
                 log::debug!("{tier:?}: {layout:?}");
-                return Ok(Some(Tracking::State(layout, tier)));
+                return Ok(Some(Chosen::state(layout, tier)));
             }
             Found::Failed(why) if frames_tell_polls(discovery) => {
-                return Ok(Some(Tracking::Frames(why)));
+                return Ok(Some(Chosen::frames(&why)));
             }
             Found::Failed(why) => {
-                return Err(Failure::new(
-                    Kind::Failed,
-                    format!(
-                        "{}'s Tokio ({}) keeps its state differently from what hud knows: {why}",
-                        target.comm,
-                        discovery.tokio_version().unwrap_or("unknown version")
-                    ),
-                )
-                .mend(
-                    "give it its symbols: name an unstripped twin with --target, or let --debug-dir or \
-                     --debuginfod find its debug file; or build it with debug = true",
-                )
-                .into());
+                return Ok(Some(Chosen::nothing(&format!(
+                    "{}'s Tokio ({}) keeps its state differently from what hud knows: {why}",
+                    target.comm,
+                    discovery.tokio_version().unwrap_or("unknown version")
+                ))));
             }
             Found::Wait(..) if !target.is_alive() => {
                 return Err(Failure::new(

@@ -50,7 +50,8 @@ pub struct Worker {
     pub index: Option<u32>,
     /// The runtime, numbered from 0 in the order of discovery.
     pub runtime: u32,
-    pub flavor: Flavor,
+    /// None where nothing tells (tier 5): then even that it is a worker is only a guess by its name.
+    pub flavor: Option<Flavor>,
     /// The thread's name (`comm`, at most 15 bytes).
     pub thread_name: String,
 }
@@ -69,10 +70,23 @@ pub struct WorkerUsage {
     pub blocked_ns: u64,
     /// Asleep with nothing to do.
     pub parked_ns: u64,
+    /// Asleep, and nothing tells whether inside a poll (tier 5).
+    pub asleep_ns: u64,
     /// Polls that were seen at a context switch or sample; most short ones never are.
     pub polls_observed: u64,
     /// The longest poll seen, slow or not.
     pub longest_poll_ns: u64,
+}
+
+impl WorkerUsage {
+    /// All time that is known.
+    pub fn known_ns(&self) -> u64 {
+        self.on_cpu_ns
+            .saturating_add(self.run_queue_ns)
+            .saturating_add(self.blocked_ns)
+            .saturating_add(self.parked_ns)
+            .saturating_add(self.asleep_ns)
+    }
 }
 
 /// Where one worker's CPU time inside polls went, slow polls or not: the samples of a second or so.

@@ -185,6 +185,7 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
         symbols: config.symbols.clone(),
         debug_files: debug_files(config)?,
         all_poll_time: config.all_poll_time,
+        worker_names: config.workers_prefix.clone(),
         by_frames: config.by_frames,
     };
     if interactive(config) {

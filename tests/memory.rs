@@ -171,7 +171,7 @@ fn weeks(polls: u64, window: Option<Duration>) -> (usize, usize) {
                 tid: newest,
                 index: Some(newest),
                 runtime: newest / 1000,
-                flavor: Flavor::MultiThread,
+                flavor: Some(Flavor::MultiThread),
                 thread_name: format!("worker-{newest}"),
             }));
             session.apply(&Record::TierChanged {

@@ -68,7 +68,7 @@ fn worker(index: u32) -> Record {
         tid: index,
         index: Some(index),
         runtime: 0,
-        flavor: Flavor::MultiThread,
+        flavor: Some(Flavor::MultiThread),
         thread_name: "tokio-rt-worker".into(),
     })
 }

@@ -31,7 +31,7 @@ use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{
-    Capture, CaptureLosses, Drained, Event, Learnt, OtherStack, Released, SavedRegisters,
+    Capture, CaptureLosses, Drained, Event, Learnt, Loads, OtherStack, Released, SavedRegisters,
     SeenThread, StackKind, ThreadState,
 };
 use crate::clock::monotonic_ns;
@@ -51,7 +51,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// What the analysis has to know of the target.
 pub struct Subject {
     pub pid: u32,
-    /// Where Tokio keeps its state; None: polls are known by the workers' frames.
+    /// Where Tokio keeps its state, where polls are known by that.
     pub layout: Option<TokioLayout>,
     /// What may hold instead for a flavor that has not run yet.
     pub other_ticks: Vec<TokioLayout>,
@@ -78,9 +78,9 @@ pub fn start(
     records: SyncSender<Record>,
 ) -> Result<(JoinHandle<()>, Warm)> {
     let warm = Warm::default();
-    let frames = match subject.layout {
-        Some(_) => None,
-        None => Some(Frames::new(subject.pid, subject.learnt.frames.clone())?),
+    let frames = match subject.tier {
+        Tier::Frames => Some(Frames::new(subject.pid, subject.learnt.frames.clone())?),
+        _ => None,
     };
     let early = early::begin(&subject, drained, records.clone(), warm.clone())?;
     let thread = thread::Builder::new()
@@ -278,10 +278,11 @@ impl Pipeline {
             Drained::Workers { at_ns, states } => {
                 self.look(at_ns, &states)?;
                 let before = std::mem::replace(&mut self.last_look, states);
-                match self.census.take() {
-                    Some((at_ns, threads)) => self.name_census(at_ns, &threads, &before),
-                    None => Ok(()),
-                }
+                self.tell_census(&before)
+            }
+            Drained::Loads(loads) => {
+                self.take_loads(&loads)?;
+                self.tell_census(&[])
             }
             Drained::Losses(losses) => {
                 self.count(&losses);
@@ -428,6 +429,14 @@ impl Pipeline {
         }
     }
 
+    /// Tells the census that waits, if one does. `before` is how the workers stood before it.
+    fn tell_census(&mut self, before: &[ThreadState]) -> Result<(), Unread> {
+        match self.census.take() {
+            Some((at_ns, threads)) => self.name_census(at_ns, &threads, before),
+            None => Ok(()),
+        }
+    }
+
     /// Names every thread of the process. `before` is how the workers stood before the census.
     fn name_census(
         &mut self,
@@ -509,18 +518,13 @@ impl Pipeline {
         for state in states {
             self.report_running(at_ns, state)?;
         }
-        if self.reported_at.elapsed() >= REPORT_EVERY {
-            self.reported_at = Instant::now();
+        if self.is_report_due() {
             for state in states {
                 if let Some(usage) = self.workers.usage(state, at_ns) {
                     self.send(Record::Usage(usage))?;
                 }
             }
-            self.tell_losses()?;
-            self.send(Record::Cost(SelfCost {
-                bpf_ns: self.bpf_ns,
-                ..cost::of_self(at_ns)
-            }))?;
+            self.tell_cost(at_ns)?;
         }
         if self.profiled_at.elapsed() >= PROFILE_EVERY {
             self.tell_profile(at_ns)?;
@@ -531,6 +535,53 @@ impl Pipeline {
         {
             self.lose_layout(at_ns, &why)?;
         }
+        self.look_at_search(at_ns)
+    }
+
+    /// The threads as they stand where nothing tells their polls.
+    fn take_loads(&mut self, loads: &Loads) -> Result<(), Unread> {
+        for load in &loads.threads {
+            if let Some(worker) = self.workers.meet(load) {
+                self.send(Record::Worker(worker))?;
+            }
+        }
+        if self.is_report_due() {
+            for load in &loads.threads {
+                if let Some(usage) = self.workers.usage_by_load(load, loads.at_ns) {
+                    self.send(Record::Usage(usage))?;
+                }
+            }
+            self.tell_cost(loads.at_ns)?;
+        }
+        for &tid in &loads.gone {
+            if self.workers.part_with(tid) {
+                let at_ns = loads.at_ns;
+                self.send(Record::WorkerGone { tid, at_ns })?;
+            }
+        }
+        self.look_at_search(loads.at_ns)
+    }
+
+    /// Whether usage, losses and cost are to be told now.
+    fn is_report_due(&mut self) -> bool {
+        let is_due = self.reported_at.elapsed() >= REPORT_EVERY;
+        if is_due {
+            self.reported_at = Instant::now();
+        }
+        is_due
+    }
+
+    /// What hud lost, and what it costs.
+    fn tell_cost(&mut self, at_ns: u64) -> Result<(), Unread> {
+        self.tell_losses()?;
+        self.send(Record::Cost(SelfCost {
+            bpf_ns: self.bpf_ns,
+            ..cost::of_self(at_ns)
+        }))
+    }
+
+    /// Goes by the layout that was searched for, if it was found.
+    fn look_at_search(&mut self, at_ns: u64) -> Result<(), Unread> {
         // One change after the other.
         let regain = self.regain.as_ref().filter(|_| self.coming.is_none());
         match regain.and_then(Regain::outcome) {

@@ -49,7 +49,8 @@ impl Trust {
     /// for sure.
     pub fn doubts(&self, worker: Option<&Worker>) -> bool {
         let worker = worker.filter(|_| self.layout.is_some());
-        worker.is_some_and(|worker| !self.shown.has(worker.flavor))
+        let flavor = worker.and_then(|worker| worker.flavor);
+        flavor.is_some_and(|flavor| !self.shown.has(flavor))
     }
 
     /// Whether what Tokio's state says of a worker's polls is sure.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::capture::{Phase, SeenAs, ThreadExit, ThreadState, Usage};
+use crate::capture::{Phase, SeenAs, ThreadExit, ThreadLoad, ThreadState, Usage};
 use crate::model::{Flavor, Worker, WorkerUsage};
 use crate::target::layout::{self, ThreadView, TokioLayout, Verdict};
 use crate::target::memory::Memory;
@@ -17,6 +17,9 @@ pub struct Workers {
     runtimes: HashMap<u64, u32>,
     next_runtime: u32,
 }
+
+/// What stands for the scheduler's context of a thread of which nothing but its load is known.
+const NO_SCHEDULER: u64 = 0;
 
 #[derive(Debug)]
 struct Known {
@@ -69,7 +72,7 @@ impl Workers {
             tid: state.tid,
             index: found.worker_index,
             runtime: self.runtime_of(found.handle.unwrap_or(0)),
-            flavor: found.flavor,
+            flavor: Some(found.flavor),
             thread_name: state.comm.clone(),
         };
         self.known.insert(
@@ -87,41 +90,75 @@ impl Workers {
     /// A worker whose memory cannot tell: only its thread's name says which runtime it belongs to.
     /// Returns it if it is new.
     fn assume(&mut self, state: &ThreadState) -> Option<Worker> {
-        if state.scheduler == 0 || self.known.contains_key(&state.tid) {
+        if state.scheduler == 0 {
             return None;
         }
         let flavor = match state.multi_thread {
             true => Flavor::MultiThread,
             false => Flavor::CurrentThread,
         };
-        // Of a runtime that was known before, if there is one.
+        self.by_name(state.tid, &state.comm, Some(flavor), state.scheduler)
+    }
+
+    /// A thread of which the scheduler alone tells: even that it is a worker only its name suggests.
+    /// Returns it if it is new.
+    pub fn meet(&mut self, load: &ThreadLoad) -> Option<Worker> {
+        self.by_name(load.tid, &load.comm, None, NO_SCHEDULER)
+    }
+
+    fn by_name(
+        &mut self,
+        tid: u32,
+        name: &str,
+        flavor: Option<Flavor>,
+        scheduler: u64,
+    ) -> Option<Worker> {
+        if self.known.contains_key(&tid) {
+            return None;
+        }
+        // Of a runtime that was known before, if there is one. Each `current_thread` one has a
+        // thread of its own.
         let is_alike = |worker: &&Worker| {
-            worker.flavor == flavor
-                && flavor == Flavor::MultiThread
-                && worker.thread_name == state.comm
+            (flavor.is_none() || worker.flavor == flavor)
+                && flavor != Some(Flavor::CurrentThread)
+                && worker.thread_name == name
         };
         let known = self.known.values().map(|known| &known.worker);
         let alike = known.filter(is_alike).map(|worker| worker.runtime).min();
         let runtime = alike.unwrap_or_else(|| {
-            let mut name = DefaultHasher::new();
-            (state.multi_thread, &state.comm).hash(&mut name);
-            self.runtime_of(name.finish())
+            let mut hasher = DefaultHasher::new();
+            (flavor, name).hash(&mut hasher);
+            self.runtime_of(hasher.finish())
         });
         let worker = Worker {
-            tid: state.tid,
+            tid,
             index: None,
             runtime,
             flavor,
-            thread_name: state.comm.clone(),
+            thread_name: name.to_owned(),
         };
         let known = Known {
             worker: worker.clone(),
-            scheduler: state.scheduler,
+            scheduler,
             usage: WorkerUsage::default(),
             before: WorkerUsage::default(),
         };
-        self.known.insert(state.tid, known);
+        self.known.insert(tid, known);
         Some(worker)
+    }
+
+    /// Forgets a thread that only its name made a worker. Whether it was known.
+    pub fn part_with(&mut self, tid: u32) -> bool {
+        self.known.remove(&tid).is_some()
+    }
+
+    /// Forgets all of those; which they were.
+    pub fn part_with_all_met(&mut self) -> Vec<u32> {
+        let met = |(tid, known): (&u32, &Known)| (known.scheduler == NO_SCHEDULER).then_some(*tid);
+        let met: Vec<u32> = self.known.iter().filter_map(met).collect();
+        self.known
+            .retain(|_, known| known.scheduler != NO_SCHEDULER);
+        met
     }
 
     /// The kernel side counts from 0 again.
@@ -156,6 +193,21 @@ impl Workers {
         Some(known.usage)
     }
 
+    /// The same where the scheduler alone tells.
+    pub fn usage_by_load(&mut self, load: &ThreadLoad, now_ns: u64) -> Option<WorkerUsage> {
+        let known = self.known.get_mut(&load.tid)?;
+        let usage = WorkerUsage {
+            tid: load.tid,
+            at_ns: now_ns,
+            on_cpu_ns: load.on_cpu_ns,
+            run_queue_ns: load.run_queue_ns,
+            asleep_ns: load.asleep_ns,
+            ..WorkerUsage::default()
+        };
+        known.usage = grown(&known.usage, sum(&known.before, usage));
+        Some(known.usage)
+    }
+
     /// Forgets a thread that ended; returns its last usage.
     pub fn remove(&mut self, exit: &ThreadExit) -> Option<WorkerUsage> {
         let known = self.known.remove(&exit.tid)?;
@@ -165,7 +217,7 @@ impl Workers {
         let is_alive = |known: &Known| known.worker.runtime == runtime;
         // Another runtime may come to lie at the same address. A `current_thread` one may go on in
         // another thread.
-        if flavor == Flavor::MultiThread && !self.known.values().any(is_alive) {
+        if flavor == Some(Flavor::MultiThread) && !self.known.values().any(is_alive) {
             self.runtimes.retain(|_, number| *number != runtime);
         }
         let usage = usage_of(exit.tid, exit.at_ns, &exit.usage);
@@ -181,6 +233,7 @@ fn usage_of(tid: u32, at_ns: u64, counted: &Usage) -> WorkerUsage {
         run_queue_ns: counted.run_queue_ns,
         blocked_ns: counted.blocked_ns,
         parked_ns: counted.parked_ns,
+        asleep_ns: 0,
         polls_observed: counted.polls_observed,
         longest_poll_ns: counted.longest_poll_ns,
     }
@@ -193,6 +246,7 @@ fn sum(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
         run_queue_ns: now.run_queue_ns + before.run_queue_ns,
         blocked_ns: now.blocked_ns + before.blocked_ns,
         parked_ns: now.parked_ns + before.parked_ns,
+        asleep_ns: now.asleep_ns + before.asleep_ns,
         polls_observed: now.polls_observed + before.polls_observed,
         longest_poll_ns: now.longest_poll_ns.max(before.longest_poll_ns),
         ..now
@@ -207,6 +261,7 @@ fn grown(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
         run_queue_ns: now.run_queue_ns.max(before.run_queue_ns),
         blocked_ns: now.blocked_ns.max(before.blocked_ns),
         parked_ns: now.parked_ns.max(before.parked_ns),
+        asleep_ns: now.asleep_ns.max(before.asleep_ns),
         ..now
     }
 }

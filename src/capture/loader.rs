@@ -14,19 +14,20 @@ use super::offsets::{CoreTicks, kernel_layout};
 use super::sampling::{self, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
+use super::tracking::Tracking;
 use crate::bpf::types::{hud_captures, hud_config, hud_work};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
-use crate::target::layout::TokioLayout;
 
 /// What to capture, and of whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CaptureConfig {
     pub pid: u32,
     /// Polls that hold their worker at least this long are slow.
     pub threshold: Duration,
-    /// Where Tokio keeps its state; None: polls are known by the workers' frames (tier 4).
-    pub layout: Option<TokioLayout>,
+    pub tracking: Tracking,
+    /// What workers' names begin with, where nothing else tells them and the user says so.
+    pub worker_names: Option<String>,
     /// Begin with all poll time on; [`super::RingThread::set_all_poll_time`] changes it.
     pub all_poll_time: bool,
 }
@@ -74,7 +75,7 @@ impl<'obj> Loaded<'obj> {
         config: &CaptureConfig,
         workers: usize,
     ) -> Result<Self> {
-        let tokio = config.layout.as_ref().map(kernel_layout).transpose()?;
+        let tokio = config.tracking.layout().map(kernel_layout).transpose()?;
         let sampling = Sampling::for_threshold(config.threshold);
         let slots = (workers * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
         let mut open = HudSkelBuilder::default()
@@ -96,7 +97,7 @@ impl<'obj> Loaded<'obj> {
             tgid: config.pid,
             own_tgid: std::process::id(),
             profile_stride: sampling.profile_stride(sampling::online_cpus()?.len()),
-            by_frames: config.layout.is_none().into(),
+            by_frames: (config.tracking == Tracking::Frames).into(),
         };
         open.progs.tick.set_autoload(sampling.tick.is_some());
         open.progs.learn_tick.set_autoload(sampling.tick.is_some());

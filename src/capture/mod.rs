@@ -4,11 +4,11 @@
 //! generated types stay inside.
 
 pub mod census;
-mod change;
 mod decode;
 mod events;
 mod frames;
 mod loader;
+mod loads;
 pub mod messages;
 mod offsets;
 mod ring;
@@ -16,10 +16,10 @@ mod sampling;
 mod seed;
 mod tasks;
 mod threads;
+mod tracking;
 mod wakes;
 
 pub use census::SeenThread;
-pub use change::Change;
 pub use events::{
     Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
     ThreadExit, Usage,
@@ -28,8 +28,10 @@ pub use frames::{
     Counter, FrameTable, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,
 };
 pub use loader::{CaptureConfig, KernelLosses};
+pub use loads::{Loads, ThreadLoad};
 pub use offsets::CoreTicks;
 pub use ring::{CaptureLosses, Drained, Learnt, RingThread};
 pub use seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};
 pub use threads::{OpenPoll, Phase, SeenAs, ThreadState};
+pub use tracking::{Change, Tracking};

@@ -14,16 +14,17 @@ use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::RingBufferBuilder;
 
 use super::census::SeenThread;
-use super::change::Change;
 use super::decode;
 use super::events::{Capture, Event};
 use super::frames::FrameTable;
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
+use super::loads::{LoadReader, Loads};
 use super::offsets::CoreTicks;
 use super::sampling::TickWatch;
 use super::seed::{FoundWorker, find_workers};
 use super::tasks::TaskReader;
 use super::threads::{OpenPoll, SeenAs, ThreadState};
+use super::tracking::{Change, Tracking};
 use super::wakes::Wakes;
 use crate::bpf::types::hud_captures;
 use crate::clock::monotonic_ns;
@@ -47,6 +48,8 @@ pub enum Drained {
         at_ns: u64,
         states: Vec<ThreadState>,
     },
+    /// What the scheduler says of the threads, where polls cannot be known.
+    Loads(Loads),
     Losses(CaptureLosses),
     /// Polls are known in another way, as [`Change`] ordered: what came before is of polls that
     /// are not followed to their ends, and what follows begins with nothing known.
@@ -205,10 +208,40 @@ impl Ring<'_> {
     /// Captures until stopped, anew whenever polls must be known in another way.
     fn run(mut self, mut config: CaptureConfig, ready: mpsc::Sender<()>) -> Result<()> {
         let mut ready = Some(ready);
-        while let Some(layout) = self.capture(&config, ready.take())? {
-            config.layout = layout;
+        loop {
+            let next = match config.tracking {
+                Tracking::State(_) | Tracking::Frames => self.capture(&config, ready.take())?,
+                Tracking::Nothing => self.watch_loads(&config, ready.take())?,
+            };
+            match next {
+                Some(tracking) => config.tracking = tracking,
+                None => return Ok(()),
+            }
         }
-        Ok(())
+    }
+
+    /// What the scheduler says of the threads, until polls can be known.
+    fn watch_loads(
+        &mut self,
+        config: &CaptureConfig,
+        ready: Option<mpsc::Sender<()>>,
+    ) -> Result<Option<Tracking>> {
+        let mut reader = LoadReader::new(config.pid, config.worker_names.clone())?;
+        self.tell_begun(ready);
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Some(tracking) = self.learnt.change.take() {
+                return Ok(Some(tracking));
+            }
+            let loads = reader.read()?;
+            let kernel = KernelLosses {
+                worker_untracked: loads.left_out,
+                ..KernelLosses::default()
+            };
+            self.lost.tell(self.out, self.lost.before.and(kernel));
+            self.lost.pass(self.out, Drained::Loads(loads));
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(None)
     }
 
     /// One capture, from loading the programs to their end. How polls are to be known in the next
@@ -217,7 +250,7 @@ impl Ring<'_> {
         &mut self,
         config: &CaptureConfig,
         ready: Option<mpsc::Sender<()>>,
-    ) -> Result<Option<Option<TokioLayout>>> {
+    ) -> Result<Option<Tracking>> {
         let (workers, room) = workers(config)?;
         let mut storage = MaybeUninit::uninit();
         let mut loaded = Loaded::load(&mut storage, config, room)?;
@@ -225,11 +258,7 @@ impl Ring<'_> {
         loaded.seed(&workers, clock)?;
         loaded.set_core_ticks(&self.learnt.core_ticks);
         loaded.attach()?;
-        match ready {
-            // The receiver may be gone already, which the loop will see.
-            Some(ready) => drop(ready.send(())),
-            None => self.tell_anew(),
-        }
+        self.tell_begun(ready);
         loaded.set_profiling(self.profiling)?;
 
         let (lost, out) = (&self.lost, self.out);
@@ -277,7 +306,7 @@ impl Ring<'_> {
                     loaded.set_profiling(self.profiling)?;
                 }
             }
-            if config.layout.is_none() {
+            if config.tracking == Tracking::Frames {
                 for capture in loaded.learn_frames(&self.learnt.frames)? {
                     lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
                 }
@@ -311,6 +340,15 @@ impl Ring<'_> {
         Ok(change)
     }
 
+    /// Tells whoever waits for the start, or the receiver that another capture begins.
+    fn tell_begun(&self, ready: Option<mpsc::Sender<()>>) {
+        match ready {
+            // The receiver may be gone already, which the loop will see.
+            Some(ready) => drop(ready.send(())),
+            None => self.tell_anew(),
+        }
+    }
+
     /// The one thing that must not be lost. Nothing is drained meanwhile, which is what full rings
     /// are counted for.
     fn tell_anew(&self) {
@@ -327,7 +365,7 @@ impl Ring<'_> {
 /// The workers as they stand, where their state tells, and for how many there must be room.
 fn workers(config: &CaptureConfig) -> Result<(Vec<FoundWorker>, usize)> {
     let tasks = TaskReader::new(config.pid)?.read()?;
-    Ok(match &config.layout {
+    Ok(match config.tracking.layout() {
         Some(layout) => {
             let workers = find_workers(layout, &tasks, &ProcessMemory::new(config.pid));
             let room = workers.len();
@@ -375,6 +413,16 @@ impl Lost {
             backlog,
         };
         self.pass(out, sample);
+    }
+
+    /// Tells what was lost so far, that much of it in the kernel.
+    fn tell(&self, out: &SyncSender<Drained>, kernel: KernelLosses) {
+        let losses = CaptureLosses {
+            kernel,
+            undecodable: self.undecodable.load(Ordering::Relaxed),
+            unreceived: self.unreceived.load(Ordering::Relaxed),
+        };
+        self.pass(out, Drained::Losses(losses));
     }
 
     fn pass(&self, out: &SyncSender<Drained>, what: Drained) {
@@ -426,14 +474,7 @@ impl Looker {
             .retain(|tid, _| states.iter().any(|state| state.tid == *tid));
         lost.pass(out, Drained::Workers { at_ns, states });
         lost.pass(out, Drained::BpfTime(lost.bpf_ns(loaded)));
-        lost.pass(
-            out,
-            Drained::Losses(CaptureLosses {
-                kernel: lost.kernel(loaded),
-                undecodable: lost.undecodable.load(Ordering::Relaxed),
-                unreceived: lost.unreceived.load(Ordering::Relaxed),
-            }),
-        );
+        lost.tell(out, lost.kernel(loaded));
     }
 
     /// The slow poll in which a worker sleeps.

@@ -24,7 +24,7 @@ use crate::target::memory::{Memory as _, ProcessMemory};
 unsafe impl Plain for hud_task {}
 
 /// One thread, as the kernel has it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskState {
     pub tid: u32,
     pub comm: String,

@@ -49,7 +49,9 @@ impl Decoder {
                 tid: tid()?,
                 index,
                 runtime,
-                flavor: known("flavor", &flavor, Flavor::from_name)?,
+                flavor: flavor
+                    .map(|flavor| known("flavor", &flavor, Flavor::from_name))
+                    .transpose()?,
                 thread_name: thread_name.into_owned(),
             }),
             Extra::WorkerGone {} => Record::WorkerGone {

@@ -272,7 +272,7 @@ impl Encoder {
         event.hud = Some(Extra::Worker {
             index: worker.index,
             runtime: worker.runtime,
-            flavor: worker.flavor.as_str().into(),
+            flavor: worker.flavor.map(|flavor| flavor.as_str().into()),
             thread_name: worker.thread_name.as_str().into(),
         });
         push(&mut self.bytes, &event)?;
@@ -296,7 +296,7 @@ impl Encoder {
         let on_cpu = since(usage.on_cpu_ns, old.on_cpu_ns);
         let run_queue = since(usage.run_queue_ns, old.run_queue_ns);
         let blocked = since(usage.blocked_ns, old.blocked_ns);
-        let all = on_cpu + run_queue + blocked + since(usage.parked_ns, old.parked_ns);
+        let all = since(usage.known_ns(), old.known_ns());
         let percent = |part: f64| (part * 1000.0 / all.max(1.0)).round() / 10.0;
         let mut event = self.counter(name, "usage", usage.tid, usage.at_ns);
         event.args = Some(Percent {

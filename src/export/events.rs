@@ -76,7 +76,8 @@ pub enum Extra<'a> {
         #[serde(default)]
         index: Option<u32>,
         runtime: u32,
-        flavor: Cow<'a, str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flavor: Option<Cow<'a, str>>,
         thread_name: Cow<'a, str>,
     },
     WorkerGone {},
@@ -222,6 +223,8 @@ pub struct Usage {
     pub run_queue_us: Micros,
     pub blocked_us: Micros,
     pub parked_us: Micros,
+    #[serde(default, skip_serializing_if = "Micros::is_zero")]
+    pub asleep_us: Micros,
     pub polls_observed: u64,
     pub longest_poll_us: Micros,
 }
@@ -233,6 +236,7 @@ impl Usage {
             run_queue_us: Micros(usage.run_queue_ns),
             blocked_us: Micros(usage.blocked_ns),
             parked_us: Micros(usage.parked_ns),
+            asleep_us: Micros(usage.asleep_ns),
             polls_observed: usage.polls_observed,
             longest_poll_us: Micros(usage.longest_poll_ns),
         }
@@ -246,6 +250,7 @@ impl Usage {
             run_queue_ns: self.run_queue_us.0,
             blocked_ns: self.blocked_us.0,
             parked_ns: self.parked_us.0,
+            asleep_ns: self.asleep_us.0,
             polls_observed: self.polls_observed,
             longest_poll_ns: self.longest_poll_us.0,
         }

@@ -13,6 +13,10 @@ use serde_json::value::RawValue;
 pub struct Micros(pub u64);
 
 impl Micros {
+    pub fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     fn parse(text: &str) -> Option<Micros> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());

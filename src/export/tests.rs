@@ -510,12 +510,15 @@ fn record() -> impl Strategy<Value = Record> {
     let numbers = proptest::array::uniform8(any::<u64>());
     prop_oneof![
         4 => poll().prop_map(|poll| Record::SlowPoll(Arc::new(poll))),
-        1 => (any::<u32>(), of(any::<u32>()), any::<u32>(), any::<bool>(), text()).prop_map(
+        1 => (any::<u32>(), of(any::<u32>()), any::<u32>(), of(any::<bool>()), text()).prop_map(
             |(tid, index, runtime, many, thread_name)| Record::Worker(Worker {
                 tid,
                 index,
                 runtime,
-                flavor: if many { Flavor::MultiThread } else { Flavor::CurrentThread },
+                flavor: many.map(|many| match many {
+                    true => Flavor::MultiThread,
+                    false => Flavor::CurrentThread,
+                }),
                 thread_name,
             })
         ),
@@ -529,6 +532,7 @@ fn record() -> impl Strategy<Value = Record> {
             parked_ns: n[4],
             polls_observed: n[5],
             longest_poll_ns: n[6],
+            asleep_ns: n[7],
         })),
         1 => numbers.prop_map(|n| {
             let mut losses = Losses::default();

@@ -58,6 +58,8 @@ impl Findings {
                 *due = held.saturating_mul(2);
                 return self.wanted(poll).then(|| self.show(poll));
             }
+            // Said by then, as hud started.
+            Record::TierChanged { at_ns, .. } if *at_ns <= self.start_ns => {}
             Record::TierChanged { tier, at_ns, why } => {
                 let since = at_ns.saturating_sub(self.start_ns) as f64 / 1e9;
                 let text = format!("poll tracking is now {}: {why}", tier.describe());

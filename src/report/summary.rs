@@ -68,8 +68,11 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
     };
     writeln!(out, "{tokio}, {tier_text}")?;
     for change in &snap.tier_changes {
-        let at = duration(change.at_ns.saturating_sub(header.start_ns));
-        let text = format!("after {at} tier {}: {}", change.tier.number(), change.why);
+        let when = match change.at_ns.saturating_sub(header.start_ns) {
+            0 => "from the start".to_owned(),
+            ns => format!("after {}", duration(ns)),
+        };
+        let text = format!("{when} tier {}: {}", change.tier.number(), change.why);
         writeln!(out, "  {}", paint(ALARM, text))?;
     }
     if let (Scope::Window, Some(window)) = (snap.scope, snap.window_ns) {
@@ -83,6 +86,11 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
 
 /// Silence has to be told from blindness.
 fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    if snap.sees_no_polls() {
+        let text =
+            "Polls could not be seen: nothing is known of what blocks, only how busy threads were.";
+        return writeln!(out, "\n{}", paint(ALARM, text));
+    }
     let threshold = snap.header.as_ref().map_or(0, |h| h.threshold_ns);
     let text = format!(
         "No slow polls: no code held a worker for {} or longer.",
@@ -95,12 +103,10 @@ fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
         let usage = &view.usage;
         observed = observed.saturating_add(usage.polls_observed);
         longest = longest.max(usage.longest_poll_ns);
-        let active = usage.on_cpu_ns.saturating_add(usage.blocked_ns);
-        busy = busy.saturating_add(active);
-        known = known
-            .saturating_add(active)
-            .saturating_add(usage.run_queue_ns)
-            .saturating_add(usage.parked_ns);
+        busy = busy
+            .saturating_add(usage.on_cpu_ns)
+            .saturating_add(usage.blocked_ns);
+        known = known.saturating_add(usage.known_ns());
     }
     let workers = count(snap.workers.len() as u64, "worker");
     match (snap.workers.len(), observed) {
@@ -296,9 +302,19 @@ fn workers(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
         runtimes.entry(view.worker.runtime).or_default().push(view);
     }
     for (runtime, views) in runtimes {
-        let flavor = views.first().map_or("", |view| view.worker.flavor.as_str());
-        let workers = count(views.len() as u64, "worker");
-        heading(out, &format!("Runtime {runtime}: {flavor}, {workers}"))?;
+        let Some(first) = views.first().map(|view| &view.worker) else {
+            continue;
+        };
+        let n = views.len() as u64;
+        let title = match first.flavor {
+            Some(flavor) => {
+                let workers = count(n, "worker");
+                format!("Runtime {runtime}: {}, {workers}", flavor.as_str())
+            }
+            // Of the blocking pool there may be some among them.
+            None => format!("{} named {}", count(n, "thread"), first.thread_name),
+        };
+        heading(out, &title)?;
         let (shown, more) = table::select_workers(views);
         out.write_str(&table::workers(&shown, layout))?;
         if let Some(more) = more {
@@ -393,6 +409,12 @@ mod tests {
             "1 worker watched, 25.0 % of the time busy; 1000 polls observed, the longest 3.00 ms.";
         assert!(text.contains(proof), "{text}");
         assert!(!text.contains("Lost"));
+    }
+
+    #[test]
+    fn where_polls_cannot_be_seen_nothing_is_said_of_them() {
+        let text = report(&t::session_without_polls(), None);
+        insta::assert_snapshot!("without_polls", text);
     }
 
     #[test]

@@ -159,38 +159,50 @@ fn fit(lines: &[String], each: impl Fn(&str) -> String) -> String {
 /// One runtime's workers.
 pub fn workers(views: &[&WorkerView], layout: Layout) -> String {
     use CellAlignment::{Left, Right};
-    let headings = [
-        ("worker", Left),
-        ("on CPU", Right),
-        ("run queue", Right),
-        ("blocked", Right),
-        ("parked", Right),
-        ("slow polls", Right),
-        ("held", Right),
-        ("longest poll", Right),
-    ];
+    // In tier 5 sleep cannot be told apart, and of polls nothing is known.
+    let in_tier_5 = |view: &&&WorkerView| view.usage.asleep_ns > 0;
+    let in_polls = |view: &&&WorkerView| view.usage.blocked_ns + view.usage.parked_ns > 0;
+    let has_asleep = views.iter().any(|view| in_tier_5(&view));
+    let has_polls = !has_asleep || views.iter().any(|view| in_polls(&view));
+    let mut headings = vec![("worker", Left), ("on CPU", Right), ("run queue", Right)];
+    if has_polls {
+        headings.extend([("blocked", Right), ("parked", Right)]);
+    }
+    if has_asleep {
+        headings.push(("asleep", Right));
+    }
+    if has_polls {
+        headings.extend([
+            ("slow polls", Right),
+            ("held", Right),
+            ("longest poll", Right),
+        ]);
+    }
     let mut table = empty(layout, &headings);
     for view in views {
         let usage = &view.usage;
-        let known = usage
-            .on_cpu_ns
-            .saturating_add(usage.run_queue_ns)
-            .saturating_add(usage.blocked_ns)
-            .saturating_add(usage.parked_ns);
+        let known = usage.known_ns();
         let mut name = crate::session::display_name(&view.worker, false);
         if view.gone_ns.is_some() {
             name += " (ended)";
         }
-        table.add_row([
-            name,
-            part(usage.on_cpu_ns, known),
-            part(usage.run_queue_ns, known),
-            part(usage.blocked_ns, known),
-            part(usage.parked_ns, known),
-            view.slow.polls.to_string(),
-            duration(view.slow.held_ns),
-            duration(usage.longest_poll_ns.max(view.slow.max_ns)),
-        ]);
+        let of_known = |ns| part(ns, known);
+        let mut cells = vec![name];
+        cells.extend([usage.on_cpu_ns, usage.run_queue_ns].map(of_known));
+        if has_polls {
+            cells.extend([usage.blocked_ns, usage.parked_ns].map(of_known));
+        }
+        if has_asleep {
+            cells.push(of_known(usage.asleep_ns));
+        }
+        if has_polls {
+            cells.extend([
+                view.slow.polls.to_string(),
+                duration(view.slow.held_ns),
+                duration(usage.longest_poll_ns.max(view.slow.max_ns)),
+            ]);
+        }
+        table.add_row(cells);
     }
     finish(&table)
 }

@@ -153,6 +153,8 @@ pub struct Slice {
     pub run_queue_ns: u64,
     pub blocked_ns: u64,
     pub parked_ns: u64,
+    /// Asleep, and nothing tells whether inside a poll (tier 5).
+    pub asleep_ns: u64,
     /// How much of the bin lies inside slow polls that blame code.
     pub slow_ns: u64,
     /// Cause of the slow poll with the largest part of the bin, and that part.
@@ -174,6 +176,14 @@ impl Slice {
             .saturating_add(self.run_queue_ns)
             .saturating_add(self.blocked_ns)
             .saturating_add(self.parked_ns)
+            .saturating_add(self.asleep_ns)
+    }
+
+    /// Time in which it did something, or could not go on.
+    pub fn busy_ns(&self) -> u64 {
+        self.known_ns()
+            .saturating_sub(self.parked_ns)
+            .saturating_sub(self.asleep_ns)
     }
 
     fn take_slowest(&mut self, other: Option<(Cause, u64)>) {
@@ -193,6 +203,7 @@ impl Merge for Slice {
         self.run_queue_ns = self.run_queue_ns.saturating_add(other.run_queue_ns);
         self.blocked_ns = self.blocked_ns.saturating_add(other.blocked_ns);
         self.parked_ns = self.parked_ns.saturating_add(other.parked_ns);
+        self.asleep_ns = self.asleep_ns.saturating_add(other.asleep_ns);
         self.slow_ns = self.slow_ns.saturating_add(other.slow_ns);
         self.take_slowest(other.slowest);
     }

@@ -212,6 +212,11 @@ pub struct WorkerView {
 }
 
 impl Snapshot {
+    /// Whether nothing tells polls now (tier 5): then silence says nothing.
+    pub fn sees_no_polls(&self) -> bool {
+        self.tier == Some(Tier::Scheduler)
+    }
+
     /// A row's part of all time that code of its kind held workers, 0 to 1.
     pub fn share(&self, row: &Row) -> f64 {
         let all = match row.key.blames_code() {

@@ -30,9 +30,48 @@ pub fn worker(index: u32) -> Record {
         tid: 4001 + index,
         index: Some(index),
         runtime: 0,
-        flavor: Flavor::MultiThread,
+        flavor: Some(Flavor::MultiThread),
         thread_name: "tokio-rt-worker".into(),
     })
+}
+
+/// Ten seconds of a process whose polls cannot be seen: tier 5.
+pub fn session_without_polls() -> Vec<Record> {
+    let Record::Header(mut header) = header() else {
+        unreachable!("it is one");
+    };
+    header.tier = Tier::Scheduler;
+    let thread = |tid, name: &str, runtime| {
+        let worker = Record::Worker(Worker {
+            tid,
+            index: None,
+            runtime,
+            flavor: None,
+            thread_name: name.into(),
+        });
+        let usage = |at_ms: u64| {
+            Record::Usage(WorkerUsage {
+                tid,
+                at_ns: START_NS + at_ms * MS,
+                on_cpu_ns: at_ms * MS / 4,
+                run_queue_ns: at_ms * MS / 10,
+                asleep_ns: at_ms * MS * 13 / 20,
+                ..WorkerUsage::default()
+            })
+        };
+        [worker, usage(4_000), usage(9_900)]
+    };
+    let why = Record::TierChanged {
+        tier: Tier::Scheduler,
+        at_ns: START_NS,
+        why: "polls cannot be seen: the tasks' ids were not seen".into(),
+    };
+    let threads = [
+        thread(4001, "tokio-rt-worker", 0),
+        thread(4002, "tokio-rt-worker", 0),
+    ];
+    let records = [Record::Header(header), why].into_iter();
+    records.chain(threads.into_iter().flatten()).collect()
 }
 
 /// A frame in `/srv/shop/src`, or elsewhere by its crate.

@@ -194,6 +194,7 @@ impl State {
             run_queue_ns: usage.run_queue_ns.saturating_sub(old.run_queue_ns),
             blocked_ns: usage.blocked_ns.saturating_sub(old.blocked_ns),
             parked_ns: usage.parked_ns.saturating_sub(old.parked_ns),
+            asleep_ns: usage.asleep_ns.saturating_sub(old.asleep_ns),
             ..Slice::default()
         };
         // The first reading speaks of the time since hud knows the worker.
@@ -215,6 +216,7 @@ impl State {
                     (&mut bin.run_queue_ns, delta.run_queue_ns),
                     (&mut bin.blocked_ns, delta.blocked_ns),
                     (&mut bin.parked_ns, delta.parked_ns),
+                    (&mut bin.asleep_ns, delta.asleep_ns),
                 ] {
                     *sum = sum.saturating_add(part(ns));
                 }

@@ -375,6 +375,7 @@ fn ago(ns: u64) -> String {
 
 fn empty(c: &mut Canvas, body: Rect, search: &str) {
     let text = match search {
+        "" if c.snap.sees_no_polls() => "  Polls cannot be seen.".to_owned(),
         "" => "  No slow poll.".to_owned(),
         search => format!("  Nothing matches \"{search}\"; Esc clears the search."),
     };

@@ -107,7 +107,10 @@ fn watch(c: &mut Canvas, area: Rect) {
         parts.push((format!(" LOST {} ", losses(snap)), theme.alarm()));
     }
     parts.push((found(snap), Style::new()));
-    let slow = format!("{:.1} slow polls/s", snap.polls_per_second);
+    let slow = match snap.sees_no_polls() {
+        true => "polls unseen".to_owned(),
+        false => format!("{:.1} slow polls/s", snap.polls_per_second),
+    };
     let busy = snap.polls_per_second > 0.0;
     parts.push((slow, if busy { theme.strong() } else { theme.dim() }));
     if let Some(tier) = snap.tier {
@@ -164,6 +167,8 @@ fn found(snap: &Snapshot) -> String {
     runtimes.dedup();
     match runtimes.len() {
         0 => "no workers yet".to_owned(),
+        // Which of them are workers is not known.
+        _ if snap.sees_no_polls() => plural(workers, "thread"),
         1 => plural(workers, "worker"),
         n => format!("{}, {}", plural(n, "runtime"), plural(workers, "worker")),
     }

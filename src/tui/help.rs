@@ -142,6 +142,11 @@ fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
         ),
         ("░", Lane::RunQueue, "mostly waiting for a CPU"),
         ("·", Lane::Parked, "parked: nothing to do"),
+        (
+            "~",
+            Lane::Asleep,
+            "asleep, parked or blocked: in tier 5 nothing tells",
+        ),
     ];
     for (mark, lane, means) in marks {
         entry(&mut lines, mark, theme.lane(lane), means);

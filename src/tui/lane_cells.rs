@@ -78,6 +78,7 @@ fn part(bin: &Slice, ns: u64, width_ns: u64, with_slow: bool) -> Slice {
         run_queue_ns: part(bin.run_queue_ns),
         blocked_ns: part(bin.blocked_ns),
         parked_ns: part(bin.parked_ns),
+        asleep_ns: part(bin.asleep_ns),
         slow_ns: if with_slow { part(bin.slow_ns) } else { 0 },
         slowest: bin
             .slowest

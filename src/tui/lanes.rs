@@ -89,8 +89,7 @@ pub fn name(worker: &Worker, several: bool, columns: usize) -> String {
 fn trouble(worker: &WorkerView) -> (u64, u64, u64) {
     let stuck = worker.running.as_ref().map_or(0, |p| u64::MAX - p.start_ns);
     let slow = worker.lane.iter().map(|bin| bin.slow_ns).sum();
-    let busy = worker.now.known_ns().saturating_sub(worker.now.parked_ns);
-    (stuck, slow, busy)
+    (stuck, slow, worker.now.busy_ns())
 }
 
 /// A merged lane for each runtime, at most so many; gives the rows used.
@@ -219,12 +218,15 @@ fn line(
     line.push(" ", Style::new());
     let share = |ns: u64| text::percent(text::part(ns, now.known_ns()));
     if widths.numbers < 32 {
-        let busy = now.known_ns().saturating_sub(now.parked_ns);
-        line.push(format!("{:>4} busy", share(busy)), Style::new());
+        line.push(format!("{:>4} busy", share(now.busy_ns())), Style::new());
     } else {
+        let asleep = match now.asleep_ns {
+            0 => (now.blocked_ns, "blocked", Lane::Blocked),
+            ns => (ns, "asleep ", Lane::Asleep),
+        };
         let parts = [
             (now.on_cpu_ns, "cpu", Lane::OnCpu),
-            (now.blocked_ns, "blocked", Lane::Blocked),
+            asleep,
             (now.run_queue_ns, "runq", Lane::RunQueue),
         ];
         for (ns, what, lane) in parts {
@@ -258,7 +260,10 @@ pub fn cell(theme: Theme, slice: &Slice, width_ns: u64) -> (char, Style) {
     if known == 0 {
         (' ', Style::new())
     } else if share < 0.01 {
-        ('·', theme.lane(Lane::Parked))
+        match slice.parked_ns >= slice.asleep_ns {
+            true => ('·', theme.lane(Lane::Parked)),
+            false => ('~', theme.lane(Lane::Asleep)),
+        }
     } else if most == slice.on_cpu_ns {
         let height = (share * 8.0).ceil() as usize;
         (EIGHTHS[height.min(8)], theme.lane(Lane::OnCpu))
@@ -272,18 +277,29 @@ pub fn cell(theme: Theme, slice: &Slice, width_ns: u64) -> (char, Style) {
 /// What the cells mean, at the right of the heading where there is room.
 fn legend(c: &mut Canvas, area: Rect, note: &str) {
     let theme = c.theme;
-    let legend = Line::from(vec![
-        Span::styled(" ▃", theme.lane(Lane::OnCpu)),
-        Span::styled(" on CPU  ", theme.dim()),
-        Span::styled("▒", theme.lane(Lane::Blocked)),
-        Span::styled(" blocked  ", theme.dim()),
-        Span::styled("░", theme.lane(Lane::RunQueue)),
-        Span::styled(" run queue  ", theme.dim()),
-        Span::styled("·", theme.lane(Lane::Parked)),
-        Span::styled(" parked  ", theme.dim()),
-        Span::styled("C L F", theme.strong()),
-        Span::styled(" slow poll by cause ", theme.dim()),
-    ]);
+    let on_cpu = (" ▃", " on CPU  ", theme.lane(Lane::OnCpu));
+    let run_queue = ("░", " run queue  ", theme.lane(Lane::RunQueue));
+    let entries = match c.snap.sees_no_polls() {
+        true => vec![
+            on_cpu,
+            run_queue,
+            ("~", " asleep: parked or blocked ", theme.lane(Lane::Asleep)),
+        ],
+        false => vec![
+            on_cpu,
+            ("▒", " blocked  ", theme.lane(Lane::Blocked)),
+            run_queue,
+            ("·", " parked  ", theme.lane(Lane::Parked)),
+            ("C L F", " slow poll by cause ", theme.strong()),
+        ],
+    };
+    let spans = entries.into_iter().flat_map(|(glyph, meaning, style)| {
+        [
+            Span::styled(glyph, style),
+            Span::styled(meaning, theme.dim()),
+        ]
+    });
+    let legend = Line::from_iter(spans);
     if legend.width() + text::width(note) + 12 <= usize::from(area.width) {
         c.right(area, 0, legend);
     }

@@ -28,7 +28,7 @@ fn records() -> Vec<Record> {
         tid: 4101,
         index: Some(0),
         runtime: 1,
-        flavor: Flavor::CurrentThread,
+        flavor: Some(Flavor::CurrentThread),
         thread_name: "io-runtime".into(),
     };
     records.push(Record::Worker(blocking));
@@ -376,4 +376,11 @@ fn a_healthy_process_is_shown_to_be_watched() {
     let records = [t::header(), t::worker(0), t::worker(1), t::worker(2)];
     driven.take(&records.into_iter().chain(busy).collect::<Vec<_>>());
     insta::assert_snapshot!("healthy", driven.text());
+}
+
+#[test]
+fn where_polls_cannot_be_seen_nothing_is_said_of_them() {
+    let mut driven = Driven::empty(USUAL, Palette::Mono);
+    driven.take(&t::session_without_polls());
+    insta::assert_snapshot!("without_polls", driven.text());
 }

@@ -31,6 +31,8 @@ pub enum Lane {
     Blocked,
     RunQueue,
     Parked,
+    /// Parked or blocked: nothing tells.
+    Asleep,
 }
 
 impl Theme {
@@ -138,7 +140,7 @@ impl Theme {
             Lane::OnCpu => self.fg(78, 28, Color::Green),
             Lane::Blocked => self.fg(177, 91, Color::Magenta),
             Lane::RunQueue => self.fg(214, 130, Color::Yellow),
-            Lane::Parked => self.dim(),
+            Lane::Parked | Lane::Asleep => self.dim(),
         }
     }
 

@@ -113,8 +113,14 @@ fn healthy(c: &Canvas) -> Line<'static> {
         polls = polls.saturating_add(worker.usage.polls_observed);
         longest = longest.max(worker.usage.longest_poll_ns);
         let now = worker.now;
-        busy = busy.saturating_add(now.known_ns().saturating_sub(now.parked_ns));
+        busy = busy.saturating_add(now.busy_ns());
         known = known.saturating_add(now.known_ns());
+    }
+    let busy = text::percent(text::part(busy, known));
+    if snap.sees_no_polls() {
+        let text = " ? Polls cannot be seen, nor what blocks";
+        let rest = format!(": threads are on a CPU or wait for one {busy} of the time.");
+        return Line::from(vec![Span::styled(text, theme.warn()), Span::raw(rest)]);
     }
     let threshold = snap.header.as_ref().map_or(0, |h| h.threshold_ns);
     Line::from(vec![
@@ -124,7 +130,7 @@ fn healthy(c: &Canvas) -> Line<'static> {
             ". Longest seen {}, {} polls observed, workers {} busy.",
             text::duration(longest),
             text::count(polls),
-            text::percent(text::part(busy, known))
+            busy
         )),
     ])
 }

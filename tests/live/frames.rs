@@ -1,7 +1,7 @@
 //! Tier 4: polls known by the workers' frames alone, on ordinary builds (where the program's truth is
 //! the same) and where nothing else is left.
 
-use hud::model::Tier;
+use hud::model::{Record, Tier};
 
 use crate::compare::{Expect, compare};
 use crate::fixtures::{self, Fixture};
@@ -106,6 +106,34 @@ fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
     let tier = run.tier();
     assert!(matches!(tier, Tier::Scan | Tier::Frames), "{tier:?}");
     compare(&run, &Expect::blocking_but(20)).assert();
+}
+
+/// Without names frames tell nothing: all that is left is what the scheduler says, which hud says itself.
+#[test]
+fn without_symbols_a_layout_that_cannot_be_learnt_leaves_what_the_scheduler_says() {
+    let build = fixtures::stripped(&random_layout());
+    let run = Run::new(&build, "sleep")
+        .arguments(&["--block-ms", "1500", "--flavor", "current_thread"])
+        .patient()
+        .seconds(2)
+        .watch();
+    assert_eq!(run.tier(), Tier::Scheduler);
+    assert_eq!(run.polls(), []);
+    for part in [
+        "Polls could not be seen",
+        "--target",
+        "threads named scenarios",
+    ] {
+        assert!(run.report.contains(part), "no {part:?} in {}", run.report);
+    }
+    assert!(!run.report.contains("No slow polls"), "{}", run.report);
+    // The runtime's thread does nothing but sleep.
+    let asleep = run.records.iter().filter_map(|record| match record {
+        Record::Usage(usage) => Some(usage.asleep_ns),
+        _ => None,
+    });
+    let most = asleep.max().unwrap_or(0);
+    assert!((1_500_000_000..2_500_000_000).contains(&most), "{most}");
 }
 
 /// Polls that last for seconds show no rounds to learn a layout from. Which poll is which is then

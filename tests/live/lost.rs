@@ -17,6 +17,7 @@ use hud::target::layout::{self, Found, TokioLayout, Verdict};
 use hud::target::memory::{Memory, ProcessMemory};
 
 use crate::compare::{Expect, compare};
+use crate::fixtures;
 use crate::program::{Build, Run, Target, Watched};
 
 /// No value of the flag that says whether the coop budget is in force. Tokio sets it anew with each poll
@@ -205,6 +206,38 @@ fn a_guess_that_no_longer_holds_is_not_made_again() {
     // Learnt from what it does, if anything.
     let tiers: Vec<Tier> = rest.iter().map(|(tier, _)| *tier).collect();
     assert!(matches!(tiers.as_slice(), [] | [Tier::Scan]), "{told:?}");
+}
+
+/// Without names there are no frames to go by: until a layout is found nothing is told of polls.
+#[test]
+fn without_symbols_a_layout_that_no_longer_holds_leaves_what_the_scheduler_says() {
+    let build = fixtures::stripped(&Build::Release);
+    let run = Run::new(&build, "sleep")
+        .arguments(&BLOCKS)
+        .meanwhile(|pid| {
+            let flags = Flags::of(pid);
+            thread::sleep(Duration::from_secs(1));
+            flags.scribble(Duration::from_secs(3));
+        })
+        .seconds(6)
+        .watch();
+    let told = told(&run);
+    let [(first, before), (lesser, meanwhile), rest @ ..] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!((*first, *lesser), (Tier::Scan, Tier::Scheduler));
+    assert!(*before >= 3 && *meanwhile == 0, "{told:?}");
+    assert!(run.report.contains("polls are not reported"));
+    // Learnt from what it does, if anything.
+    let tiers: Vec<Tier> = rest.iter().map(|(tier, _)| *tier).collect();
+    assert!(matches!(tiers.as_slice(), [] | [Tier::Scan]), "{told:?}");
+    let asleep = run.records.iter().any(|record| match record {
+        Record::Usage(usage) => usage.asleep_ns > 0,
+        _ => false,
+    });
+    assert!(asleep, "nothing was told of the threads meanwhile");
+    let verdict = compare(&run, &Expect::blocking_without_symbols());
+    assert_eq!(verdict.false_findings, Vec::<String>::new());
 }
 
 #[test]

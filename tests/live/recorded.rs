@@ -60,6 +60,7 @@ fn recorded() -> (Vec<Record>, Vec<Record>) {
         symbols: None,
         debug_files: DebugFiles::default(),
         all_poll_time: false,
+        worker_names: None,
         by_frames: false,
     };
     let mut live = Live::start(&target, &options, &AtomicBool::new(false), |_| ())

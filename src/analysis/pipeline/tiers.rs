@@ -7,6 +7,7 @@ use super::{Pipeline, Unread};
 use crate::analysis::frames::Frames;
 use crate::analysis::regain::{Outcome, Regain};
 use crate::analysis::trust::Trust;
+use crate::capture::Tracking;
 use crate::clock::monotonic_ns;
 use crate::layout_search::frames_tell_polls;
 use crate::model::{Record, Tier};
@@ -16,6 +17,8 @@ use crate::target::layout::TokioLayout;
 pub(super) enum Coming {
     Frames(Box<Frames>),
     State(TokioLayout, Tier),
+    /// They will not.
+    Nothing,
 }
 
 impl Pipeline {
@@ -44,19 +47,20 @@ impl Pipeline {
             Some(_) => "; a layout that holds is searched for",
             None => "",
         };
-        let (tier, why) = match by_frames {
+        let (coming, tracking, tier, why) = match by_frames {
             Some(frames) => {
-                self.coming = Some(Coming::Frames(Box::new(frames)));
-                self.subject.learnt.change.order(None);
+                let coming = Coming::Frames(Box::new(frames));
                 let costs = "see docs/DETECTION.md for what that costs";
-                (Tier::Frames, format!("{why}{search}; {costs}"))
+                let why = format!("{why}{search}; {costs}");
+                (coming, Tracking::Frames, Tier::Frames, why)
             }
             None => {
-                self.drop_running();
                 let why = format!("{why}; polls are not reported{search}");
-                (Tier::Scheduler, why)
+                (Coming::Nothing, Tracking::Nothing, Tier::Scheduler, why)
             }
         };
+        self.coming = Some(coming);
+        self.subject.learnt.change.order(tracking);
         self.send(Record::TierChanged { tier, at_ns, why })
     }
 
@@ -67,7 +71,7 @@ impl Pipeline {
             Outcome::Holds(layout, tier) => {
                 log::info!("a layout that holds: {layout:?}");
                 self.subject.learnt.core_ticks.set(&layout);
-                self.subject.learnt.change.order(Some(layout));
+                self.subject.learnt.change.order(Tracking::State(layout));
                 self.coming = Some(Coming::State(layout, tier));
                 Ok(())
             }
@@ -88,28 +92,30 @@ impl Pipeline {
         self.polls.restart();
         self.workers.restart();
         self.last_look.clear();
-        match self.coming.take() {
-            Some(Coming::Frames(frames)) => {
-                self.frames = Some(*frames);
-                self.subject.layout = None;
-                self.subject.tier = Tier::Frames;
-                self.trust = Trust::new(&self.subject);
-                Ok(())
-            }
-            Some(Coming::State(layout, tier)) => {
-                self.frames = None;
-                self.subject.other_ticks = self.subject.discovery.other_ticks(&layout);
-                self.subject.layout = Some(layout);
-                self.subject.tier = tier;
-                self.trust = Trust::new(&self.subject);
-                self.send(Record::TierChanged {
-                    tier,
-                    at_ns,
-                    why: "a layout of Tokio's state that holds was found".to_owned(),
-                })
-            }
-            None => Ok(()),
+        // Those that only their names made workers are met again if they are.
+        for tid in self.workers.part_with_all_met() {
+            self.send(Record::WorkerGone { tid, at_ns })?;
         }
+        let (frames, layout, tier) = match self.coming.take() {
+            Some(Coming::Frames(frames)) => (Some(*frames), None, Tier::Frames),
+            Some(Coming::State(layout, tier)) => (None, Some(layout), tier),
+            Some(Coming::Nothing) => (None, None, Tier::Scheduler),
+            None => return Ok(()),
+        };
+        self.frames = frames;
+        self.subject.layout = layout;
+        self.subject.tier = tier;
+        let Some(layout) = layout else {
+            self.trust = Trust::new(&self.subject);
+            return Ok(());
+        };
+        self.subject.other_ticks = self.subject.discovery.other_ticks(&layout);
+        self.trust = Trust::new(&self.subject);
+        self.send(Record::TierChanged {
+            tier,
+            at_ns,
+            why: "a layout of Tokio's state that holds was found".to_owned(),
+        })
     }
 
     /// What was told as running will not be told to its end.

@@ -16,6 +16,8 @@ use crate::target::memory::Memory;
 /// How often threads are looked at while a layout is watched at work, and while no runtime runs.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const WAIT: Duration = Duration::from_millis(100);
+/// Later a look comes after each such part of the time that the search has lasted.
+const RARER: u32 = 500;
 
 /// How long a guess that nothing contradicts is watched: an idle program shows no more.
 const PROBATION: Duration = Duration::from_millis(300);
@@ -143,7 +145,9 @@ impl Search {
             let why = why.unwrap_or_else(|| "no known layout fits".to_owned());
             return Found::Failed(format!("{why}; and it cannot be learnt: {}", self.obstacle));
         }
-        Found::Wait(LOOK_EVERY, Waiting::Polls)
+        // What was not seen by now shows itself seldom; looking costs a good part of a CPU.
+        let rest = LOOK_EVERY.max(since.elapsed() / RARER);
+        Found::Wait(rest, Waiting::Polls)
     }
 
     /// A guess that holds for the moment is believed once its fields were seen at work.

@@ -1,0 +1,206 @@
+//! What the scheduler says of the target's threads, where nothing tells their polls (tier 5).
+//!
+//! The task iterator gives each thread's counters; no program runs at the target's switches. Which
+//! threads are workers only their names suggest, and those of Tokio's blocking pool have the same.
+
+use std::collections::HashMap;
+use std::mem;
+
+use anyhow::Result;
+
+use super::tasks::{TaskReader, TaskState};
+use crate::clock::monotonic_ns;
+
+/// Tokio's own names for its threads, as far as the kernel keeps them, newer and older.
+const TOKIO_NAMES: [&str; 2] = ["tokio-rt-worker", "tokio-runtime-w"];
+
+/// Threads that are listed at most.
+const MOST: usize = 1024;
+
+/// Where a thread's time went since it was met. Nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadLoad {
+    pub tid: u32,
+    pub comm: String,
+    pub on_cpu_ns: u64,
+    pub run_queue_ns: u64,
+    /// Neither: parked, or blocked in a poll.
+    pub asleep_ns: u64,
+}
+
+/// The threads at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loads {
+    pub at_ns: u64,
+    pub threads: Vec<ThreadLoad>,
+    /// Those that were listed before and have ended.
+    pub gone: Vec<u32>,
+    /// How many found no room in the list.
+    pub left_out: u64,
+}
+
+/// Reads them again and again.
+pub struct LoadReader {
+    tasks: TaskReader,
+    list: List,
+}
+
+impl LoadReader {
+    /// Of the process `pid`: its threads whose names begin with `names`; where none is given those
+    /// that are named as Tokio's, or all if there is none of those.
+    ///
+    /// # Errors
+    /// When the kernel refuses the task iterator.
+    pub fn new(pid: u32, names: Option<String>) -> Result<Self> {
+        Ok(LoadReader {
+            tasks: TaskReader::new(pid)?,
+            list: List::new(names),
+        })
+    }
+
+    /// The threads as they are now.
+    ///
+    /// # Errors
+    /// When the kernel refuses the task iterator.
+    pub fn read(&mut self) -> Result<Loads> {
+        let tasks = self.tasks.read()?;
+        Ok(self.list.update(monotonic_ns(), &tasks))
+    }
+}
+
+/// The threads that are listed.
+struct List {
+    names: Option<String>,
+    met: HashMap<u32, Met>,
+}
+
+/// A thread's counters when it was listed first.
+struct Met {
+    at_ns: u64,
+    sum_exec_ns: u64,
+    run_delay_ns: u64,
+}
+
+impl List {
+    fn new(names: Option<String>) -> Self {
+        List {
+            names,
+            met: HashMap::new(),
+        }
+    }
+
+    fn update(&mut self, at_ns: u64, tasks: &[TaskState]) -> Loads {
+        let mut chosen = choose(tasks, self.names.as_deref());
+        let left_out = chosen.len().saturating_sub(MOST) as u64;
+        chosen.truncate(MOST);
+        let mut before = mem::take(&mut self.met);
+        let mut threads = Vec::with_capacity(chosen.len());
+        for task in chosen {
+            let met = before.remove(&task.tid).unwrap_or(Met {
+                at_ns,
+                sum_exec_ns: task.sum_exec_ns,
+                run_delay_ns: task.run_delay_ns,
+            });
+            threads.push(met.load(at_ns, task));
+            self.met.insert(task.tid, met);
+        }
+        Loads {
+            at_ns,
+            threads,
+            gone: before.into_keys().collect(),
+            left_out,
+        }
+    }
+}
+
+impl Met {
+    /// What the thread did since.
+    fn load(&self, at_ns: u64, task: &TaskState) -> ThreadLoad {
+        let on_cpu_ns = task.sum_exec_ns.saturating_sub(self.sum_exec_ns);
+        let run_queue_ns = task.run_delay_ns.saturating_sub(self.run_delay_ns);
+        let awake_ns = on_cpu_ns.saturating_add(run_queue_ns);
+        ThreadLoad {
+            tid: task.tid,
+            comm: task.comm.clone(),
+            on_cpu_ns,
+            run_queue_ns,
+            asleep_ns: at_ns.saturating_sub(self.at_ns).saturating_sub(awake_ns),
+        }
+    }
+}
+
+/// The threads to list: see [`LoadReader::new`].
+fn choose<'t>(tasks: &'t [TaskState], names: Option<&str>) -> Vec<&'t TaskState> {
+    let named = |names: &[&str]| -> Vec<&TaskState> {
+        let is_named = |task: &&TaskState| names.iter().any(|name| task.comm.starts_with(name));
+        tasks.iter().filter(is_named).collect()
+    };
+    match names {
+        Some(prefix) => named(&[prefix]),
+        None => match named(&TOKIO_NAMES) {
+            none if none.is_empty() => tasks.iter().collect(),
+            tokio => tokio,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(tid: u32, comm: &str, sum_exec_ns: u64, run_delay_ns: u64) -> TaskState {
+        TaskState {
+            tid,
+            comm: comm.to_owned(),
+            sum_exec_ns,
+            run_delay_ns,
+            ..TaskState::default()
+        }
+    }
+
+    fn tids(tasks: &[TaskState], names: Option<&str>) -> Vec<u32> {
+        choose(tasks, names).iter().map(|task| task.tid).collect()
+    }
+
+    #[test]
+    fn threads_are_chosen_by_name_as_far_as_names_tell() {
+        let tokio = [
+            task(1, "server", 0, 0),
+            task(2, "tokio-rt-worker", 0, 0),
+            task(3, "api-worker-0", 0, 0),
+        ];
+        assert_eq!(tids(&tokio, None), [2]);
+        assert_eq!(tids(&tokio, Some("api")), [3]);
+        assert_eq!(tids(&tokio, Some("none")), [0; 0]);
+        let unnamed = [task(1, "server", 0, 0), task(3, "api-worker-0", 0, 0)];
+        assert_eq!(tids(&unnamed, None), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_neither_on_a_cpu_nor_waits_for_one_is_asleep() {
+        let mut list = List::new(None);
+        let before = [task(2, "tokio-rt-worker", 500, 70)];
+        let first = list.update(1_000, &before);
+        let [load] = first.threads.as_slice() else {
+            panic!("{first:?}");
+        };
+        assert_eq!(
+            (load.on_cpu_ns, load.run_queue_ns, load.asleep_ns),
+            (0, 0, 0)
+        );
+        let now = [task(2, "tokio-rt-worker", 530, 80)];
+        let next = list.update(1_100, &now);
+        assert_eq!(
+            next.threads,
+            [ThreadLoad {
+                tid: 2,
+                comm: "tokio-rt-worker".into(),
+                on_cpu_ns: 30,
+                run_queue_ns: 10,
+                asleep_ns: 60,
+            }]
+        );
+        assert_eq!(next.gone, [0; 0]);
+        assert_eq!(list.update(1_200, &[]).gone, [2]);
+    }
+}
