@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::analysis::fault_cost;
 use crate::analysis::pipeline::{self, Subject};
 use crate::analysis::warm::Warm;
 use crate::capture::{CaptureConfig, Drained, Learnt, RingThread, Tracking, census, messages};
@@ -231,6 +232,7 @@ impl Live {
                 replaced: Arc::clone(&replaced),
                 tier,
                 threshold: options.threshold,
+                fault_ns: fault_cost::measure(),
                 modules,
             },
             drained,

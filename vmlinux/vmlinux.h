@@ -135,6 +135,8 @@ struct task_struct {
 	struct list_head children;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
+	unsigned long min_flt;
+	unsigned long maj_flt;
 	char comm[16];
 	struct files_struct *files;
 	int *clear_child_tid;

@@ -91,7 +91,7 @@ impl Early {
             trust: Trust::new(subject),
             threshold_ns,
             memory: ProcessMemory::new(subject.pid),
-            polls: Polls::new(threshold_ns),
+            polls: Polls::new(threshold_ns).with_fault_cost(subject.fault_ns),
             workers: Workers::default(),
             kept: VecDeque::new(),
             last_look: None,
@@ -199,6 +199,7 @@ mod tests {
             replaced: Arc::default(),
             tier,
             threshold: THRESHOLD,
+            fault_ns: 0,
             modules: ModuleMap::read(std::process::id()).unwrap(),
         }
     }

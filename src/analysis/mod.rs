@@ -6,6 +6,7 @@ pub mod census;
 pub mod culprit;
 pub mod diagnosis;
 mod early;
+pub mod fault_cost;
 mod frames;
 pub mod late_names;
 pub mod names;

@@ -63,6 +63,8 @@ pub struct Subject {
     pub replaced: Arc<AtomicBool>,
     pub tier: Tier,
     pub threshold: Duration,
+    /// What a page fault costs at least, nanoseconds.
+    pub fault_ns: u64,
     pub modules: ModuleMap,
 }
 
@@ -141,7 +143,8 @@ impl Pipeline {
         let trust = Trust::new(&subject);
         Pipeline {
             memory: ProcessMemory::new(subject.pid),
-            polls: Polls::new(subject.threshold.as_nanos() as u64),
+            polls: Polls::new(subject.threshold.as_nanos() as u64)
+                .with_fault_cost(subject.fault_ns),
             profile: Profile::default(),
             profiled_at: Instant::now(),
             frames,

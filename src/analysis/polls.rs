@@ -42,6 +42,8 @@ pub struct Polls {
     /// When the last poll of a thread ended: the next one begins no earlier.
     ended_ns: HashMap<u32, u64>,
     threshold_ns: u64,
+    /// What a page fault costs at least.
+    fault_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +68,11 @@ impl Polls {
             threshold_ns,
             ..Polls::default()
         }
+    }
+
+    /// Knows what a page fault costs at least, nanoseconds: few samples may miss most of a storm.
+    pub fn with_fault_cost(self, fault_ns: u64) -> Self {
+        Polls { fault_ns, ..self }
     }
 
     /// Whether this stack is news: a sleeping poll's stack is both fetched and, later, sent.
@@ -161,7 +168,8 @@ impl Polls {
         let taken = open.map_or(&[][..], |open| &open.taken);
         let held_ns = end.end_ns.saturating_sub(times.start_ns);
         let mut shares = Shares::default();
-        shares.add_running(taken, times.on_cpu_ns);
+        let faults_ns = times.faults.saturating_mul(self.fault_ns);
+        shares.add_running(taken, times.on_cpu_ns, faults_ns);
         let missing_stacks = shares.add_sites(taken, end, held_ns / 10);
         shares.add_waits(taken, &times);
 
@@ -282,6 +290,45 @@ mod tests {
             [(Cause::Lock, 30 * MS), (Cause::Cpu, 10 * MS)]
         );
         assert_eq!(assembled.missing_stacks, 0);
+    }
+
+    #[test]
+    fn the_faults_of_a_storm_cost_what_they_cost_whatever_the_samples_met() {
+        let cause = |faults: u64, met: [bool; 3]| {
+            let mut polls = Polls::new(5 * MS).with_fault_cost(2_000);
+            for (n, page_fault) in (1..).zip(met) {
+                let kernel = if page_fault { vec![1] } else { Vec::new() };
+                let outside = Site {
+                    syscall: -1,
+                    ..Site::default()
+                };
+                let sample = taken(StackKind::Sample, outside, n * 2 * MS, 0xa);
+                let sample = Taken {
+                    kernel,
+                    page_fault,
+                    ..sample
+                };
+                polls.add(1, 7, sample);
+            }
+            let times = PollTimes {
+                sequence: 7,
+                on_cpu_ns: 6 * MS,
+                faults,
+                ..PollTimes::default()
+            };
+            let assembled = polls.end(&end(times, 6 * MS, vec![]));
+            let sum: u64 = assembled.causes.iter().map(|(_, ns)| ns).sum();
+            assert_eq!(sum, 6 * MS);
+            assembled.cause
+        };
+        // 2,000 faults take 4 ms of the 6.
+        assert_eq!(cause(2_000, [true, false, false]), Cause::PageFault);
+        assert_eq!(cause(2_000, [true, true, false]), Cause::PageFault);
+        // Few faults may be dear ones: what samples show is never lowered.
+        assert_eq!(cause(10, [true, true, false]), Cause::PageFault);
+        assert_eq!(cause(1_000, [true, false, false]), Cause::Cpu);
+        // Cheaper ones than are known of: not one was met.
+        assert_eq!(cause(2_000, [false, false, false]), Cause::Cpu);
     }
 
     #[test]

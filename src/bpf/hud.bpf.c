@@ -79,6 +79,7 @@ static __noinline struct hud_thread *meet_thread(struct task_struct *task, u32 *
 	thread->seen_clock = at->arrival;
 	thread->delay_seen = at->delay;
 	thread->exec_seen = at->exec;
+	thread->faults_seen = at->faults;
 	thread->seen_as = HUD_SEEN_SAMPLED;
 	bpf_probe_read_kernel_str(thread->comm, sizeof(thread->comm), &task->comm);
 	return thread;
@@ -97,6 +98,7 @@ static __always_inline void check_seed(struct hud_thread *thread, u64 switches, 
 		thread->delay_seen = at->delay;
 		thread->exec_seen = at->exec;
 	}
+	thread->faults_seen = 0;
 	thread->seeded = 0;
 }
 
@@ -131,6 +133,7 @@ int sched_switch(u64 *ctx)
 	at.arrival = prev->sched_info.last_arrival;
 	at.delay = prev->sched_info.run_delay;
 	at.exec = prev->se.sum_exec_runtime;
+	at.faults = prev->min_flt + prev->maj_flt;
 	at.stolen = 0;
 	at.unused = 0;
 	at.seen_as = !left_as				? HUD_SEEN_RUNNABLE
@@ -253,6 +256,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	at.arrival = BPF_CORE_READ(task, sched_info.last_arrival);
 	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
 	at.exec = BPF_CORE_READ(task, se.sum_exec_runtime);
+	at.faults = BPF_CORE_READ(task, min_flt) + BPF_CORE_READ(task, maj_flt);
 	at.seen_as = HUD_SEEN_SAMPLED;
 	at.stolen = !thread   ? 0
 		    : by_tick ? stolen_until_tick(thread, task, &at)
@@ -412,6 +416,7 @@ int sched_process_exit(u64 *ctx)
 	at.arrival = task->sched_info.last_arrival;
 	at.delay = task->sched_info.run_delay;
 	at.exec = task->se.sum_exec_runtime;
+	at.faults = task->min_flt + task->maj_flt;
 	at.seen_as = HUD_SEEN_SAMPLED;
 	at.stolen = 0;
 	at.unused = 0;

@@ -191,6 +191,8 @@ struct hud_poll {
 	u64 stopped_ns;
 	/* The part of run_queue_ns that came in pieces below 1 ms right after a wake. */
 	u64 wake_delay_ns;
+	/* Page faults since the poll began, and in the moment before. */
+	u64 faults;
 	u32 tick;
 	u32 flags;
 	u32 site_count;
@@ -244,6 +246,8 @@ struct hud_thread {
 	u64 seen_clock;
 	u64 delay_seen;
 	u64 exec_seen;
+	/* All page faults of its life; 0: not known. */
+	u64 faults_seen;
 	/* All CPU time of its life when it last left the CPU; 0: not known. */
 	u64 exec_out;
 	/* A stint on the CPU by its arrival, and what was stolen in it so far. */

@@ -26,6 +26,7 @@ struct moment {
 	u64 delay;   /* all run-queue wait of its life */
 	u64 exec;    /* all CPU time of its life */
 	u64 stolen;  /* on the CPU, newly known to have been taken from it */
+	u64 faults;  /* all page faults of its life */
 	u32 seen_as;
 	u32 unused;
 };
@@ -37,6 +38,7 @@ struct interval {
 	u64 off;    /* neither: asleep, or stopped */
 	u64 stolen; /* on the CPU, but taken away by the hypervisor or interrupts */
 	u64 low;    /* since when it has been on the CPU under no one's eyes */
+	u64 faults; /* page faults; 0 where not known */
 };
 
 static __always_inline u64 less(u64 a, u64 b)
@@ -54,6 +56,7 @@ static __always_inline void measure(struct hud_thread *thread, struct moment *at
 {
 	u64 wall = less(at->now, thread->seen_clock);
 
+	out->faults = thread->faults_seen ? less(at->faults, thread->faults_seen) : 0;
 	out->run_queue = 0;
 	out->off = 0;
 	out->on_cpu = wall;
@@ -204,6 +207,7 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	poll->blocked_ns = 0;
 	poll->stopped_ns = 0;
 	poll->wake_delay_ns = 0;
+	poll->faults = 0;
 	poll->flags = state->constrained ? 0 : HUD_POLL_UNCONSTRAINED;
 	if (thread->phase == HUD_PHASE_UNKNOWN && start <= attached_at)
 		poll->flags |= HUD_POLL_BEGAN_BEFORE;
@@ -303,6 +307,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	if (was_poll && is_poll && poll->core == state->core && poll->tick == state->tick &&
 	    poll->task == state->task && poll->budget_left == state->budget_left) {
 		poll->on_cpu_ns += span.on_cpu;
+		poll->faults += span.faults;
 		poll->run_queue_ns += span.stolen;
 		if (span.stolen)
 			poll->flags |= HUD_POLL_STOLEN;
@@ -312,10 +317,15 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 
 		if (was_poll) {
 			poll->on_cpu_ns += less(span.on_cpu + span.stolen, less(at->now, end));
+			/* Those between two polls are nobody's. */
+			if (!is_poll)
+				poll->faults += span.faults;
 			close_poll(thread, index, end, span.low);
 		}
 		if (is_poll)
 			open_poll(thread, state, start, at->now);
+		if (is_poll && !was_poll)
+			poll->faults = span.faults;
 		thread->round_ns = round_ns;
 	}
 	/* Asleep without its core it may run another worker next, in a blocking task of another id.
@@ -326,6 +336,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	thread->seen_clock = at->now;
 	thread->delay_seen = at->delay;
 	thread->exec_seen = at->exec;
+	thread->faults_seen = at->faults;
 	thread->seen_as = at->seen_as;
 	thread->skipped = 0;
 	if (state->tick_known) {

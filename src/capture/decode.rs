@@ -217,6 +217,7 @@ pub(super) fn poll_times(poll: &hud_poll, offset: i64) -> PollTimes {
         blocked_ns: poll.blocked_ns,
         stopped_ns: poll.stopped_ns,
         wake_delay_ns: poll.wake_delay_ns,
+        faults: poll.faults,
         ..with_flags(poll.flags)
     }
 }

@@ -83,6 +83,8 @@ pub struct PollTimes {
     pub stopped_ns: u64,
     /// The part of `run_queue_ns` that is the cost of wakes: pieces below 1 ms right after a sleep.
     pub wake_delay_ns: u64,
+    /// Page faults.
+    pub faults: u64,
     pub began_before_attach: bool,
     pub held_back: HeldBack,
     pub slow: bool,

@@ -91,7 +91,8 @@ impl Shares {
     }
 
     /// CPU time: each sample stands for what ran since the one before, the last also for the rest.
-    pub fn add_running(&mut self, taken: &[Taken], on_cpu_ns: u64) {
+    /// Its page faults took at least `faults_ns`.
+    pub fn add_running(&mut self, taken: &[Taken], on_cpu_ns: u64, faults_ns: u64) {
         let of_kind =
             |kind| -> Vec<&Taken> { taken.iter().filter(|taken| taken.kind == kind).collect() };
         let mut samples = of_kind(StackKind::Sample);
@@ -113,6 +114,24 @@ impl Shares {
             self.stack(sample, Activity::OnCpu, sample.cause(), weight_ns);
         }
         self.charge(Cause::Cpu, on_cpu_ns.saturating_sub(before));
+        if samples.iter().any(|sample| sample.page_fault) {
+            self.raise_faults(faults_ns);
+        }
+    }
+
+    /// Of few samples most may miss a storm of faults: what it took at least is no computing.
+    fn raise_faults(&mut self, faults_ns: u64) {
+        let of = |cause| {
+            let mut charged = self.causes.iter();
+            let found = charged.find(|(other, _)| *other == cause);
+            found.map_or(0, |(_, ns)| *ns)
+        };
+        let missed_ns = faults_ns.saturating_sub(of(Cause::PageFault));
+        let moved_ns = missed_ns.min(of(Cause::Cpu));
+        self.charge(Cause::PageFault, moved_ns);
+        for (_, ns) in self.causes.iter_mut().filter(|(c, _)| *c == Cause::Cpu) {
+            *ns -= moved_ns;
+        }
     }
 
     /// Sleep: each place has its own sum. Returns how many places of at least `notable_ns` have no
