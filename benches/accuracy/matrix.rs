@@ -15,11 +15,17 @@ pub struct Kind {
     pub all: bool,
     /// More arguments for hud.
     pub hud: &'static [&'static str],
+    /// More arguments for the program.
+    program: &'static [&'static str],
     /// Milliseconds of the shortest blocks, other than the scenarios' own.
     block_ms: Option<&'static str>,
 }
 
 const NEWEST: &str = "1";
+const DEV: &str = "opt-level = 0\ndebug = 2\ndebug-assertions = true";
+const FAT_LTO: &str = "lto = \"fat\"\ncodegen-units = 1";
+const STATIC: &str = "-C target-feature=+crt-static";
+const V0: &str = "-C symbol-mangling-version=v0";
 
 const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> Kind {
     Kind {
@@ -34,6 +40,7 @@ const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> K
         stripped: false,
         all: false,
         hud: &[],
+        program: &[],
         block_ms: None,
     }
 }
@@ -70,6 +77,12 @@ impl Kind {
         self
     }
 
+    /// One runtime of one thread.
+    const fn current_thread(mut self) -> Kind {
+        self.program = &["--flavor", "current_thread"];
+        self
+    }
+
     /// With the lowest threshold, and blocks from twice that on.
     const fn threshold_of_1_ms(mut self) -> Kind {
         self.hud = &["--threshold", "1"];
@@ -85,15 +98,19 @@ pub const KINDS: &[Kind] = &[
     kind("release, threshold 1 ms", "newest", NEWEST)
         .threshold_of_1_ms()
         .all(),
-    kind("dev", "dev", NEWEST).profile("opt-level = 0\ndebug = 2\ndebug-assertions = true"),
+    kind("release, current_thread", "newest", NEWEST).current_thread(),
+    kind("release, stripped, current_thread", "newest", NEWEST)
+        .stripped()
+        .current_thread(),
+    kind("dev", "dev", NEWEST).profile(DEV),
     kind("debug = 1", "debug-1", NEWEST).profile("debug = 1"),
     kind("line-tables-only", "lines", NEWEST).profile("debug = \"line-tables-only\""),
-    kind("fat LTO", "fat-lto", NEWEST).profile("lto = \"fat\"\ncodegen-units = 1"),
+    kind("fat LTO", "fat-lto", NEWEST).profile(FAT_LTO),
     kind("panic = abort", "abort", NEWEST).profile("panic = \"abort\""),
     kind("opt-level = z", "opt-z", NEWEST).profile("opt-level = \"z\""),
-    kind("v0 mangling", "v0", NEWEST).rustflags("-C symbol-mangling-version=v0"),
+    kind("v0 mangling", "v0", NEWEST).rustflags(V0),
     kind("tokio_unstable", "unstable", NEWEST).rustflags("--cfg tokio_unstable"),
-    kind("static-PIE", "static-pie", NEWEST).rustflags("-C target-feature=+crt-static"),
+    kind("static-PIE", "static-pie", NEWEST).rustflags(STATIC),
     kind("no PIE", "no-pie", NEWEST).rustflags("-C relocation-model=static"),
     kind("jemalloc", "jemalloc", NEWEST)
         .dependencies("tikv-jemallocator = \"0.6\"\n")
@@ -102,30 +119,44 @@ pub const KINDS: &[Kind] = &[
         .dependencies("mimalloc = \"0.1\"\n")
         .rustflags("--cfg allocator=\"mimalloc\""),
     kind("fat LTO, stripped", "fat-lto", NEWEST)
-        .profile("lto = \"fat\"\ncodegen-units = 1")
+        .profile(FAT_LTO)
         .stripped(),
     kind("randomised layout, seed 1", "random-1", NEWEST)
         .rustflags("-Zrandomize-layout -Zlayout-seed=1"),
     kind("randomised layout, seed 2", "random-2", NEWEST)
         .rustflags("-Zrandomize-layout -Zlayout-seed=2"),
+    kind("randomised layout, seed 3", "random-3", NEWEST)
+        .rustflags("-Zrandomize-layout -Zlayout-seed=3"),
+    kind("randomised layout, seed 4, stripped", "random-4", NEWEST)
+        .rustflags("-Zrandomize-layout -Zlayout-seed=4")
+        .stripped(),
     kind("release", "tokio-1-47", "=1.47.1"),
     kind("release", "tokio-1-44", "=1.44.2"),
     kind("release, stripped", "tokio-1-44", "=1.44.2").stripped(),
     kind("release", "tokio-1-38", "=1.38.2"),
+    kind("release, stripped", "tokio-1-38", "=1.38.2").stripped(),
+    kind("dev", "tokio-1-38-dev", "=1.38.2").profile(DEV),
     kind("release", "tokio-1-32", "=1.32.1"),
+    kind("fat LTO, stripped", "tokio-1-32-lto", "=1.32.1")
+        .profile(FAT_LTO)
+        .stripped(),
     kind("release", "tokio-1-28", "=1.28.2"),
     kind("release, stripped", "tokio-1-28", "=1.28.2").stripped(),
+    kind("static-PIE", "tokio-1-28-static", "=1.28.2").rustflags(STATIC),
     kind("release", "tokio-1-25", "=1.25.3"),
     kind("release", "tokio-1-20", "=1.20.6"),
     kind("release, stripped", "tokio-1-20", "=1.20.6").stripped(),
+    kind("dev", "tokio-1-20-dev", "=1.20.6").profile(DEV),
+    kind("fat LTO", "tokio-1-20-lto", "=1.20.6").profile(FAT_LTO),
+    kind("v0 mangling", "tokio-1-20-v0", "=1.20.6").rustflags(V0),
     kind("release, frames alone", "newest", NEWEST)
         .by_frames()
         .all(),
     kind("dev, frames alone", "dev", NEWEST)
-        .profile("opt-level = 0\ndebug = 2\ndebug-assertions = true")
+        .profile(DEV)
         .by_frames(),
     kind("fat LTO, frames alone", "fat-lto", NEWEST)
-        .profile("lto = \"fat\"\ncodegen-units = 1")
+        .profile(FAT_LTO)
         .by_frames(),
     kind("opt-level = z, frames alone", "opt-z", NEWEST)
         .profile("opt-level = \"z\"")
@@ -172,8 +203,9 @@ impl Scenario {
         self
     }
 
-    pub fn arguments(&self, kind: &Kind) -> [&'static str; 2] {
-        ["--block-ms", kind.block_ms.unwrap_or(self.block_ms)]
+    pub fn arguments(&self, kind: &Kind) -> Vec<&'static str> {
+        let block_ms = kind.block_ms.unwrap_or(self.block_ms);
+        [&["--block-ms", block_ms], kind.program].concat()
     }
 
     pub fn expect(&self) -> Expect {

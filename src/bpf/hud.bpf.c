@@ -294,6 +294,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	if (!due && !profiled)
 		return 0;
 	capture_running(ctx, thread, index, &regs, at.now);
+	describe_running(index, task, &regs);
 	if (due)
 		keep_running(thread, index, at.now);
 	if (profiled)

@@ -217,6 +217,14 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	thread->told_wait_ns = 0;
 }
 
+/* The poll was on the CPU, and did not get that much of it. */
+static __always_inline void add_stolen(struct hud_poll *poll, u64 ns)
+{
+	poll->run_queue_ns += ns;
+	if (ns)
+		poll->flags |= HUD_POLL_STOLEN;
+}
+
 /* What a worker does between a sleep and a poll is known to take no longer than this. */
 #define MOST_BETWEEN_NS (20 * 1000ull)
 
@@ -230,37 +238,47 @@ static __always_inline u64 least_between(u64 *least, u64 width)
 	return smaller(*least, MOST_BETWEEN_NS);
 }
 
+/* Where an old poll ended and a new one began, between two observations. */
+struct edges {
+	u64 end;
+	u64 start;
+	u64 stolen; /* on the CPU, but taken away: how much each of them bears */
+	/* What the rounds in between teach of a poll's length, if the new one is not slow; else 0.
+	 */
+	u64 round_ns;
+};
+
 /*
  * Between the last observation and this one the thread went from one poll (or none) to another (or
- * none). Estimates when the old one ended and the new one began, both within [low, now]. Returns
- * what the rounds in between teach of a poll's length, should the new one turn out not to be slow;
- * else 0.
+ * none). Estimates the edges, both within [low, now].
  */
-static __always_inline u64 estimate_bounds(struct hud_thread *thread, struct tokio_state *state,
+static __always_inline void estimate_edges(struct hud_thread *thread, struct tokio_state *state,
 					   struct interval *span, struct moment *at, bool was_poll,
-					   bool is_poll, u64 *end, u64 *start)
+					   bool is_poll, struct edges *out)
 {
-	u64 now = at->now, width = less(now, span->low), others = 0;
+	u64 now = at->now, width = less(now, span->low), others = 0, own, part;
 	u64 mean = thread->mean_poll_ns ? thread->mean_poll_ns : FIRST_MEAN_NS;
 	/* Scheduling rounds since the tick was read last, where known, and the CPU time they took.
 	 */
-	u64 rounds = 0, on_cpu = thread->tick_on_cpu_ns, round_ns = 0;
+	u64 rounds = 0, on_cpu = thread->tick_on_cpu_ns;
 
+	out->stolen = 0;
+	out->round_ns = 0;
 	if (config.by_frames && !state->tick_known) {
 		/* While it ran it may have been in any number of polls: only the sleep is sure. */
-		*end = span->low;
-		*start = now;
-		return 0;
+		out->end = span->low;
+		out->start = now;
+		return;
 	}
 	if (state->tick_known && thread->tick_core == state->tick_core)
 		rounds = (u32)(state->tick - thread->tick);
 	if (rounds > 1 && rounds * MIN_ROUND_NS < on_cpu) {
 		/* Whole polls that came and went in between. */
-		others = smaller((rounds - 1) * mean, width);
+		others = (rounds - 1) * mean;
 		/* What is left of a slow poll says nothing of ordinary ones. */
 		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW)) {
 			if (is_poll)
-				round_ns = on_cpu / rounds;
+				out->round_ns = on_cpu / rounds;
 			else
 				learn_mean(thread, on_cpu / rounds, was_poll);
 		}
@@ -268,20 +286,28 @@ static __always_inline u64 estimate_bounds(struct hud_thread *thread, struct tok
 		/* A worker met at work: all its life's polls say how long one takes at most. */
 		others = less(width, at->exec / state->tick * FAR_ABOVE);
 	}
+	/* Between two polls, and the tick cannot be read either: short ones came and went. */
+	if (was_poll && state->phase == HUD_PHASE_DETACHED && !state->tick_known &&
+	    at->seen_as != HUD_SEEN_BLOCKED && mean * FAR_ABOVE < width)
+		others = width;
 	if (!was_poll && is_poll && span->off)
 		others += least_between(&thread->to_poll_ns, width);
 	else if (was_poll && state->phase == HUD_PHASE_IDLE && at->seen_as == HUD_SEEN_BLOCKED)
 		others += least_between(&thread->to_park_ns, width);
-	/* Whose time was stolen is not known: neither's. */
-	others = smaller(others + span->stolen, width);
+	/* Whose time was stolen is not known: each bears as much of it as it has of the rest. */
+	own = less(width, span->stolen);
+	part = less(own, others);
+	if (own)
+		out->stolen = part * 1024 / own * span->stolen / 1024;
+	else if (others < width / 2)
+		out->stolen = span->stolen;
+	part += out->stolen;
 	if (was_poll && is_poll) {
-		*end = span->low + (width - others) / 2;
-		*start = now - (width - others) / 2;
-	} else {
-		*end = now - others;
-		*start = span->low + others;
+		part /= 2;
+		out->stolen /= 2;
 	}
-	return round_ns;
+	out->end = span->low + part;
+	out->start = now - part;
 }
 
 /*
@@ -296,7 +322,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	bool is_poll = state->phase == HUD_PHASE_POLL;
 	struct hud_poll *poll = &thread->poll;
 	struct interval span;
-	u64 end = at->now, start = at->now;
+	struct edges edges;
 
 	thread->sequence++;
 	measure(thread, at, &span);
@@ -308,25 +334,27 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	    poll->task == state->task && poll->budget_left == state->budget_left) {
 		poll->on_cpu_ns += span.on_cpu;
 		poll->faults += span.faults;
-		poll->run_queue_ns += span.stolen;
-		if (span.stolen)
-			poll->flags |= HUD_POLL_STOLEN;
+		add_stolen(poll, span.stolen);
 	} else {
-		u64 round_ns =
-			estimate_bounds(thread, state, &span, at, was_poll, is_poll, &end, &start);
-
+		estimate_edges(thread, state, &span, at, was_poll, is_poll, &edges);
 		if (was_poll) {
-			poll->on_cpu_ns += less(span.on_cpu + span.stolen, less(at->now, end));
+			poll->on_cpu_ns +=
+				less(less(span.on_cpu + span.stolen, less(at->now, edges.end)),
+				     edges.stolen);
+			add_stolen(poll, edges.stolen);
 			/* Those between two polls are nobody's. */
 			if (!is_poll)
 				poll->faults += span.faults;
-			close_poll(thread, index, end, span.low);
+			close_poll(thread, index, edges.end, span.low);
 		}
-		if (is_poll)
-			open_poll(thread, state, start, at->now);
-		if (is_poll && !was_poll)
-			poll->faults = span.faults;
-		thread->round_ns = round_ns;
+		if (is_poll) {
+			open_poll(thread, state, edges.start, at->now);
+			poll->on_cpu_ns -= edges.stolen;
+			add_stolen(poll, edges.stolen);
+			if (!was_poll)
+				poll->faults = span.faults;
+		}
+		thread->round_ns = edges.round_ns;
 	}
 	/* Asleep without its core it may run another worker next, in a blocking task of another id.
 	 */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The places where a poll fell asleep, each with the kernel's facts about it. */
+/* The places where a poll fell asleep or runs, each with the kernel's facts about it. */
 #ifndef HUD_SITE_BPF_H
 #define HUD_SITE_BPF_H
 
@@ -50,6 +50,23 @@ static __noinline int enter_site(struct hud_thread *thread, struct task_struct *
 	site->fd_mode = file_mode(BPF_CORE_READ(task, files), awaited_fd(regs));
 	site->in_iowait = BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait);
 	site->has_children = has_children(task);
+	return 0;
+}
+
+/* The same facts about what a sampled thread runs in: a transfer may cost more than it waits. */
+static __noinline int describe_running(u32 index, struct task_struct *task, struct user_regs *regs)
+{
+	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
+	struct hud_site *site;
+
+	if (!all)
+		return 0;
+	site = &all->sample.head.site;
+	site->in_iowait = 0;
+	site->has_children = has_children(task);
+	site->fd_mode = 0;
+	if (regs->syscall >= 0)
+		site->fd_mode = file_mode(BPF_CORE_READ(task, files), awaited_fd(regs));
 	return 0;
 }
 
