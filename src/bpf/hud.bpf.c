@@ -259,7 +259,7 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 	at.faults = BPF_CORE_READ(task, min_flt) + BPF_CORE_READ(task, maj_flt);
 	at.seen_as = HUD_SEEN_SAMPLED;
 	at.stolen = !thread   ? 0
-		    : by_tick ? stolen_until_tick(thread, task, &at)
+		    : by_tick ? stolen_until_now(thread, &at)
 			      : stolen_until_interrupt(thread, last, &at);
 	at.unused = 0;
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
@@ -328,9 +328,10 @@ int sched_waking(u64 *ctx)
 
 /*
  * The scheduler's tick: comes anyhow on every busy CPU, and stops on idle ones. Only where it is
- * frequent enough and its looks could be learnt (user space decides).
+ * frequent enough and its looks could be learnt (user space decides). At its end, when it has
+ * brought the thread's own clock up to date.
  */
-SEC("tp_btf/hrtimer_expire_entry")
+SEC("tp_btf/hrtimer_expire_exit")
 int tick(u64 *ctx)
 {
 	struct hrtimer *timer = (void *)ctx[0];

@@ -182,6 +182,7 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->seeded = 0;
 	thread->read_credit_clock = 0;
 	thread->mean_poll_ns = 0;
+	thread->exec_out = 0;
 	thread->round_ns = 0;
 	thread->to_poll_ns = 0;
 	thread->to_park_ns = 0;

@@ -6,7 +6,6 @@
 #ifndef HUD_STOLEN_BPF_H
 #define HUD_STOLEN_BPF_H
 
-#include "compat.bpf.h"
 #include "poll.bpf.h"
 
 /* What is new of the time stolen in the stint on the CPU that began at `arrival`. */
@@ -22,34 +21,24 @@ static __always_inline u64 newly_stolen(struct hud_thread *thread, u64 arrival, 
 	return thread->stint_stolen - before;
 }
 
-/* At the end of a stint, where the thread's own clock is up to date. */
-static __always_inline u64 stolen_until_switch(struct hud_thread *thread, struct moment *at)
+/* Where the thread's own clock is up to date. */
+static __always_inline u64 stolen_until_now(struct hud_thread *thread, struct moment *at)
 {
-	u64 began_with = thread->exec_out, stolen;
+	u64 lost;
 
-	thread->exec_out = at->exec;
-	if (!began_with)
+	if (!thread->exec_out)
 		return 0;
-	stolen = less(less(at->now, at->arrival), less(at->exec, began_with));
-	return stolen < STOLEN_NS ? 0 : newly_stolen(thread, at->arrival, stolen, false);
+	lost = less(less(at->now, at->arrival), less(at->exec, thread->exec_out));
+	return lost < STOLEN_NS ? 0 : newly_stolen(thread, at->arrival, lost, false);
 }
 
-/*
- * At a tick: every tick brings the run queue's clock up to date, so a CPU whose clock is older than
- * one period ran nothing of its own since.
- */
-static __always_inline u64 stolen_until_tick(struct hud_thread *thread, struct task_struct *task,
-					     struct moment *at)
+/* At the end of a stint. */
+static __always_inline u64 stolen_until_switch(struct hud_thread *thread, struct moment *at)
 {
-	u64 clock, gap;
+	u64 stolen = stolen_until_now(thread, at);
 
-	if (!has_group_clock(task))
-		return 0;
-	clock = BPF_CORE_READ(task, se.cfs_rq, rq, clock);
-	if (clock < at->arrival)
-		clock = at->arrival;
-	gap = less(at->now, clock + config.tick_ns);
-	return gap < STOLEN_NS ? 0 : newly_stolen(thread, at->arrival, gap, true);
+	thread->exec_out = at->exec;
+	return stolen;
 }
 
 /*
