@@ -134,8 +134,6 @@ pub const KINDS: &[Kind] = &[
     kind("release", "tokio-1-44", "=1.44.2"),
     kind("release, stripped", "tokio-1-44", "=1.44.2").stripped(),
     kind("release", "tokio-1-38", "=1.38.2"),
-    kind("release, stripped", "tokio-1-38", "=1.38.2").stripped(),
-    kind("dev", "tokio-1-38-dev", "=1.38.2").profile(DEV),
     kind("release", "tokio-1-32", "=1.32.1"),
     kind("fat LTO, stripped", "tokio-1-32-lto", "=1.32.1")
         .profile(FAT_LTO)
