@@ -3,6 +3,7 @@
 //! Everything slow happens here: unwinding, reading symbol tables, naming. The ring thread never
 //! waits for it, and neither does any view.
 
+mod loads;
 mod tiers;
 
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{
-    Capture, CaptureLosses, Drained, Event, Learnt, Loads, OtherStack, Released, SavedRegisters,
+    Capture, CaptureLosses, Drained, Event, Learnt, OtherStack, Released, SavedRegisters,
     SeenThread, StackKind, ThreadState,
 };
 use crate::clock::monotonic_ns;
@@ -541,30 +542,6 @@ impl Pipeline {
         self.look_at_search(at_ns)
     }
 
-    /// The threads as they stand where nothing tells their polls.
-    fn take_loads(&mut self, loads: &Loads) -> Result<(), Unread> {
-        for load in &loads.threads {
-            if let Some(worker) = self.workers.meet(load) {
-                self.send(Record::Worker(worker))?;
-            }
-        }
-        if self.is_report_due() {
-            for load in &loads.threads {
-                if let Some(usage) = self.workers.usage_by_load(load, loads.at_ns) {
-                    self.send(Record::Usage(usage))?;
-                }
-            }
-            self.tell_cost(loads.at_ns)?;
-        }
-        for &tid in &loads.gone {
-            if self.workers.part_with(tid) {
-                let at_ns = loads.at_ns;
-                self.send(Record::WorkerGone { tid, at_ns })?;
-            }
-        }
-        self.look_at_search(loads.at_ns)
-    }
-
     /// Whether usage, losses and cost are to be told now.
     fn is_report_due(&mut self) -> bool {
         let is_due = self.reported_at.elapsed() >= REPORT_EVERY;
@@ -581,16 +558,6 @@ impl Pipeline {
             bpf_ns: self.bpf_ns,
             ..cost::of_self(at_ns)
         }))
-    }
-
-    /// Goes by the layout that was searched for, if it was found.
-    fn look_at_search(&mut self, at_ns: u64) -> Result<(), Unread> {
-        // One change after the other.
-        let regain = self.regain.as_ref().filter(|_| self.coming.is_none());
-        match regain.and_then(Regain::outcome) {
-            Some(outcome) => self.take_outcome(at_ns, outcome),
-            None => Ok(()),
-        }
     }
 
     fn report_running(&mut self, at_ns: u64, state: &ThreadState) -> Result<(), Unread> {

@@ -64,8 +64,18 @@ impl Pipeline {
         self.send(Record::TierChanged { tier, at_ns, why })
     }
 
+    /// Goes by the layout that was searched for, if it was found.
+    pub(super) fn look_at_search(&mut self, at_ns: u64) -> Result<(), Unread> {
+        // One change after the other.
+        let regain = self.regain.as_ref().filter(|_| self.coming.is_none());
+        match regain.and_then(Regain::outcome) {
+            Some(outcome) => self.take_outcome(at_ns, outcome),
+            None => Ok(()),
+        }
+    }
+
     /// The search for a layout that holds has ended.
-    pub(super) fn take_outcome(&mut self, at_ns: u64, outcome: Outcome) -> Result<(), Unread> {
+    fn take_outcome(&mut self, at_ns: u64, outcome: Outcome) -> Result<(), Unread> {
         self.regain = None;
         match outcome {
             Outcome::Holds(layout, tier) => {
