@@ -223,6 +223,19 @@ int compare(u64 *ctx)
 	return 0;
 }
 
+/* What the scheduler knows of a thread that runs. Not inlined, for the stack's sake. */
+static __noinline int read_moment(struct task_struct *task, struct moment *at)
+{
+	at->arrival = BPF_CORE_READ(task, sched_info.last_arrival);
+	at->delay = BPF_CORE_READ(task, sched_info.run_delay);
+	at->exec = BPF_CORE_READ(task, se.sum_exec_runtime);
+	at->faults = BPF_CORE_READ(task, min_flt) + BPF_CORE_READ(task, maj_flt);
+	at->stolen = 0;
+	at->seen_as = HUD_SEEN_SAMPLED;
+	at->unused = 0;
+	return 0;
+}
+
 /* A look at a thread that runs: sees polls that compute and never leave the CPU. */
 static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 {
@@ -253,15 +266,10 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 		if (due)
 			thread->sampled_clock = at.now;
 	}
-	at.arrival = BPF_CORE_READ(task, sched_info.last_arrival);
-	at.delay = BPF_CORE_READ(task, sched_info.run_delay);
-	at.exec = BPF_CORE_READ(task, se.sum_exec_runtime);
-	at.faults = BPF_CORE_READ(task, min_flt) + BPF_CORE_READ(task, maj_flt);
-	at.seen_as = HUD_SEEN_SAMPLED;
+	read_moment(task, &at);
 	at.stolen = !thread   ? 0
 		    : by_tick ? stolen_until_now(thread, &at)
 			      : stolen_until_interrupt(thread, last, &at);
-	at.unused = 0;
 	thread_pointer = BPF_CORE_READ(task, THREAD_POINTER);
 	if (!thread_pointer)
 		return 0;
@@ -415,13 +423,7 @@ int sched_process_exit(u64 *ctx)
 	if (!thread)
 		return 0;
 	at.now = bpf_ktime_get_ns() - mono_minus_clock;
-	at.arrival = task->sched_info.last_arrival;
-	at.delay = task->sched_info.run_delay;
-	at.exec = task->se.sum_exec_runtime;
-	at.faults = task->min_flt + task->maj_flt;
-	at.seen_as = HUD_SEEN_SAMPLED;
-	at.stolen = 0;
-	at.unused = 0;
+	read_moment(task, &at);
 	observe(thread, index, &at, &state);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (event) {

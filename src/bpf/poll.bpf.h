@@ -41,14 +41,22 @@ struct interval {
 	u64 faults; /* page faults; 0 where not known */
 };
 
+/*
+ * What `a` is above `b`, or 0. Times lie far below 2^63. Without a branch: the verifier would go
+ * both ways from each of them, again and again.
+ */
 static __always_inline u64 less(u64 a, u64 b)
 {
-	return a > b ? a - b : 0;
+	s64 difference = a - b;
+	u64 negative = difference >> 63;
+
+	barrier_var(negative); /* or clang makes a branch of it */
+	return difference & ~negative;
 }
 
 static __always_inline u64 smaller(u64 a, u64 b)
 {
-	return a < b ? a : b;
+	return a - less(a, b);
 }
 
 static __always_inline void measure(struct hud_thread *thread, struct moment *at,
@@ -159,13 +167,22 @@ static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, b
 	thread->mean_poll_ns = mean;
 }
 
-/* Ends the poll at `end`; it was seen to run until `last_seen`. */
-static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end, u64 last_seen)
+/*
+ * Ends the poll at `end`; it was seen to run until `last_seen`. Global, as send_captures is: the
+ * verifier looks at it once, and not anew for each way that leads to it. Such functions take
+ * numbers only.
+ */
+__noinline int close_poll(u32 index, u64 end, u64 last_seen)
 {
-	struct hud_poll *poll = &thread->poll;
-	u64 held = less(end, poll->start_clock);
+	struct hud_thread *thread = bpf_map_lookup_elem(&threads, &index);
 	struct hud_poll_end_event *event;
+	struct hud_poll *poll;
+	u64 held;
 
+	if (!thread)
+		return 0;
+	poll = &thread->poll;
+	held = less(end, poll->start_clock);
 	thread->usage.polls_observed++;
 	if (thread->round_ns && !(poll->flags & HUD_POLL_SLOW))
 		learn_mean(thread, thread->round_ns, true);
@@ -173,7 +190,7 @@ static __noinline int close_poll(struct hud_thread *thread, u32 index, u64 end, 
 		thread->usage.longest_poll_ns = held;
 	if (poll->flags & HUD_POLL_SLOW || is_slow(poll, end, last_seen)) {
 		poll->flags |= HUD_POLL_SLOW;
-		send_captures(thread, index);
+		send_captures(index);
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 		if (event) {
 			fill_header(&event->header, HUD_EVENT_POLL_END, thread->tid, end);
@@ -345,7 +362,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 			/* Those between two polls are nobody's. */
 			if (!is_poll)
 				poll->faults += span.faults;
-			close_poll(thread, index, edges.end, span.low);
+			close_poll(index, edges.end, span.low);
 		}
 		if (is_poll) {
 			open_poll(thread, state, edges.start, at->now);
@@ -376,7 +393,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	}
 	if (is_poll && !(poll->flags & HUD_POLL_SLOW) && is_slow(poll, at->now, at->now)) {
 		poll->flags |= HUD_POLL_SLOW;
-		send_captures(thread, index);
+		send_captures(index);
 	}
 	thread->sequence++;
 	return is_poll;

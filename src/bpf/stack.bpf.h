@@ -90,11 +90,12 @@ static __noinline int send_stack(struct hud_stack_event *event)
 }
 
 /* Sends what was kept back: the poll is slow. */
-static __noinline int send_captures(struct hud_thread *thread, u32 index)
+__noinline int send_captures(u32 index)
 {
 	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
+	struct hud_thread *thread = bpf_map_lookup_elem(&threads, &index);
 
-	if (!all)
+	if (!all || !thread)
 		return 0;
 	if (thread->kept_valid)
 		send_stack(thread->kept ? &all->blocked[1] : &all->blocked[0]);
