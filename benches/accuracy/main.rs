@@ -191,7 +191,7 @@ fn document(summary: &str, cells: &str, below: &str, refusals: &str) -> Result<S
          - **cause**, **function**: of the polls found, how many have the right cause, and the function \
          that blocked\n  in the stack.\n\
          - **duration error**: of the polls found. Blocks last 20 to 60 ms, and 50 to 150 ms where they \
-         compute: those\n  edges come from samples 4 ms apart. With a threshold of 1 ms they last 2 to 6 ms.\n\
+         compute: those\n  edges come from samples. With a threshold of 1 ms they last 2 to 6 ms.\n\
          - **tier**: how polls were tracked ([DETECTION](DETECTION.md)).\n\n\
          The goals, for each cell below: in tiers 1 to 3 recall, precision, cause and function of 0.99, a \
          median duration\nerror of 1 %, and no finding in a healthy program; in tier 4 a recall of 0.9 and a \

@@ -259,9 +259,12 @@ static __noinline int sample(void *ctx, struct task_struct *task, bool by_tick)
 				last = thread->interrupted_clock;
 			thread->interrupted_clock = at.now;
 		}
-		/* Samples may come more often than slow polls need; all poll time counts each. */
+		/*
+		 * Samples may come more often than slow polls need; all poll time counts each, and
+		 * the edges of polls that follow one another come the closer.
+		 */
 		due = less(at.now, thread->sampled_clock) >= config.sample_period_ns / 4 * 3;
-		if (!due && !profiled)
+		if (!due && !profiled && !thread->closely)
 			return 0;
 		if (due)
 			thread->sampled_clock = at.now;

@@ -274,7 +274,8 @@ struct hud_thread {
 	u64 tick_core;
 	u64 tick_on_cpu_ns;
 	u32 tick;
-	u32 unused_tick;
+	/* User space has it sampled more often than slow polls need: for the edges between them. */
+	u32 closely;
 	u64 capture_credit_clock;
 	u64 preempted_credit_clock;
 	/* The longest wait of this poll whose waker was told. */
@@ -289,7 +290,8 @@ struct hud_thread {
 	u32 kept_site;
 	struct hud_park parks[2];
 	u32 next_park;
-	u32 unused;
+	/* How often a slow poll ended nobody knows when between two samples. */
+	u32 unsure_edges;
 	struct hud_usage usage;
 	char comm[HUD_COMM];
 	struct hud_poll poll;

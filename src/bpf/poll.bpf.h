@@ -255,6 +255,9 @@ static __always_inline u64 least_between(u64 *least, u64 width)
 	return smaller(*least, MOST_BETWEEN_NS);
 }
 
+/* The edge between two polls may lie this far from where it is taken to be: it is unsure. */
+#define UNSURE_NS (250 * 1000ull)
+
 /* Where an old poll ended and a new one began, between two observations. */
 struct edges {
 	u64 end;
@@ -363,6 +366,9 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 			if (!is_poll)
 				poll->faults += span.faults;
 			close_poll(index, edges.end, span.low);
+			if (is_poll && poll->flags & HUD_POLL_SLOW &&
+			    less(edges.end, span.low) > UNSURE_NS)
+				thread->unsure_edges++;
 		}
 		if (is_poll) {
 			open_poll(thread, state, edges.start, at->now);

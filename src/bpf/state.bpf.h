@@ -192,6 +192,8 @@ static __noinline struct hud_thread *add_thread(u32 tid, u32 *index)
 	thread->profiled_cpu_ns = 0;
 	thread->profile_ns = 0;
 	thread->tick_core = 0;
+	thread->closely = 0;
+	thread->unsure_edges = 0;
 	thread->kept_valid = 0;
 	thread->newest_valid = 0;
 	thread->sample_valid = 0;

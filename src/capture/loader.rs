@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 
+use super::closely::{self, Worker};
 use super::events::Capture;
 use super::frames::FrameTable;
 use super::offsets::{CoreTicks, kernel_layout};
-use super::sampling::{self, Sampling};
+use super::sampling::{self, Clock, Sampling};
 use super::seed::FoundWorker;
 use super::threads::ThreadStates;
 use super::tracking::Tracking;
@@ -296,19 +297,30 @@ impl<'obj> Loaded<'obj> {
     fn cpu_clocks(&self) -> Result<Vec<Link>> {
         let mut links = Vec::new();
         for cpu in sampling::online_cpus()? {
-            let event = sampling::open_cpu_clock(cpu, self.sampling.period)
-                .with_context(|| format!("cannot sample CPU {cpu}"))?;
             let link = self
-                .skeleton
-                .progs
-                .cpu_clock
-                .attach_perf_event(event.as_raw_fd())
-                .with_context(|| format!("cannot attach to the clock of CPU {cpu}"))?;
-            // The link closes the event it was attached to.
-            let _ = event.into_raw_fd();
+                .attach_clock(Clock::Cpu(cpu), self.sampling.period)
+                .with_context(|| format!("cannot sample CPU {cpu}"))?;
             links.push(link);
         }
         Ok(links)
+    }
+
+    fn attach_clock(&self, of: Clock, period: Duration) -> Result<Link> {
+        let event = sampling::open_clock(of, period)?;
+        let program = &self.skeleton.progs.cpu_clock;
+        let link = program.attach_perf_event(event.as_raw_fd())?;
+        // The link closes the event it was attached to.
+        let _ = event.into_raw_fd();
+        Ok(link)
+    }
+
+    /// Samples a worker by a clock of its own from now on, until the link is dropped.
+    pub fn sample_closely(&mut self, (slot, tid): Worker) -> Result<Link> {
+        let link = self
+            .attach_clock(Clock::Thread(tid.try_into()?), closely::PERIOD)
+            .with_context(|| format!("cannot sample thread {tid}"))?;
+        self.threads.set_closely(slot, true);
+        Ok(link)
     }
 
     /// Sends the samples of all poll time from now on, or no longer. They are the CPU clock's, which

@@ -4,6 +4,7 @@
 //! generated types stay inside.
 
 pub mod census;
+mod closely;
 mod decode;
 mod events;
 mod frames;

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::RingBufferBuilder;
 
 use super::census::SeenThread;
+use super::closely::Closely;
 use super::decode;
 use super::events::{Capture, Event};
 use super::frames::FrameTable;
@@ -288,6 +289,7 @@ impl Ring<'_> {
         let mut looker = Looker::new(config.threshold);
         let mut ticks = TickWatch::new(config.pid, loaded.sampling.period);
         let mut wakes = Wakes::default();
+        let mut closely = Closely::default();
         let mut next_look = Instant::now();
         let mut change = None;
         while !self.stop.load(Ordering::Relaxed) {
@@ -300,6 +302,7 @@ impl Ring<'_> {
                 next_look = Instant::now() + LOOK_EVERY;
                 loaded.set_core_ticks(&self.learnt.core_ticks);
                 looker.look(&loaded, out, lost);
+                closely.look(&mut loaded, Instant::now());
                 if loaded.sampling.tick.is_some() && ticks.is_missing(|| loaded.samples()) {
                     log::info!("no ticks while the target computes: sampling by the CPU clock");
                     loaded.attach_cpu_clocks()?;
@@ -331,6 +334,7 @@ impl Ring<'_> {
                 DRAIN_EVERY
             });
         }
+        drop(closely);
         loaded.detach();
         ring.consume().context("cannot read the ring buffer")?;
         looker.look(&loaded, out, lost);

@@ -159,9 +159,17 @@ fn parse_cpu_list(text: &str) -> Option<Vec<i32>> {
     Some(cpus)
 }
 
-/// perf's clock of a CPU: an event every `period`, or a little sooner: what runs in step with the
-/// tick, or with round times, must not meet every event or none.
-pub(super) fn open_cpu_clock(cpu: i32, period: Duration) -> io::Result<OwnedFd> {
+/// What a perf event counts.
+#[derive(Clone, Copy)]
+pub(super) enum Clock {
+    Cpu(i32),
+    /// While the thread of this id is on a CPU.
+    Thread(i32),
+}
+
+/// perf's CPU clock: an event every `period`, or a little sooner: what runs in step with the tick,
+/// or with round times, must not meet every event or none.
+pub(super) fn open_clock(of: Clock, period: Duration) -> io::Result<OwnedFd> {
     let mut attributes = perf::bindings::perf_event_attr {
         size: size_of::<perf::bindings::perf_event_attr>() as u32,
         type_: perf::bindings::PERF_TYPE_SOFTWARE,
@@ -170,8 +178,12 @@ pub(super) fn open_cpu_clock(cpu: i32, period: Duration) -> io::Result<OwnedFd> 
     };
     attributes.__bindgen_anon_1.sample_period = (period - period / 251).as_nanos() as u64;
     let flags = u64::from(perf::bindings::PERF_FLAG_FD_CLOEXEC);
+    let (thread, cpu) = match of {
+        Clock::Cpu(cpu) => (-1, cpu),
+        Clock::Thread(tid) => (tid, -1),
+    };
     // SAFETY: the attributes outlive the call.
-    let fd = unsafe { perf::perf_event_open(&mut attributes, -1, cpu, -1, flags as _) };
+    let fd = unsafe { perf::perf_event_open(&mut attributes, thread, cpu, -1, flags as _) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
+use super::closely::Worker;
 use super::decode;
 use super::events::{PollTimes, Site, Usage};
 use super::frames::Places;
@@ -134,6 +135,33 @@ impl ThreadStates {
                     std::ptr::addr_of_mut!((*thread).ways).write_volatile(*places);
                 }
             }
+        }
+    }
+
+    /// Every worker with its unsure edges so far.
+    pub(super) fn unsure_edges(&self) -> impl Iterator<Item = (Worker, u32)> + '_ {
+        (0..self.count).filter_map(|slot| {
+            // SAFETY: in bounds of the mapping; plain integers that the kernel writes at any time,
+            // hence volatile.
+            let (tid, edges) = unsafe {
+                let thread = self.base.add(slot).as_ptr();
+                (
+                    std::ptr::addr_of!((*thread).tid).read_volatile(),
+                    std::ptr::addr_of!((*thread).unsure_edges).read_volatile(),
+                )
+            };
+            (tid != 0).then_some(((slot as u32, tid), edges))
+        })
+    }
+
+    /// Has every sample of a worker taken in, or those that slow polls need.
+    pub(super) fn set_closely(&mut self, slot: u32, on: bool) {
+        assert!((slot as usize) < self.count);
+        // SAFETY: in bounds of the mapping; a plain integer that the kernel reads at any time,
+        // hence volatile.
+        unsafe {
+            let thread = self.base.add(slot as usize).as_ptr();
+            std::ptr::addr_of_mut!((*thread).closely).write_volatile(on.into());
         }
     }
 

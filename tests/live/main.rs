@@ -122,6 +122,21 @@ fn current_thread_runtimes_and_their_root_future() {
     }
 }
 
+/// The worker never leaves the CPU between them: nothing but samples tells where one ends.
+#[test]
+fn polls_that_compute_one_after_another_have_true_durations() {
+    let run = Run::new(&Build::Release, "cpu")
+        .arguments(&["--flavor", "current_thread", "--block-ms", "50"])
+        .seconds(6)
+        .watch();
+    let mut verdict = compare(&run, &Expect::blocking());
+    verdict.assert();
+    let errors = &mut verdict.duration_errors;
+    errors.sort_by(f64::total_cmp);
+    let median = errors[errors.len() / 2];
+    assert!(median <= 0.01, "the median duration is {median:.4} off");
+}
+
 #[test]
 fn unconstrained_tasks_and_runtimes_that_start_later() {
     let blocks = ["--block-ms", "50"];
