@@ -122,7 +122,8 @@ struct Pipeline {
     reported_losses: Losses,
     /// Time in hud's BPF programs, where the kernel counts it.
     bpf_ns: Option<u64>,
-    reported_at: Instant,
+    /// None at the first look: what the start cost is told apart from what watching costs.
+    reported_at: Option<Instant>,
     /// Whether Tokio's state is what it is taken for.
     trust: Trust,
     /// Ordered, and not there yet.
@@ -156,7 +157,7 @@ impl Pipeline {
             losses: Losses::default(),
             reported_losses: Losses::default(),
             bpf_ns: None,
-            reported_at: Instant::now(),
+            reported_at: None,
             trust,
             coming: None,
             regain: None,
@@ -544,9 +545,11 @@ impl Pipeline {
 
     /// Whether usage, losses and cost are to be told now.
     fn is_report_due(&mut self) -> bool {
-        let is_due = self.reported_at.elapsed() >= REPORT_EVERY;
+        let is_due = self
+            .reported_at
+            .is_none_or(|at| at.elapsed() >= REPORT_EVERY);
         if is_due {
-            self.reported_at = Instant::now();
+            self.reported_at = Some(Instant::now());
         }
         is_due
     }

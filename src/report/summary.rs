@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::format::{ALARM, BOLD, DIM, bytes, count, duration, paint, setting, shorten_name};
+use super::format::{ALARM, BOLD, DIM, bytes, count, duration, paint, part, setting, shorten_name};
 use super::{Layout, findings, poll_time, stacks, table};
 use crate::model::{Cause, Losses, Tier};
 use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
@@ -343,19 +343,17 @@ fn cost(out: &mut String, snap: &Snapshot) -> fmt::Result {
     };
     let version = snap.header.as_ref().map_or("", |h| &h.hud_version);
     let elapsed = snap.elapsed_ns();
+    let start = snap.cost_of_start.unwrap_or(*cost);
+    let watching = cost.cpu_ns.saturating_sub(start.cpu_ns);
     write!(
         out,
-        "\nhud {version} used {} of CPU time ({} of one core)",
-        duration(cost.cpu_ns),
-        super::format::part(cost.cpu_ns, elapsed)
+        "\nhud {version} used {} of CPU time to start, {} to watch ({} of one core)",
+        duration(start.cpu_ns),
+        duration(watching),
+        part(watching, cost.at_ns.saturating_sub(start.at_ns))
     )?;
     if let Some(bpf) = cost.bpf_ns {
-        write!(
-            out,
-            ", {} in BPF ({})",
-            duration(bpf),
-            super::format::part(bpf, elapsed)
-        )?;
+        write!(out, ", {} in BPF ({})", duration(bpf), part(bpf, elapsed))?;
     }
     writeln!(out, ", {} of memory at its peak.", bytes(cost.peak_rss))
 }
@@ -363,7 +361,7 @@ fn cost(out: &mut String, snap: &Snapshot) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Record;
+    use crate::model::{Record, SelfCost};
     use crate::session::testing as t;
     use crate::session::{Session, SessionOptions};
 
@@ -376,9 +374,16 @@ mod tests {
 
     #[test]
     fn the_whole_report() {
-        insta::assert_snapshot!("piped", report(&t::session(), None));
-        insta::assert_snapshot!("narrow_80", report(&t::session(), Some(80)));
-        insta::assert_snapshot!("wide_120", report(&t::session(), Some(120)));
+        let mut records = t::session();
+        let started = SelfCost {
+            at_ns: t::START_NS,
+            cpu_ns: 25 * t::MS,
+            ..SelfCost::default()
+        };
+        records.insert(1, Record::Cost(started));
+        insta::assert_snapshot!("piped", report(&records, None));
+        insta::assert_snapshot!("narrow_80", report(&records, Some(80)));
+        insta::assert_snapshot!("wide_120", report(&records, Some(120)));
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Session {
     polls_seen: u64,
     losses: Losses,
     cost: Option<SelfCost>,
+    /// The first reading.
+    cost_of_start: Option<SelfCost>,
     /// hud's part of one CPU between the last two readings.
     cost_share: Option<f64>,
     census: Option<Arc<Census>>,
@@ -114,6 +116,7 @@ impl Session {
             polls_seen: 0,
             losses: Losses::default(),
             cost: None,
+            cost_of_start: None,
             cost_share: None,
             census: None,
             all: new_table(&options, Group::Culprit, Scope::Session),
@@ -182,6 +185,7 @@ impl Session {
                 self.saw(cost.at_ns);
                 self.cost_share = self.cost.and_then(|before| cost.share_since(&before));
                 self.cost = Some(*cost);
+                self.cost_of_start.get_or_insert(*cost);
             }
             Record::TierChanged { tier, at_ns, why } => {
                 self.saw(*at_ns);
@@ -240,6 +244,7 @@ impl Session {
             .chain(running.map(Record::Running))
             .chain(self.profile.records(self.latest_ns))
             .chain([Record::Losses(self.losses)])
+            .chain(self.cost_of_start.map(Record::Cost))
             .chain(self.cost.map(Record::Cost))
             .chain(self.census.clone().map(Record::Census))
             .chain([Record::End { reason, at_ns }])

@@ -114,6 +114,7 @@ impl Session {
             profile,
             losses: self.losses,
             cost: self.cost,
+            cost_of_start: self.cost_of_start,
             cost_share: self.cost_share,
             census: self.census.clone(),
         }

@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub profile: Option<Arc<ProfileView>>,
     pub losses: Losses,
     pub cost: Option<SelfCost>,
+    /// What hud had cost when it began to tell findings with names.
+    pub cost_of_start: Option<SelfCost>,
     /// hud's part of one CPU between the last two readings, BPF programs included, 0 to 1 (more
     /// with several threads).
     pub cost_share: Option<f64>,

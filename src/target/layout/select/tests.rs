@@ -12,7 +12,7 @@ use crate::target::layout::{CoreFields, WorkerState};
 
 /// With patience: a thread has started before it runs its worker.
 fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
-    for _ in 0..1000 {
+    for _ in 0..10_000 {
         match check(layout, &memory(), thread) {
             Verdict::Worker(state) => return state,
             Verdict::NotAWorker => std::thread::sleep(Duration::from_millis(1)),
@@ -24,7 +24,7 @@ fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
 
 /// Selection with patience: a worker may not have run yet.
 fn chosen(discovery: &Discovery, threads: &[ThreadView]) -> (TokioLayout, Tier) {
-    for _ in 0..1000 {
+    for _ in 0..10_000 {
         match select(discovery, &memory(), threads) {
             Selection::Chosen(layout, tier) => return (layout, tier),
             Selection::Undecided => std::thread::sleep(Duration::from_millis(1)),
