@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use ratatui::layout::Rect;
+use ratatui::layout::{Margin, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::canvas::{Canvas, Hit, narrow, row_of, scrolled};
 use super::columns::{Column, Columns, Wanted};
@@ -375,9 +376,15 @@ fn ago(ns: u64) -> String {
 
 fn empty(c: &mut Canvas, body: Rect, search: &str) {
     let text = match search {
-        "" if c.snap.sees_no_polls() => "  Polls cannot be seen.".to_owned(),
-        "" => "  No slow poll.".to_owned(),
-        search => format!("  Nothing matches \"{search}\"; Esc clears the search."),
+        "" if c.snap.sees_no_polls() => match c.snap.tier_changes.last() {
+            Some(change) => format!("Tier {}: {}", change.tier.number(), change.why),
+            None => "Polls cannot be seen.".to_owned(),
+        },
+        "" => "No slow poll.".to_owned(),
+        search => format!("Nothing matches \"{search}\"; Esc clears the search."),
     };
-    c.row(body, 0, ratatui::text::Span::styled(text, c.theme.dim()));
+    let inner = body.inner(Margin::new(2, 0)).intersection(c.buf.area);
+    Paragraph::new(Line::styled(text, c.theme.dim()))
+        .wrap(Wrap { trim: true })
+        .render(inner, c.buf);
 }

@@ -139,6 +139,9 @@ fn watch(c: &mut Canvas, area: Rect) {
         parts.insert(at, (format!("hud {share:.1}% CPU, {rss} MiB"), style));
         short = short.map(|(tier, text)| (tier + usize::from(at <= tier), text));
     }
+    if let Some(change) = snap.tier_changes.last() {
+        parts.push((change.why.clone(), theme.warn()));
+    }
     let mut spans = Vec::new();
     let mut room = usize::from(area.width);
     for (i, (mut part, style)) in parts.into_iter().enumerate() {
