@@ -135,6 +135,7 @@ fn throughput(effort: &Effort, rows: &mut Rows) -> Result<()> {
             &["ping-pong", "--cpu", "1"],
             ">= 0.95",
         ),
+        ("polls that compute for 20 ms", &["compute"], ""),
     ] {
         let ratios = measure::throughput(arguments, &[], effort)?;
         rows.throughput(&format!("throughput with hud, {name}"), &ratios, goal);

@@ -5,6 +5,7 @@
 //! running.
 
 mod blocking;
+mod compute;
 mod http;
 #[path = "../load/client.rs"]
 mod http_client;
@@ -33,6 +34,8 @@ enum Mode {
     Blocking,
     /// Polls of 6 ms, at a steady rate: slow polls per second
     Slow,
+    /// Polls that compute for 20 ms, one after another: operations per second
+    Compute,
 }
 
 /// Something for hud to watch while its throughput is measured.
@@ -46,7 +49,7 @@ struct Args {
     /// Worker threads, where the mode has a runtime to size
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// Tasks that yield, or HTTP clients
+    /// Tasks that yield or compute, or HTTP clients
     #[arg(long, default_value_t = 16)]
     tasks: usize,
     /// How often a poll of `blocking` blocks
@@ -116,6 +119,7 @@ fn run(args: Args) -> Result<()> {
         Mode::PingPong => Box::new(ping_pong::start()?),
         Mode::Blocking => Box::new(blocking::start(args.blocks_per_poll, pause)?),
         Mode::Slow => Box::new(slow_polls::start(args.workers, args.rate)?),
+        Mode::Compute => Box::new(compute::start(args.workers, args.tasks)?),
     };
     if args.long_waits {
         long_waits::start()?;
