@@ -112,11 +112,15 @@ fn try_cell(
     twin: &Build,
     scenario: &Scenario,
 ) -> Result<(Option<String>, Tally), String> {
+    let arguments = scenario.arguments(kind);
     let mut run = Run::new(build, scenario.name)
-        .arguments(&scenario.arguments(kind))
+        .arguments(&arguments)
         .hud(kind.hud)
-        .seconds(SECONDS)
-        .try_watch()?;
+        .seconds(SECONDS);
+    if kind.patient {
+        run = run.patient();
+    }
+    let mut run = run.try_watch()?;
     if kind.stripped {
         let twin = DebugFile::open(&twin.program()).map_err(|error| error.to_string())?;
         let mut names = LateNames::new(Some(twin), DebugFiles::default());

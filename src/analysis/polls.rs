@@ -184,7 +184,7 @@ impl Polls {
                 run_queue_ns: times.run_queue_ns,
                 blocked_ns: times.blocked_ns.saturating_add(times.stopped_ns),
             },
-            cause: self.chief_cause(&causes),
+            cause: self.chief_cause(&causes, times.estimated_ns),
             causes,
             stacks,
             missing_stacks,
@@ -195,14 +195,16 @@ impl Polls {
     }
 
     /// The cause to report: the code's own largest, unless the poll would not have been slow
-    /// without what was done to it.
-    fn chief_cause(&self, causes: &[(Cause, u64)]) -> Cause {
+    /// without what was done to it. Of its own time `estimated_ns` may be another poll's: as for the
+    /// poll as a whole, half of the threshold must have been seen.
+    fn chief_cause(&self, causes: &[(Cause, u64)], estimated_ns: u64) -> Cause {
         let own_ns: u64 = causes
             .iter()
             .filter(|(cause, _)| cause.blames_code())
             .map(|(_, ns)| ns)
             .sum();
-        let own_fault = own_ns >= self.threshold_ns;
+        let own_fault = own_ns >= self.threshold_ns
+            && own_ns.saturating_sub(estimated_ns) >= self.threshold_ns / 2;
         causes
             .iter()
             .find(|(cause, _)| cause.blames_code() == own_fault)
@@ -348,6 +350,12 @@ mod tests {
         assert_eq!(
             polls.assemble(&end(times, 26 * MS, vec![]), false).cause,
             Cause::Cpu
+        );
+        // It was hardly seen to run: what makes it slow by itself may be another poll's.
+        times.estimated_ns = 4 * MS;
+        assert_eq!(
+            polls.assemble(&end(times, 26 * MS, vec![]), false).cause,
+            Cause::RunQueue
         );
     }
 

@@ -186,6 +186,8 @@ struct hud_poll {
 	/* When it was seen first; before, its time is an estimate. */
 	u64 first_seen_clock;
 	u64 on_cpu_ns;
+	/* Of it, what lies before it was seen first, and after it was seen last. */
+	u64 estimated_ns;
 	u64 run_queue_ns;
 	u64 blocked_ns;
 	u64 stopped_ns;

@@ -343,6 +343,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	struct hud_poll *poll = &thread->poll;
 	struct interval span;
 	struct edges edges;
+	u64 until_end;
 
 	thread->sequence++;
 	measure(thread, at, &span);
@@ -358,9 +359,10 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	} else {
 		estimate_edges(thread, state, &span, at, was_poll, is_poll, &edges);
 		if (was_poll) {
-			poll->on_cpu_ns +=
-				less(less(span.on_cpu + span.stolen, less(at->now, edges.end)),
-				     edges.stolen);
+			until_end = less(less(span.on_cpu + span.stolen, less(at->now, edges.end)),
+					 edges.stolen);
+			poll->on_cpu_ns += until_end;
+			poll->estimated_ns += until_end;
 			add_stolen(poll, edges.stolen);
 			/* Those between two polls are nobody's. */
 			if (!is_poll)
@@ -373,6 +375,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		if (is_poll) {
 			open_poll(thread, state, edges.start, at->now);
 			poll->on_cpu_ns -= edges.stolen;
+			poll->estimated_ns = poll->on_cpu_ns;
 			add_stolen(poll, edges.stolen);
 			if (!was_poll)
 				poll->faults = span.faults;

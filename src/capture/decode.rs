@@ -213,6 +213,7 @@ pub(super) fn poll_times(poll: &hud_poll, offset: i64) -> PollTimes {
         task: poll.task,
         start_ns: poll.start_clock.wrapping_add_signed(offset),
         on_cpu_ns: poll.on_cpu_ns,
+        estimated_ns: poll.estimated_ns,
         run_queue_ns: poll.run_queue_ns,
         blocked_ns: poll.blocked_ns,
         stopped_ns: poll.stopped_ns,

@@ -78,6 +78,8 @@ pub struct PollTimes {
     pub task: u64,
     pub start_ns: u64,
     pub on_cpu_ns: u64,
+    /// Of it, what lies before the poll was seen first, and after it was seen last.
+    pub estimated_ns: u64,
     pub run_queue_ns: u64,
     pub blocked_ns: u64,
     pub stopped_ns: u64,

@@ -17,7 +17,7 @@ use crate::target::memory::Memory;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const WAIT: Duration = Duration::from_millis(100);
 /// Later a look comes after each such part of the time that the search has lasted.
-const RARER: u32 = 500;
+const RARER: u32 = 2500;
 
 /// How long a guess that nothing contradicts is watched: an idle program shows no more.
 const PROBATION: Duration = Duration::from_millis(300);
