@@ -200,6 +200,9 @@ fn document(summary: &str, cells: &str, below: &str, refusals: &str) -> Result<S
          The goals, for each cell below: in tiers 1 to 3 recall, precision, cause and function of 0.99, a \
          median duration\nerror of 1 %, and no finding in a healthy program; in tier 4 a recall of 0.9 and a \
          precision of 0.95. Cells that\nmiss one:{below}\n\
+         Stripped programs with Tokio before 1.22 have no task ids, and their layout is always learnt. \
+         Where workers hardly\never park, that takes from 2 s on, and after 20 s hud gives up: it says \
+         so, and goes on in tier 5, which sees no\npolls.\n\n\
          ## By build\n\n{summary}{refused}\n\
          ## Every cell\n\n{cells}",
         std::env::consts::ARCH
