@@ -10,17 +10,15 @@ use std::time::{Duration, Instant};
 use libbpf_rs::Link;
 
 use super::loader::Loaded;
+use super::threads::Worker;
 
 /// An interrupt costs a virtual machine 14 us, measured as what a computing thread lost: 1 % of it.
-pub(super) const PERIOD: Duration = Duration::from_millis(2);
+const PERIOD: Duration = Duration::from_millis(2);
 
 /// How long after the last unsure edge a worker is sampled closely.
 const SAMPLE_FOR: Duration = Duration::from_secs(10);
 /// So many workers at once: each takes a file descriptor.
 const MOST: usize = 128;
-
-/// A worker: its index in the kernel side's arrays, and its thread id.
-pub(super) type Worker = (u32, u32);
 
 /// The clocks of workers.
 #[derive(Default)]
@@ -43,7 +41,7 @@ impl Closely {
             }
         }
         for worker in begin {
-            match loaded.sample_closely(worker) {
+            match loaded.sample_closely(worker, PERIOD) {
                 Ok(clock) => drop(self.clocks.insert(worker, clock)),
                 // It may have ended, or there are no descriptors left: its edges stay unsure.
                 Err(error) => log::info!("{error:#}"),

@@ -8,13 +8,12 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 
-use super::closely::{self, Worker};
 use super::events::Capture;
 use super::frames::FrameTable;
 use super::offsets::{CoreTicks, kernel_layout};
 use super::sampling::{self, Clock, Sampling};
 use super::seed::FoundWorker;
-use super::threads::ThreadStates;
+use super::threads::{ThreadStates, Worker};
 use super::tracking::Tracking;
 use crate::bpf::types::{hud_captures, hud_config, hud_work};
 use crate::bpf::{HudSkel, HudSkelBuilder};
@@ -315,9 +314,9 @@ impl<'obj> Loaded<'obj> {
     }
 
     /// Samples a worker by a clock of its own from now on, until the link is dropped.
-    pub fn sample_closely(&mut self, (slot, tid): Worker) -> Result<Link> {
+    pub fn sample_closely(&mut self, (slot, tid): Worker, period: Duration) -> Result<Link> {
         let link = self
-            .attach_clock(Clock::Thread(tid.try_into()?), closely::PERIOD)
+            .attach_clock(Clock::Thread(tid.try_into()?), period)
             .with_context(|| format!("cannot sample thread {tid}"))?;
         self.threads.set_closely(slot, true);
         Ok(link)

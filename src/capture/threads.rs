@@ -10,7 +10,6 @@ use std::sync::atomic::{Ordering, fence};
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
-use super::closely::Worker;
 use super::decode;
 use super::events::{PollTimes, Site, Usage};
 use super::frames::Places;
@@ -65,6 +64,9 @@ pub struct ThreadState {
     /// While `phase` is [`Phase::Poll`].
     pub poll: Option<OpenPoll>,
 }
+
+/// A worker: its index in the kernel side's arrays, and its thread id.
+pub(super) type Worker = (u32, u32);
 
 /// The `threads` map, mapped into our memory.
 pub struct ThreadStates {
