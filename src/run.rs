@@ -18,15 +18,15 @@ use crate::export::{Completeness, TraceWriter, read_trace};
 use crate::failure::{Failure, Kind};
 use crate::headless::Headless;
 use crate::interactive::{Interactive, Turn};
+use crate::live::preflight;
+use crate::live::starting::Starting;
 use crate::live::{Live, Options, Step, open_twin};
 use crate::model::{EndReason, Record};
 use crate::recorder::Recorder;
 use crate::report;
-use crate::starting::Starting;
 use crate::target::debug_files::DebugFiles;
 use crate::target::debuginfod::Debuginfod;
 use crate::target::lookup;
-use crate::target::preflight;
 use crate::target::process::{Lifeline, Target};
 use crate::tui::terminal::Screen;
 

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hud::analysis::symbolize::Symbolizer;
-use hud::analysis::unwind::{CapturedStack, Registers, Unwinder};
 use hud::model::{Frame, Origin};
+use hud::stacks::symbolize::Symbolizer;
+use hud::stacks::unwind::{CapturedStack, Registers, Unwinder};
 use hud::target::modules::ModuleMap;
 
 const STACK_BYTES: usize = 128 << 10;
@@ -119,7 +119,7 @@ fn another_process() {
     let whole = stacks.iter().filter(|(_, complete)| *complete).count();
     for (frames, complete) in &stacks {
         println!("complete: {complete}\n{}", print(frames));
-        println!("  => {:#?}\n", hud::analysis::culprit::culprit(frames));
+        println!("  => {:#?}\n", hud::stacks::culprit::culprit(frames));
     }
     println!(
         "{whole} of {} complete, {:?}",

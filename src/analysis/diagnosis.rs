@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::aliases::known_as;
 use crate::model::{Census, CensusThread, Duty, Frame, HANG_NS, Origin, ThreadWait};
+use crate::stacks::aliases::known_as;
 
 /// Threads named in one sentence, and sentences of one kind.
 const MOST: usize = 3;

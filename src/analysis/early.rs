@@ -15,13 +15,13 @@ use anyhow::{Context, Result};
 use super::naming;
 use super::pipeline::{REPORT_EVERY, Subject};
 use super::polls::{Assembled, Polls, Taken};
-use super::trust::Trust;
-use super::unwind::Unwound;
 use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{Capture, Drained, Event, StackKind, ThreadState};
 use crate::model::Record;
+use crate::stacks::unwind::Unwound;
 use crate::target::memory::ProcessMemory;
+use crate::tracking::trust::Trust;
 
 /// How often it looks whether the symbols are read.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::capture::{Learnt, OpenPoll, Phase, PollEnd, PollTimes, SeenAs, Site, Usage};
     use crate::model::{Cause, SlowPoll, Tier};
-    use crate::target::layout::testing;
     use crate::target::modules::ModuleMap;
+    use crate::tokio::testing;
 
     const MS: u64 = 1_000_000;
     const THRESHOLD: Duration = Duration::from_millis(5);

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use super::naming::{culprit_of, merge};
 use super::profile::put_down;
 use super::release::holder;
-use super::symbolize::{Frames, Symbolizer};
 use crate::failure::{Failure, Kind};
 use crate::model::{Census, Frame, PollTime, Record, ReleasedBy, SlowPoll, WeightedStack};
+use crate::stacks::symbolize::{Frames, Symbolizer};
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::elf::{self, BuildId};
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::culprit::culprit;
 use super::polls::{Assembled, Weighed};
-use super::symbolize::{NAMELESS_KERNEL, Symbolizer};
 use crate::model::{Activity, Cause, Culprit, Frame, SlowPoll, WeightedStack, Worker};
+use crate::stacks::culprit::culprit;
+use crate::stacks::symbolize::{NAMELESS_KERNEL, Symbolizer};
 use crate::target::modules::ModuleMap;
 
 /// Kernel functions through which every context switch goes: everything up to the last of them is

@@ -20,15 +20,10 @@ use self::tiers::Coming;
 use super::census;
 use super::diagnosis;
 use super::early::{self, Left};
-use super::frames::{Frames, Judgement, Tools};
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
-use super::regain::Regain;
 use super::release::Releases;
-use super::symbolize::Symbolizer;
-use super::trust::Trust;
-use super::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{
@@ -38,9 +33,14 @@ use crate::capture::{
 use crate::clock::monotonic_ns;
 use crate::cost;
 use crate::model::{Frame, Losses, Record, SelfCost, Tier};
-use crate::target::layout::{Discovery, TokioLayout};
+use crate::stacks::symbolize::Symbolizer;
+use crate::stacks::unwind::{CapturedStack, Registers, Unwinder, Unwound};
 use crate::target::memory::ProcessMemory;
 use crate::target::modules::ModuleMap;
+use crate::tokio::{Discovery, TokioLayout};
+use crate::tracking::frames::{Frames, Judgement, Tools};
+use crate::tracking::regain::Regain;
+use crate::tracking::trust::Trust;
 
 /// How often usage, losses and hud's own cost are reported.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);

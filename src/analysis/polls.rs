@@ -216,8 +216,8 @@ impl Polls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::unwind::Unwound;
     use crate::capture::Site;
+    use crate::stacks::unwind::Unwound;
 
     const MS: u64 = 1_000_000;
 

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::culprit::culprit;
 use super::naming;
 use super::polls::{Taken, Weighed};
-use super::symbolize::Symbolizer;
-use super::unwind::Unwound;
 use crate::capture::Capture;
 use crate::model::{Activity, Cause, PollTime, ProfiledStack, WeightedStack};
+use crate::stacks::culprit::culprit;
+use crate::stacks::symbolize::Symbolizer;
+use crate::stacks::unwind::Unwound;
 use crate::target::modules::ModuleMap;
 
 /// Distinct stacks that wait at most; more are told early.

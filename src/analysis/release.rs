@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::culprit::culprit;
 use crate::capture::Released;
 use crate::model::{Culprit, Frame, Origin, Release, ReleasedBy};
+use crate::stacks::culprit::culprit;
 
 /// Waits whose end is remembered, to tell a holder from others that waited in the same queue.
 const MAX_REMEMBERED: usize = 4096;

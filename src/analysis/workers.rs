@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::capture::{Phase, SeenAs, ThreadExit, ThreadLoad, ThreadState, Usage};
 use crate::model::{Flavor, Worker, WorkerUsage};
-use crate::target::layout::{self, ThreadView, TokioLayout, Verdict};
 use crate::target::memory::Memory;
+use crate::tokio::{self, ThreadView, TokioLayout, Verdict};
 
 /// The workers found so far.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Workers {
             stack: None,
             parked: false,
         };
-        let Verdict::Worker(found) = layout::check(layout, memory, &view) else {
+        let Verdict::Worker(found) = tokio::check(layout, memory, &view) else {
             return None; // between two lives: the next look tells
         };
         let worker = Worker {

@@ -40,7 +40,7 @@ enum hud_read_sizes {
 	HUD_SCHEDULER_CONTEXT_BYTES = 64,
 };
 
-/* Offsets of Tokio's state: see TokioLayout in src/target/layout. */
+/* Offsets of Tokio's state: see TokioLayout in src/tokio. */
 struct hud_tokio {
 	s64 context;
 	u64 current_thread_tag;

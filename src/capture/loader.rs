@@ -10,7 +10,6 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 
 use super::events::Capture;
 use super::frames::FrameTable;
-use super::offsets::{CoreTicks, kernel_layout};
 use super::sampling::{self, Clock, Sampling};
 use super::seed::FoundWorker;
 use super::threads::{ThreadStates, Worker};
@@ -18,6 +17,7 @@ use super::tracking::Tracking;
 use crate::bpf::types::{hud_captures, hud_config, hud_work};
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::clock::monotonic_ns;
+use crate::tokio::kernel::{CoreTicks, kernel_layout};
 
 /// What to capture, and of whom.
 #[derive(Clone, Debug)]

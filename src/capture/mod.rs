@@ -11,7 +11,6 @@ mod frames;
 mod loader;
 mod loads;
 pub mod messages;
-mod offsets;
 mod ring;
 mod sampling;
 mod seed;
@@ -20,6 +19,7 @@ mod threads;
 mod tracking;
 mod wakes;
 
+pub use crate::tokio::kernel::CoreTicks;
 pub use census::SeenThread;
 pub use events::{
     Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
@@ -30,7 +30,6 @@ pub use frames::{
 };
 pub use loader::{CaptureConfig, KernelLosses};
 pub use loads::{Loads, ThreadLoad};
-pub use offsets::CoreTicks;
 pub use ring::{CaptureLosses, Drained, Learnt, RingThread};
 pub use seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};

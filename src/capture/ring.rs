@@ -20,7 +20,6 @@ use super::events::{Capture, Event};
 use super::frames::FrameTable;
 use super::loader::{CaptureConfig, KernelLosses, Loaded};
 use super::loads::{LoadReader, Loads};
-use super::offsets::CoreTicks;
 use super::sampling::TickWatch;
 use super::seed::{FoundWorker, find_workers};
 use super::tasks::TaskReader;
@@ -29,8 +28,9 @@ use super::tracking::{Change, Tracking};
 use super::wakes::Wakes;
 use crate::bpf::types::hud_captures;
 use crate::clock::monotonic_ns;
-use crate::target::layout::TokioLayout;
 use crate::target::memory::ProcessMemory;
+use crate::tokio::TokioLayout;
+use crate::tokio::kernel::CoreTicks;
 
 /// How often the ring is drained while events come: a timer, since a wakeup per event would preempt
 /// the target. While none come, only with each look.

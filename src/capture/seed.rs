@@ -9,8 +9,8 @@ use super::frames::Places;
 use super::tasks::TaskState;
 use crate::bpf::types::{hud_phase, hud_poll_flags, hud_seen, hud_thread};
 use crate::model::Flavor;
-use crate::target::layout::{self, TokioLayout, Verdict};
 use crate::target::memory::{Memory, read_stack};
+use crate::tokio::{self, TokioLayout, Verdict};
 
 /// The number of a seeded poll among its thread's polls.
 const SEED_SEQUENCE: u64 = 1;
@@ -50,7 +50,7 @@ pub(super) fn find_workers(
     tasks
         .iter()
         .filter_map(|task| {
-            let Verdict::Worker(state) = layout::check(layout, memory, &task.view()) else {
+            let Verdict::Worker(state) = tokio::check(layout, memory, &task.view()) else {
                 return None;
             };
             let poll = state

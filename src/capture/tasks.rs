@@ -17,8 +17,8 @@ use super::threads::comm;
 use crate::arch;
 use crate::bpf::task_types::hud_task;
 use crate::bpf::{TasksSkel, TasksSkelBuilder};
-use crate::target::layout::ThreadView;
 use crate::target::memory::{Memory as _, ProcessMemory};
+use crate::tokio::ThreadView;
 
 // SAFETY: generated, `repr(C)`, integers only.
 unsafe impl Plain for hud_task {}

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::target::layout::TokioLayout;
+use crate::tokio::TokioLayout;
 
 /// What polls are known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use hud::arch::CALLS_PUSH_RETURNS;
 use hud::capture::TaskReader;
 use hud::export::{Completeness, read_trace};
-use hud::layout_search::LayoutSearch;
 use hud::model::{EndReason, Record, Tier};
-use hud::target::layout::{self, Found, TokioLayout, Verdict};
 use hud::target::memory::{Memory, ProcessMemory};
+use hud::tokio::{self, Found, TokioLayout, Verdict};
+use hud::tracking::LayoutSearch;
 
 use crate::compare::{Expect, compare};
 use crate::fixtures;
@@ -42,7 +42,7 @@ impl Flags {
     /// By the layout that hud itself finds.
     fn of(pid: u32) -> Flags {
         let executable = format!("/proc/{pid}/exe");
-        let discovery = layout::discover(Path::new(&executable), None).unwrap();
+        let discovery = tokio::discover(Path::new(&executable), None).unwrap();
         let mut search = LayoutSearch::new(pid, &discovery).unwrap();
         let layout = loop {
             match search.step().unwrap() {
@@ -64,7 +64,7 @@ impl Flags {
         let mut workers = self.reader.read().unwrap();
         workers.retain(|task| {
             task.is_asleep()
-                && match layout::check(&self.layout, &self.memory, &task.view()) {
+                && match tokio::check(&self.layout, &self.memory, &task.view()) {
                     Verdict::NotAWorker => false,
                     Verdict::Worker(_) | Verdict::Violated(_) => true,
                 }

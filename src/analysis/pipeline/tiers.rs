@@ -4,14 +4,14 @@
 use std::sync::atomic::Ordering;
 
 use super::{Pipeline, Unread};
-use crate::analysis::frames::Frames;
-use crate::analysis::regain::{Outcome, Regain};
-use crate::analysis::trust::Trust;
 use crate::capture::Tracking;
 use crate::clock::monotonic_ns;
-use crate::layout_search::frames_tell_polls;
 use crate::model::{Record, Tier};
-use crate::target::layout::TokioLayout;
+use crate::tokio::TokioLayout;
+use crate::tracking::frames::Frames;
+use crate::tracking::frames_tell_polls;
+use crate::tracking::regain::{Outcome, Regain};
+use crate::tracking::trust::Trust;
 
 /// How polls will be known once the kernel side has begun anew.
 pub(super) enum Coming {

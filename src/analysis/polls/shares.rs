@@ -1,9 +1,9 @@
 //! How much of a poll's time each of its stacks stands for, and each cause.
 
 use crate::analysis::cause::{self, KernelFacts};
-use crate::analysis::unwind::Unwound;
 use crate::capture::{Capture, PollEnd, PollTimes, Site, StackKind};
 use crate::model::{Activity, Cause};
+use crate::stacks::unwind::Unwound;
 
 /// A stack of a poll that has not been weighed yet.
 #[derive(Clone, Debug, PartialEq)]

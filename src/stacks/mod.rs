@@ -1,0 +1,8 @@
+//! From the bytes of a stack to what people read: addresses, frames, names, whose code it is.
+
+pub mod aliases;
+pub mod culprit;
+pub mod names;
+pub mod origin;
+pub mod symbolize;
+pub mod unwind;

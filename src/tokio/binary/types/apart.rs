@@ -1,0 +1,126 @@
+//! The same of Tokio before 1.29: the contexts of the two flavors are structs of their own, which
+//! thread-locals of their own point to, and before 1.22 there is no `Context` either.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Entry, EntryRef, Found, Types, offset};
+use crate::tokio::binary::dwarf::Dwarf;
+use crate::tokio::{Apart, ContextFields, CoreFields, Scheduler, TokioLayout};
+
+/// A flavor's context by its paths since 1.21 and before.
+const CURRENT_THREAD: [&[&str]; 2] = [
+    &["tokio", "runtime", "scheduler", "current_thread", "Context"],
+    &["tokio", "runtime", "basic_scheduler", "Context"],
+];
+const MULTI_THREAD: [&[&str]; 2] = [
+    &[
+        "tokio",
+        "runtime",
+        "scheduler",
+        "multi_thread",
+        "worker",
+        "Context",
+    ],
+    &["tokio", "runtime", "thread_pool", "worker", "Context"],
+];
+
+/// The coop budget before 1.22, a thread-local of its own.
+const BUDGET: [&[&str]; 1] = [&["tokio", "coop", "Budget"]];
+
+/// The names of the field that leads to the runtime's handle.
+const HANDLES: [&str; 3] = ["handle", "spawner", "shared"];
+
+/// The layout of Tokio before 1.22; None where the debug info has none of its types.
+///
+/// # Errors
+/// When the debug info is damaged, or the types are not what this module expects.
+pub fn without_context(dwarf: &Dwarf<'_, '_>, units: &[usize]) -> Result<Option<TokioLayout>> {
+    let types = Types::new(dwarf);
+    let Some(budget) = types.first(&BUDGET, units)? else {
+        return Ok(None);
+    };
+    let budget = types.entry(budget)?;
+    let fields = ContextFields {
+        task_id: None,
+        task_id_wide: false,
+        budget: types.flag(&budget, "__0")?,
+        scheduler: Scheduler::Apart(Apart::default()),
+        runtime: None,
+        handle: None,
+    };
+    types.apart(fields, units).map(Some)
+}
+
+impl Types<'_, '_, '_> {
+    /// The fields of `Context` from 1.22 to 1.28.
+    pub(super) fn fields_before_1_29(&self, context: &Entry) -> Result<ContextFields> {
+        let handle = self.pointer(context, "handle").ok();
+        Ok(ContextFields {
+            scheduler: Scheduler::Apart(Apart::default()),
+            handle: handle.and_then(|found| u32::try_from(found.offset).ok()),
+            ..self.context_fields(context)?
+        })
+    }
+
+    /// The layout with these fields and the flavors' own contexts.
+    pub(super) fn apart(&self, fields: ContextFields, units: &[usize]) -> Result<TokioLayout> {
+        let flavor = |paths: &[&[&str]]| -> Result<Option<CoreFields>> {
+            let root = self.first(paths, units)?;
+            root.map(|root| self.own_context(root)).transpose()
+        };
+        let current_thread = flavor(&CURRENT_THREAD)?;
+        let multi_thread = flavor(&MULTI_THREAD)?;
+        ensure!(
+            current_thread.is_some() || multi_thread.is_some(),
+            "Tokio has no scheduler that hud knows"
+        );
+        Ok(TokioLayout {
+            context: 0,
+            fields,
+            flavor: None,
+            current_thread,
+            multi_thread,
+            learnt: false,
+        })
+    }
+
+    /// The first struct of any of these paths.
+    fn first(&self, paths: &[&[&str]], units: &[usize]) -> Result<Option<EntryRef>> {
+        for unit in units {
+            for path in paths {
+                if let Some(found) = self.dwarf.find_struct(*unit, path)?.into_iter().next() {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn own_context(&self, root: EntryRef) -> Result<CoreFields> {
+        let context = Found {
+            offset: 0,
+            entry: self.entry(root)?,
+        };
+        let handle = match context.entry.member("worker") {
+            Some(_) => {
+                let data = self.worker_data(&self.pointer(&context.entry, "worker")?)?;
+                let handle = self.handle(&data.entry)?;
+                data.offset.saturating_add(handle)
+            }
+            None => self.handle(&context.entry)?,
+        };
+        Ok(CoreFields {
+            handle: Some(offset(handle)?),
+            ..self.flavor_fields(&context)?
+        })
+    }
+
+    /// Where the pointer to the runtime's handle is.
+    fn handle(&self, entry: &Entry) -> Result<u64> {
+        let name = HANDLES
+            .into_iter()
+            .find(|name| entry.member(name).is_some());
+        let name = name.context("a scheduler without a handle")?;
+        Ok(self.pointer(entry, name)?.offset)
+    }
+}

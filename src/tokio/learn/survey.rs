@@ -1,0 +1,272 @@
+//! What threads keep in their thread-local block, and where that leads, looked at again and again:
+//! the material from which `behaviour` judges a layout by what its fields do.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use crate::target::memory::Memory;
+use crate::tokio::live::ThreadView;
+
+/// A larger thread-local block is looked at only this far, bytes.
+pub const MAX_BLOCK: u64 = 16 << 10;
+
+/// Words looked at where a pointer leads into the thread's own stack: the scheduler's context.
+pub const CONTEXT_WORDS: usize = 8;
+
+/// As much as is looked at behind a pointer of the scheduler's context, bytes: all of it, or else
+/// as far as memory reaches.
+const POINTEE: [usize; 3] = [768, 256, 64];
+
+/// All samples together take no more, bytes; the oldest are forgotten.
+const MAX_BYTES: usize = 12 << 20;
+
+/// Threads without a scheduler are looked at this often: they only show what is no worker's.
+const ROUNDS_OF_OTHERS: u32 = 3;
+
+/// What one look at one thread showed that the look before did not.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub tid: u32,
+    /// It waited in epoll, where nobody but Tokio's driver waits, from one look to the next: it
+    /// polled nothing.
+    pub parked: bool,
+    /// The thread-locals.
+    pub block: Vec<u8>,
+    /// What the words of the block that point into the thread's own stack lead to.
+    pub contexts: Vec<OnStack>,
+}
+
+/// Memory on the thread's own stack that a thread-local points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnStack {
+    /// Where in the block the pointer is.
+    pub at: usize,
+    pub words: [u64; CONTEXT_WORDS],
+    /// What each word leads to; empty where it is no pointer.
+    pub pointees: [Vec<u8>; CONTEXT_WORDS],
+}
+
+impl Sample {
+    /// The word at an offset of the block.
+    pub fn word(&self, at: usize) -> Option<u64> {
+        let bytes = self.block.get(at..at.checked_add(8)?)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    /// What the pointer at an offset of the block leads to.
+    pub fn context(&self, at: usize) -> Option<&OnStack> {
+        self.contexts.iter().find(|context| context.at == at)
+    }
+
+    fn shows_the_same(&self, other: &Sample) -> bool {
+        self.block == other.block && self.contexts == other.contexts
+    }
+
+    fn bytes(&self) -> usize {
+        let pointees = self.contexts.iter().flat_map(|context| &context.pointees);
+        size_of::<Sample>() + self.block.len() + pointees.map(Vec::len).sum::<usize>()
+    }
+}
+
+/// The samples so far, oldest first.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// Which thread-locals, in bytes from the thread pointer.
+    range: Range<i64>,
+    samples: Vec<Sample>,
+    /// The latest sample of each thread.
+    latest: HashMap<u32, Latest>,
+    bytes: usize,
+    rounds: u32,
+}
+
+/// A thread at its latest look.
+#[derive(Clone, Copy, Debug)]
+struct Latest {
+    /// Which sample shows it.
+    at: usize,
+    /// It waited in epoll just before it was looked at.
+    waited: bool,
+}
+
+impl Survey {
+    /// Of these thread-locals, bytes from the thread pointer.
+    pub fn new(range: Range<i64>) -> Self {
+        let size = range.end.saturating_sub(range.start).max(0) as u64;
+        let size = size.min(MAX_BLOCK) & !7;
+        Survey {
+            range: range.start..range.start.saturating_add(size as i64),
+            samples: Vec::new(),
+            latest: HashMap::new(),
+            bytes: 0,
+            rounds: 0,
+        }
+    }
+
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// Where the block starts, in bytes from the thread pointer.
+    pub fn start(&self) -> i64 {
+        self.range.start
+    }
+
+    /// Looks at every thread once. True if any of them may run a scheduler.
+    pub fn look(&mut self, memory: &dyn Memory, threads: &[ThreadView]) -> bool {
+        let others = self.rounds < ROUNDS_OF_OTHERS;
+        self.rounds = self.rounds.saturating_add(1);
+        let mut any = false;
+        for thread in threads {
+            let Some(sample) = self.sample(memory, thread) else {
+                continue;
+            };
+            let may_be_worker = !sample.contexts.is_empty();
+            any |= may_be_worker;
+            if may_be_worker || others {
+                self.take(sample, thread.parked);
+            }
+        }
+        if self.bytes > MAX_BYTES {
+            self.forget(self.samples.len() / 2);
+        }
+        any
+    }
+
+    /// A thread that waits for a CPU or for an event stands where it stood, however often it is
+    /// looked at: only what changed is evidence.
+    fn take(&mut self, sample: Sample, waits: bool) {
+        let latest = self.latest.get_mut(&sample.tid);
+        let same = latest.and_then(|latest| {
+            let before = self.samples.get_mut(latest.at)?;
+            before.shows_the_same(&sample).then_some((before, latest))
+        });
+        if let Some((before, latest)) = same {
+            // It may have woken between the look at its wait and the one at its memory. Not if
+            // neither has changed since.
+            before.parked |= latest.waited && waits;
+            latest.waited = waits;
+            return;
+        }
+        let latest = Latest {
+            at: self.samples.len(),
+            waited: waits,
+        };
+        self.latest.insert(sample.tid, latest);
+        self.bytes += sample.bytes();
+        self.samples.push(sample);
+    }
+
+    /// Drops the oldest samples.
+    fn forget(&mut self, count: usize) {
+        self.samples.drain(..count);
+        self.latest.retain(|_, latest| latest.at >= count);
+        self.latest
+            .values_mut()
+            .for_each(|latest| latest.at -= count);
+        self.bytes = self.samples.iter().map(Sample::bytes).sum();
+    }
+
+    /// Offsets in the block of the words that were seen to point into their thread's own stack.
+    pub fn stack_pointers(&self) -> HashSet<usize> {
+        let contexts = self.samples.iter().flat_map(|sample| &sample.contexts);
+        contexts.map(|context| context.at).collect()
+    }
+
+    /// None for a thread that moved on meanwhile, or of which too little is known.
+    fn sample(&self, memory: &dyn Memory, thread: &ThreadView) -> Option<Sample> {
+        let stack = thread.stack.as_ref()?;
+        if thread.thread_pointer == 0 {
+            return None;
+        }
+        let start = thread.thread_pointer.wrapping_add_signed(self.range.start);
+        let read_block = || {
+            let mut block = vec![0; (self.range.end - self.range.start) as usize];
+            memory.read(start, &mut block).ok().map(|()| block)
+        };
+        let block = read_block()?;
+        let mut contexts = Vec::new();
+        for (index, chunk) in block.chunks_exact(8).enumerate() {
+            let pointer = u64::from_le_bytes(chunk.try_into().ok()?);
+            if pointer.is_multiple_of(8) && stack.contains(&pointer) {
+                contexts.extend(follow(memory, index * 8, pointer, stack));
+            }
+        }
+        // The thread ran on while it was read: what was read belongs together only if it is still so.
+        (read_block()? == block).then_some(Sample {
+            tid: thread.tid,
+            parked: false,
+            block,
+            contexts,
+        })
+    }
+}
+
+fn follow(memory: &dyn Memory, at: usize, pointer: u64, stack: &Range<u64>) -> Option<OnStack> {
+    let mut bytes = [0; CONTEXT_WORDS * 8];
+    memory.read(pointer, &mut bytes).ok()?;
+    let mut words = [0; CONTEXT_WORDS];
+    let mut pointees: [Vec<u8>; CONTEXT_WORDS] = Default::default();
+    let slots = words.iter_mut().zip(&mut pointees);
+    for ((word, pointee), chunk) in slots.zip(bytes.chunks_exact(8)) {
+        *word = u64::from_le_bytes(chunk.try_into().ok()?);
+        if *word != 0 && word.is_multiple_of(8) && !stack.contains(word) {
+            *pointee = read_pointee(memory, *word);
+        }
+    }
+    Some(OnStack {
+        at,
+        words,
+        pointees,
+    })
+}
+
+fn read_pointee(memory: &dyn Memory, address: u64) -> Vec<u8> {
+    for size in POINTEE {
+        let mut bytes = vec![0; size];
+        if memory.read(address, &mut bytes).is_ok() {
+            return bytes;
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use super::*;
+    use crate::tokio::testing::{memory, this_thread};
+
+    #[test]
+    fn what_stands_still_is_no_new_evidence_and_a_park_is_one_only_if_nothing_moved() {
+        // A thread-local block of two words; the first points into the stack as a scheduler does.
+        let context = [0u64; CONTEXT_WORDS];
+        let block = [AtomicU64::new(context.as_ptr() as u64), AtomicU64::new(1)];
+        let thread = |parked| ThreadView {
+            thread_pointer: block.as_ptr() as u64,
+            parked,
+            ..this_thread()
+        };
+        let mut survey = Survey::new(0..16);
+        let mut look = |parked| {
+            assert!(survey.look(&memory(), &[thread(parked)]));
+            survey
+                .samples()
+                .iter()
+                .map(|sample| sample.parked)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(look(false), [false]);
+        assert_eq!(look(false), [false], "it stood still");
+        // Said to be parked, but it moved before its memory was read.
+        block[1].store(2, Relaxed);
+        assert_eq!(look(true), [false, false]);
+        block[1].store(3, Relaxed);
+        assert_eq!(look(true), [false, false, false]);
+        assert_eq!(look(true), [false, false, true], "it did not move");
+        assert_eq!(look(true), [false, false, true]);
+        block[1].store(4, Relaxed);
+        assert_eq!(look(false), [false, false, true, false]);
+    }
+}

@@ -1,0 +1,427 @@
+//! Ways from a worker's loop into a poll, found in unwound stacks and found again in others.
+//!
+//! While a thread is inside a call, the word below the caller's frame is where the call returns to.
+//! The functions of Tokio that lead into a poll are known by name once, in one stack; from then on
+//! their return addresses and the distances between them are, for every thread that runs the same
+//! loop. Pure logic over unwound stacks.
+
+use std::sync::Arc;
+
+use crate::capture::{MAX_WAYS, Places, WAY_LEVELS, WAY_RETURNS, Way};
+use crate::model::Frame;
+use crate::stacks::culprit::POLLS_TASKS;
+use crate::stacks::unwind::Step;
+
+/// Tokio's functions from which tasks are polled.
+const RUNS_TASKS: [(&str, bool); 4] = [
+    (
+        "tokio::runtime::scheduler::multi_thread::worker::Context::run_task",
+        true,
+    ),
+    (
+        "tokio::runtime::scheduler::current_thread::Context::run_task",
+        false,
+    ),
+    (
+        "tokio::runtime::thread_pool::worker::Context::run_task",
+        true,
+    ),
+    ("tokio::runtime::basic_scheduler::Context::run_task", false),
+];
+
+/// The loop of a `multi_thread` worker.
+const LOOP: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run";
+
+/// The function of `current_thread` from which the root future is polled. It also enters the park.
+const ENTERS: &str = "tokio::runtime::scheduler::current_thread::Context::enter";
+
+/// Where that is inlined: the loop of `current_thread`, in a closure of the second, which the first
+/// calls.
+const ROOT_LOOP: &str = "tokio::runtime::scheduler::current_thread::CoreGuard::block_on";
+const SETS_CONTEXT: &str = "tokio::runtime::context::scoped::Scoped::set";
+
+/// What such a loop calls itself, other than a root future's `poll`.
+const NO_FUTURES: [&str; 4] = ["tokio::runtime::", "core::", "alloc::", "std::"];
+
+/// A frame between the loop and the poll cannot be larger, bytes.
+const MAX_DISTANCE: u64 = 1 << 16;
+
+/// A way as one stack shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    multi_thread: bool,
+    /// Where its lowest word lies.
+    pub lowest: u64,
+    places: [u32; WAY_LEVELS],
+    returns: [u64; WAY_LEVELS],
+    /// The worker's loop was inlined into another function.
+    inlined: bool,
+}
+
+/// The way into the poll that this stack is in, if it is in one. `name` gives the functions at an
+/// address, inlined ones included.
+pub fn find(steps: &[Step], mut name: impl FnMut(u64) -> Vec<Arc<Frame>>) -> Option<Found> {
+    let has = |frames: &[Arc<Frame>], wanted: &dyn Fn(&str) -> bool| {
+        frames.iter().any(|frame| wanted(&frame.function))
+    };
+    let named: Vec<Vec<Arc<Frame>>> = steps.iter().map(|step| name(step.address)).collect();
+    // The outermost: whatever a task drives by hand inside of its own poll is part of that poll.
+    for (index, frames) in named.iter().enumerate().rev() {
+        let runs = RUNS_TASKS
+            .iter()
+            .find(|(function, _)| has(frames, &|name| name == *function));
+        if let Some((_, multi_thread)) = runs {
+            let polls = |frames: &Vec<_>| has(frames, &|name| POLLS_TASKS.contains(&name));
+            let is_poll = named.get(..index)?.iter().any(polls);
+            let outside = named.get(index + 1);
+            let inlined = !outside.is_some_and(|frames| has(frames, &|name| name == LOOP));
+            let found = is_poll.then(|| at(steps, index, *multi_thread))??;
+            return Some(Found { inlined, ..found });
+        }
+    }
+    let position = |function: &str| {
+        named
+            .iter()
+            .position(|frames| has(frames, &|name| name == function))
+    };
+    let enter = position(ENTERS).or_else(|| {
+        let around = position(ROOT_LOOP)?.checked_sub(1)?;
+        let called = named.get(around.checked_sub(1)?)?;
+        let sets = has(named.get(around)?, &|name| name == SETS_CONTEXT);
+        let is_future = |name: &str| {
+            let own = NO_FUTURES.iter().any(|module| name.starts_with(module));
+            name.contains("::") && (!own || name.ends_with("::poll"))
+        };
+        (sets && has(called, &is_future)).then_some(around)
+    })?;
+    let (inside, outside) = (named.get(..enter)?, named.get(enter + 1..)?);
+    let parks = |frames: &Vec<Arc<Frame>>| has(frames, &is_park);
+    let by_park = outside.first().is_some_and(parks);
+    let no_poll = inside.is_empty() || by_park || inside.iter().any(parks);
+    (!no_poll).then(|| at(steps, enter, false))?
+}
+
+/// Tokio's own park, and what it waits in.
+pub fn is_park(function: &str) -> bool {
+    let own = function.starts_with("tokio::runtime::") || function.starts_with("mio::");
+    own && ["::park", "::Driver::", "::driver::", "::Poll::poll"]
+        .iter()
+        .any(|part| function.contains(part))
+}
+
+/// The way whose lowest call returns into the frame `index`.
+fn at(steps: &[Step], index: usize, multi_thread: bool) -> Option<Found> {
+    let levels = steps.get(index..index + WAY_LEVELS)?;
+    let lowest = levels.first()?.place;
+    let mut found = Found {
+        multi_thread,
+        lowest,
+        places: [0; WAY_LEVELS],
+        returns: [0; WAY_LEVELS],
+        inlined: false,
+    };
+    let slots = found.places.iter_mut().zip(&mut found.returns);
+    for ((place, returns), step) in slots.zip(levels) {
+        let distance = step.place.checked_sub(lowest)?;
+        if step.place == 0 || distance > MAX_DISTANCE {
+            return None;
+        }
+        *place = distance as u32;
+        *returns = step.returns;
+    }
+    found.places.is_sorted().then_some(found)
+}
+
+/// The ways found so far.
+#[derive(Debug, Default)]
+pub struct Ways {
+    pub all: Vec<Way>,
+    /// Of each: so much was inlined that `block_in_place` may have no frame of its own.
+    pub inlined: Vec<bool>,
+}
+
+impl Ways {
+    /// Takes in a way as a stack showed it. Which one it is, and whether anything of it is new;
+    /// none where there is no room for it.
+    pub fn learn(&mut self, found: &Found) -> Option<(usize, bool)> {
+        // The same frames with another call in one of them: a task polled right after another.
+        let same = |way: &Way| {
+            let outer = way.returns.iter().zip(&found.returns).skip(1);
+            way.multi_thread == found.multi_thread
+                && way.places == found.places
+                && outer.into_iter().any(|(known, new)| known.contains(new))
+        };
+        let index = match self.all.iter().position(same) {
+            Some(index) => index,
+            None if self.all.len() < MAX_WAYS => {
+                self.all.push(Way {
+                    multi_thread: found.multi_thread,
+                    places: found.places,
+                    ..Way::default()
+                });
+                self.inlined.push(found.multi_thread && found.inlined);
+                self.all.len() - 1
+            }
+            None => return None,
+        };
+        let way = self.all.get_mut(index)?;
+        let mut is_new = false;
+        for (known, new) in way.returns.iter_mut().zip(&found.returns) {
+            if !known.contains(new) && known.len() < WAY_RETURNS {
+                known.push(*new);
+                is_new = true;
+            }
+        }
+        Some((index, is_new))
+    }
+
+    /// Where the thread with this stack takes each way, whatever it does just now: its loop is
+    /// known by what calls it.
+    pub fn places(&self, steps: &[Step]) -> Places {
+        let mut places = Places::default();
+        for (place, way) in places.iter_mut().zip(&self.all) {
+            let [_, loop_at, top_at] = way.places;
+            let [_, _, top] = &way.returns;
+            let caller = steps.iter().rev().find(|step| top.contains(&step.returns));
+            let Some(lowest) = caller.and_then(|step| step.place.checked_sub(top_at.into())) else {
+                continue;
+            };
+            // The frame of the loop must have its size, wherever in it the thread is.
+            let loop_place = lowest.wrapping_add(loop_at.into());
+            if steps.iter().any(|step| step.place == loop_place) {
+                *place = lowest;
+            }
+        }
+        places
+    }
+
+    /// Learns what a park looks like from the stack of a thread with these places. Whether that is
+    /// new.
+    pub fn learn_park(
+        &mut self,
+        steps: &[Step],
+        places: &Places,
+        mut name: impl FnMut(u64) -> Vec<Arc<Frame>>,
+    ) -> bool {
+        if self.polls(steps, places).is_some() {
+            return false;
+        }
+        let ways = self.all.iter_mut().zip(places);
+        for (way, lowest) in ways.filter(|(_, lowest)| **lowest != 0) {
+            let [_, loop_at, _] = way.places;
+            let loop_place = lowest.wrapping_add(loop_at.into());
+            let Some(at) = steps.iter().position(|step| step.place == loop_place) else {
+                continue;
+            };
+            let (inside, rest) = steps.split_at(at);
+            let Some(returns) = rest.first().map(|step| step.returns) else {
+                continue;
+            };
+            let [_, polls, _] = &way.returns;
+            let parks = |step: &Step| name(step.address).iter().any(|f| is_park(&f.function));
+            if !way.parks.contains(&returns)
+                && !polls.contains(&returns)
+                && way.parks.len() < WAY_RETURNS
+                && inside.iter().any(parks)
+            {
+                way.parks.push(returns);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the stack of a thread with these places is inside a poll, and by which way.
+    pub fn polls(&self, steps: &[Step], places: &Places) -> Option<usize> {
+        let is_inside = |way: &Way, lowest: u64| {
+            way.places.iter().zip(&way.returns).all(|(at, returns)| {
+                let place = lowest.wrapping_add((*at).into());
+                let mut frames = steps.iter();
+                frames.any(|step| step.place == place && returns.contains(&step.returns))
+            })
+        };
+        let mut ways = self.all.iter().zip(places);
+        ways.position(|(way, lowest)| *lowest != 0 && is_inside(way, *lowest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Origin;
+
+    const RUN_TASK: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run_task";
+    const SET: &str = "tokio::runtime::context::scoped::Scoped::set";
+
+    /// A stack, leaf first: each frame's functions, where it returns to and where that lies.
+    type Stack<'a> = [(&'a str, u64, u64)];
+
+    fn steps(stack: &Stack<'_>) -> Vec<Step> {
+        let step = |(index, (_, returns, place)): (usize, &(&str, u64, u64))| Step {
+            address: index as u64,
+            returns: *returns,
+            place: *place,
+        };
+        stack.iter().enumerate().map(step).collect()
+    }
+
+    fn named(stack: &Stack<'_>) -> Option<Found> {
+        find(&steps(stack), |address| {
+            let functions = stack[address as usize].0;
+            functions.split(' ').map(frame).collect()
+        })
+    }
+
+    fn poll(by: u64) -> Vec<(&'static str, u64, u64)> {
+        vec![
+            ("app::work", 0, 0),
+            ("tokio::runtime::task::harness::Harness::poll", 0x10, 0x7100),
+            (RUN_TASK, by, 0x7200),
+            (LOOP, 0x30, 0x7280),
+            (SET, 0x40, 0x72f0),
+            ("start", 0x50, 0x7400),
+        ]
+    }
+
+    const PARK: [(&str, u64, u64); 4] = [
+        ("epoll_wait", 0, 0),
+        ("tokio::runtime::time::Driver::park_internal", 0x90, 0x8200),
+        (LOOP, 0x91, 0x8280),
+        (SET, 0x40, 0x82f0),
+    ];
+
+    #[test]
+    fn a_poll_shows_the_way_into_it() {
+        let found = named(&poll(0x20)).unwrap();
+        assert_eq!(found.lowest, 0x7200);
+        assert_eq!(found.places, [0, 0x80, 0xf0]);
+        assert_eq!(found.returns, [0x20, 0x30, 0x40]);
+        assert!(found.multi_thread);
+    }
+
+    #[test]
+    fn a_park_and_the_loop_itself_are_no_polls() {
+        assert_eq!(named(&PARK), None);
+        // run_task calls other functions, too.
+        let mut stack = poll(0x21);
+        stack[1].0 = "tokio::runtime::scheduler::multi_thread::idle::Idle::wake";
+        assert_eq!(named(&stack), None);
+        // Cut off above: the loop's caller is not known.
+        assert_eq!(named(&poll(0x20)[..4]), None);
+    }
+
+    #[test]
+    fn the_root_future_is_polled_where_current_thread_enters_and_does_not_park() {
+        let block_on = "tokio::runtime::scheduler::current_thread::CoreGuard::block_on";
+        let mut stack = vec![
+            ("app::work", 0, 0),
+            ("app::main::{{closure}}", 0x10, 0x7100),
+            (ENTERS, 0x20, 0x7200),
+            (SET, 0x30, 0x7280),
+            (block_on, 0x40, 0x72f0),
+            ("main", 0x50, 0x7400),
+        ];
+        let found = named(&stack).unwrap();
+        assert_eq!((found.lowest, found.multi_thread), (0x7200, false));
+        stack[1].0 = "tokio::runtime::time::Driver::park_internal";
+        assert_eq!(named(&stack), None);
+        stack[1].0 = "app::main::{{closure}}";
+        stack[3].0 = "tokio::runtime::scheduler::current_thread::Context::park";
+        assert_eq!(named(&stack), None);
+    }
+
+    #[test]
+    fn a_root_future_is_polled_from_the_loop_itself_where_the_entry_is_inlined() {
+        let called = |function| {
+            vec![
+                ("app::work", 0, 0),
+                (function, 0x20, 0x7200),
+                (SET, 0x30, 0x7280),
+                (ROOT_LOOP, 0x40, 0x72f0),
+                ("main", 0x50, 0x7400),
+            ]
+        };
+        // The call of the loop's own frame.
+        let found = named(&called("app::main")).unwrap();
+        assert_eq!((found.lowest, found.returns[0]), (0x7280, 0x30));
+        assert!(named(&called("core::future::poll_fn::PollFn::poll")).is_some());
+        for other in [
+            "tokio::runtime::scheduler::current_thread::Core::next_task",
+            "tokio::runtime::scheduler::current_thread::Context::park",
+            "core::ptr::drop_in_place",
+            "free",
+        ] {
+            assert_eq!(named(&called(other)), None, "{other}");
+        }
+    }
+
+    fn frame(function: &str) -> Arc<Frame> {
+        Arc::new(Frame {
+            function: function.into(),
+            raw: None,
+            location: None,
+            module: None,
+            origin: Origin::Runtime,
+            inlined: false,
+            address: None,
+        })
+    }
+
+    #[test]
+    fn a_park_is_known_by_the_loops_call_once_it_was_seen() {
+        let mut ways = Ways::default();
+        ways.learn(&named(&poll(0x20)).unwrap());
+        let name = |stack: &'static Stack<'static>| {
+            move |address: u64| vec![frame(stack[address as usize].0)]
+        };
+        let park = steps(&PARK);
+        let places = ways.places(&park);
+        assert!(ways.learn_park(&park, &places, name(&PARK)));
+        assert_eq!(ways.all[0].parks, [0x91]);
+        assert!(!ways.learn_park(&park, &places, name(&PARK)), "known");
+        // Something else that the loop calls is no park, and neither is a poll.
+        const OTHER: [(&str, u64, u64); 4] = [
+            ("memcpy", 0, 0),
+            ("tokio::runtime::scheduler::inject::pop", 0x92, 0x8200),
+            (LOOP, 0x93, 0x8280),
+            (SET, 0x40, 0x82f0),
+        ];
+        assert!(!ways.learn_park(&steps(&OTHER), &places, name(&OTHER)));
+        let stack = steps(&poll(0x20));
+        let places = ways.places(&stack);
+        assert!(!ways.learn_park(&stack, &places, |_| vec![frame(PARK[1].0)]));
+    }
+
+    #[test]
+    fn a_second_call_in_the_same_frames_is_the_same_way() {
+        let mut ways = Ways::default();
+        assert_eq!(ways.learn(&named(&poll(0x20)).unwrap()), Some((0, true)));
+        assert_eq!(ways.learn(&named(&poll(0x20)).unwrap()), Some((0, false)));
+        assert_eq!(ways.learn(&named(&poll(0x28)).unwrap()), Some((0, true)));
+        assert_eq!(ways.all[0].returns[0], [0x20, 0x28]);
+        // Frames of another size are another way.
+        let mut other = poll(0x20);
+        other[3].2 += 16;
+        assert_eq!(ways.learn(&named(&other).unwrap()), Some((1, true)));
+    }
+
+    #[test]
+    fn other_threads_are_known_by_their_loop_alone_and_judged_by_all_of_it() {
+        let mut ways = Ways::default();
+        ways.learn(&named(&poll(0x20)).unwrap());
+        let park = steps(&PARK);
+        let places = ways.places(&park);
+        assert_eq!(places[0], 0x8200);
+        assert_eq!(ways.polls(&park, &places), None);
+        let stack = steps(&poll(0x20));
+        let places = ways.places(&stack);
+        assert_eq!(places[0], 0x7200);
+        assert_eq!(ways.polls(&stack, &places), Some(0));
+        // Another call in run_task, or another thread's places: no poll.
+        assert_eq!(ways.polls(&steps(&poll(0x21)), &places), None);
+        assert_eq!(ways.polls(&stack, &[0x8200, 0, 0, 0]), None);
+        // A thread outside the loop takes no way.
+        assert_eq!(ways.places(&stack[..3]), Places::default());
+        assert_eq!(ways.places(&[]), Places::default());
+    }
+}
