@@ -1,11 +1,11 @@
-//! Everything on the Rust side that depends on the processor: ELF machine numbers, how the
-//! thread-local block of an executable lies around the thread pointer, and the thread pointer
-//! itself. Its counterpart in C is `src/bpf/`. The arithmetic of every processor is compiled and
-//! tested on all of them; only what is native is behind `cfg`.
+//! Everything on the Rust side that depends on the processor: ELF machine numbers, where the
+//! thread-local block of an executable lies relative to the thread pointer, and the thread pointer
+//! itself. The C counterpart is `src/bpf/arch.bpf.h`. The arithmetic for every processor is compiled
+//! and tested on all of them; only code that runs natively is behind `cfg`.
 
 use object::elf::{EM_AARCH64, EM_X86_64};
 
-/// A processor hud knows.
+/// A processor that hud supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
     X86_64,
@@ -24,13 +24,13 @@ pub struct TlsSegment {
 }
 
 impl Machine {
-    /// The processor hud was built for: the only one whose processes it can look at.
+    /// The processor hud was built for: the only one whose processes it can watch.
     #[cfg(target_arch = "x86_64")]
     pub const NATIVE: Machine = Machine::X86_64;
     #[cfg(target_arch = "aarch64")]
     pub const NATIVE: Machine = Machine::Aarch64;
 
-    /// The processor of an ELF file by its `e_machine`.
+    /// The processor of an ELF file, from `e_machine`; None if hud does not support it.
     pub fn from_elf(e_machine: u16) -> Option<Machine> {
         match object::elf::Machine(e_machine) {
             EM_X86_64 => Some(Machine::X86_64),
@@ -39,10 +39,11 @@ impl Machine {
         }
     }
 
-    /// Where a thread-local variable of the *executable* lies, in bytes from the thread pointer.
+    /// Offset in bytes from the thread pointer to a thread-local variable of the *executable*.
     ///
     /// `value` is the symbol's `st_value`, an offset in the TLS segment. None when the segment's
-    /// numbers make no sense. Thread-locals of shared libraries are elsewhere (the DTV).
+    /// numbers are inconsistent. Thread-locals of shared libraries are reached through the DTV and
+    /// are not covered.
     pub fn thread_local(self, value: u64, segment: TlsSegment) -> Option<i64> {
         let align = segment.align.max(1);
         if !align.is_power_of_two() || value > segment.size {
@@ -61,7 +62,7 @@ mod x86_64 {
     use super::TlsSegment;
 
     pub(super) fn block_start(segment: TlsSegment, align: u64) -> Option<i64> {
-        // The thread pointer is aligned, and the block keeps the segment's own misalignment.
+        // The thread pointer is aligned; the block keeps the misalignment of `p_vaddr`.
         let end = segment.address.checked_add(segment.size)?;
         let padding = end.wrapping_neg() & (align - 1);
         i64::try_from(segment.size.checked_add(padding)?)
@@ -85,7 +86,7 @@ mod x86_64 {
 mod aarch64 {
     use super::TlsSegment;
 
-    /// Bytes that the C library keeps between the thread pointer and the block.
+    /// Size of the thread control block between the thread pointer and the TLS block, bytes.
     const RESERVED: u64 = 16;
 
     pub(super) fn block_start(segment: TlsSegment, align: u64) -> Option<i64> {
@@ -105,12 +106,12 @@ mod aarch64 {
     }
 }
 
-/// Whether a call keeps where it returns to right below its caller's frame. Elsewhere the called
-/// function keeps it, if it does at all, wherever it likes: a word on the stack may be left from a
-/// call that is long over.
+/// Whether the call instruction pushes the return address, so that it lies right below the caller's
+/// frame. On other processors the callee saves it at a place of its own, or not at all, and a word
+/// found on the stack may be left over from a call that has returned.
 pub const CALLS_PUSH_RETURNS: bool = cfg!(target_arch = "x86_64");
 
-/// Whether a thread in this system call waits in epoll.
+/// Whether a thread blocked in this system call waits in epoll.
 pub fn is_epoll(syscall: i64) -> bool {
     #[cfg(target_arch = "x86_64")]
     let oldest = libc::SYS_epoll_wait;
@@ -119,7 +120,7 @@ pub fn is_epoll(syscall: i64) -> bool {
     [oldest, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&syscall)
 }
 
-/// Whether a thread in this system call waits in poll.
+/// Whether a thread blocked in this system call waits in poll.
 pub fn is_poll(syscall: i64) -> bool {
     #[cfg(target_arch = "x86_64")]
     let oldest = libc::SYS_poll;

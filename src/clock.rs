@@ -1,4 +1,5 @@
-//! The two clocks hud reads: `CLOCK_MONOTONIC` for everything, Unix time to anchor it once.
+//! The two clocks hud reads: `CLOCK_MONOTONIC` for all timestamps, and Unix time once per session to
+//! anchor them to wall-clock time.
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
 pub fn monotonic_ns() -> u64 {

@@ -1,8 +1,9 @@
-//! What hud itself costs: CPU time and memory of its own process.
+//! hud's own cost: CPU time and peak memory of its process, without the BPF programs.
 
 use crate::model::SelfCost;
 
-/// The cost so far, as of `at_ns`, without the BPF programs.
+/// hud's CPU time and peak memory so far; `at_ns` is the `CLOCK_MONOTONIC` time to record with it.
+/// `bpf_ns` is left empty.
 pub fn of_self(at_ns: u64) -> SelfCost {
     // SAFETY: `rusage` is integers only, so zeroes are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

@@ -1,20 +1,21 @@
-//! An error that ends hud: what is wrong, what mends it, and the exit code that says which kind.
+//! The error type for failures that the user can act on: what is wrong, a hint how to resolve it,
+//! and the kind that decides hud's exit code. Any other error is an [`anyhow::Error`], exit code 1.
 
 use std::fmt;
 
-/// The kinds of failure that scripts can tell apart.
+/// What kind of failure ended hud; scripts tell them apart by the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Anything without a kind of its own: exit code 1.
     Failed,
-    /// The command line asks for something that makes no sense: exit code 2.
+    /// The command line asks for something that makes no sense: exit code 2, as clap's.
     Usage,
     /// A privilege or a permission is missing: exit code 77.
     Permission,
 }
 
 impl Kind {
-    /// The process's exit code.
+    /// hud's exit code for this kind of failure.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Failed => 1,
@@ -24,31 +25,34 @@ impl Kind {
     }
 }
 
-/// What is wrong in one line, and the command or the change that mends it, if there is one.
+/// What is wrong, in one line, and what the user can do about it, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// Decides the exit code.
     pub kind: Kind,
+    /// What is wrong, without a full stop.
     pub what: String,
-    pub mend: Option<String>,
+    /// The command to run or the change to make.
+    pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure of that kind, with no mend yet.
+    /// A failure of that kind, without a hint.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Failure {
             kind,
             what: what.into(),
-            mend: None,
+            hint: None,
         }
     }
 
-    /// The same failure with what mends it.
-    pub fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    /// Adds the hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
-    /// The exit code an error stands for: its own if it is (or wraps) a `Failure`, else 1.
+    /// The exit code for an error: that of the `Failure` in its chain, else 1.
     pub fn exit_code(error: &anyhow::Error) -> u8 {
         error
             .chain()
@@ -61,8 +65,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        match &self.mend {
-            Some(mend) => write!(f, "\n  {mend}"),
+        match &self.hint {
+            Some(hint) => write!(f, "\n  {hint}"),
             None => Ok(()),
         }
     }

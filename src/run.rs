@@ -38,7 +38,7 @@ const AT_ONCE: usize = 1024;
 /// Does what the configuration says.
 ///
 /// # Errors
-/// A [`crate::failure::Failure`] says what is missing and what mends it.
+/// A [`crate::failure::Failure`] says what is missing and a hint what to do.
 pub fn run(config: &Config) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -75,7 +75,7 @@ fn by_pid(pid: u32, own: u32) -> Result<Target> {
         let here = Path::new("/proc").join(pid.to_string()).exists();
         let hint = lookup::container_hint(pid, own).filter(|_| !here);
         match (hint, error.downcast::<Failure>()) {
-            (Some(hint), Ok(failure)) => failure.mend(hint).into(),
+            (Some(hint), Ok(failure)) => failure.hint(hint).into(),
             (None, Ok(failure)) => failure.into(),
             (_, Err(error)) => error,
         }

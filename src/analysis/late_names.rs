@@ -233,8 +233,8 @@ impl LateNames {
             "{path} is another build than the recorded {}: {given}, and the recording has {recorded}",
             self.executable
         );
-        let mend = "give --target the unstripped file of the very build that was recorded";
-        Err(Failure::new(Kind::Failed, what).mend(mend))
+        let hint = "give --target the unstripped file of the very build that was recorded";
+        Err(Failure::new(Kind::Failed, what).hint(hint))
     }
 }
 

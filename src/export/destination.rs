@@ -21,14 +21,14 @@ pub fn open(path: &Path) -> Result<File, Failure> {
                 Kind::Usage,
                 format!("cannot write the trace to {shown}: it is a directory"),
             )
-            .mend(format!("name a file, such as {}", name.display())));
+            .hint(format!("name a file, such as {}", name.display())));
         }
         if kind.is_fifo() || kind.is_socket() {
             return Err(Failure::new(
                 Kind::Usage,
                 format!("cannot write the trace to {shown}: it is a pipe or a socket"),
             )
-            .mend("name an ordinary file: parts of it are written again while it grows"));
+            .hint("name an ordinary file: parts of it are written again while it grows"));
         }
     }
     let mut options = OpenOptions::new();
@@ -38,21 +38,21 @@ pub fn open(path: &Path) -> Result<File, Failure> {
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Failure::new(Kind::Permission, what)
-                    .mend("choose a place you may write to: --export FILE")
+                    .hint("choose a place you may write to: --export FILE")
             }
             io::ErrorKind::NotFound => Failure::new(Kind::Failed, what)
-                .mend("the directory does not exist: create it, or choose another"),
+                .hint("the directory does not exist: create it, or choose another"),
             _ => Failure::new(Kind::Failed, what),
         }
     })
 }
 
-/// What a write that failed means for the recording, and what mends it.
+/// What a write that failed means for the recording, and a hint what to do.
 pub fn write_failure(path: &str, error: &io::Error, consequence: &str) -> Failure {
     let what = format!("cannot write {path}: {error}; {consequence}");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Failure::new(Kind::Failed, what).mend("make room, or record to another disk")
+            Failure::new(Kind::Failed, what).hint("make room, or record to another disk")
         }
         _ => Failure::new(Kind::Failed, what),
     }

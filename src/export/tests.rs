@@ -295,7 +295,7 @@ fn places_that_cannot_be_written_are_refused() {
     let failure = |path: &std::path::Path| TraceWriter::create(path, &header).err().unwrap();
     assert!(failure(dir.path()).what.contains("directory"));
     let nowhere = dir.path().join("no/such/trace.json");
-    assert!(failure(&nowhere).mend.is_some());
+    assert!(failure(&nowhere).hint.is_some());
     assert!(failure("/dev/full".as_ref()).what.contains("No space"));
     let path = dir.path().join("trace.json");
     std::fs::write(&path, "x".repeat(100_000)).unwrap();

@@ -22,7 +22,7 @@ use crate::analysis::pipeline::{self, Subject};
 use crate::analysis::warm::Warm;
 use crate::capture::{CaptureConfig, Drained, Learnt, RingThread, Tracking, census, messages};
 use crate::clock;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::model::{Header, Record, Tier};
 use crate::target::debug_files::{DebugFile, DebugFiles};
 use crate::target::mapped_file::root_of;
@@ -163,7 +163,7 @@ impl Live {
     /// set. What it is busy with is told through `say`, each step once.
     ///
     /// # Errors
-    /// A [`Failure`] that names what is missing and what mends it; none if it was stopped early.
+    /// A [`Failure`] that names what is missing and a hint what to do; none if it was stopped early.
     pub fn start(
         target: &Target,
         options: &Options,
@@ -359,7 +359,7 @@ fn gone_or(target: &Target, what: &str) -> String {
     if target.is_alive() {
         format!("PID {} ({}): {what}", target.pid, target.comm)
     } else {
-        format!("PID {} ({}) has exited", target.pid, target.comm)
+        target.exited().to_string()
     }
 }
 
@@ -409,11 +409,7 @@ fn choose(
                 ))));
             }
             Found::Wait(..) if !target.is_alive() => {
-                return Err(Failure::new(
-                    Kind::Failed,
-                    format!("PID {} ({}) has exited", target.pid, target.comm),
-                )
-                .into());
+                return Err(target.exited().into());
             }
             Found::Wait(time, waiting) => {
                 match waiting {

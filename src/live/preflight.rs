@@ -1,5 +1,5 @@
-//! Whether hud can do its work here, on this process: asked before anything is attached, so that
-//! whatever is missing is named together with what mends it.
+//! Checks that run before anything is attached: this machine, hud's privileges, the process and its
+//! executable. Each failed check is a [`Failure`] with a hint.
 
 use std::fs::File;
 use std::io;
@@ -15,10 +15,10 @@ use crate::tokio::libraries;
 /// The oldest kernel with the BPF ring buffer and `CAP_BPF`.
 const MIN_KERNEL: (u16, u8) = (5, 8);
 
-/// Type information of the running kernel, which BPF programs are fitted to.
+/// Type information of the running kernel; libbpf relocates the BPF programs by it (CO-RE).
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The PID namespace that a machine starts with (`PROC_PID_INIT_INO`).
+/// The initial PID namespace (`PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 const CAP_SYS_PTRACE: u32 = 19;
@@ -26,26 +26,26 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Each capability hud needs, and another that includes it.
+/// The capabilities hud needs, each with a wider one that includes it.
 const NEEDED: [(&str, u32, Option<u32>); 3] = [
     ("CAP_BPF", CAP_BPF, Some(CAP_SYS_ADMIN)),
     ("CAP_PERFMON", CAP_PERFMON, Some(CAP_SYS_ADMIN)),
     ("CAP_SYS_PTRACE", CAP_SYS_PTRACE, None),
 ];
 
-/// The facts about the machine and about hud's own process.
+/// What [`system`] checks: facts about the machine and hud's own process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct System {
     /// Version of the kernel, major and minor; None where it cannot be read.
     kernel: Option<(u16, u8)>,
     has_btf: bool,
-    /// Kernel lockdown forbids BPF to read memory.
+    /// Kernel lockdown is in confidentiality mode: BPF may not read memory.
     locked_down: bool,
     /// hud's effective capabilities, one bit each.
     capabilities: u64,
-    /// Capabilities in a user namespace of one's own do not reach the kernel's.
+    /// hud runs in a user namespace of its own: its capabilities do not count for BPF.
     in_user_namespace: bool,
-    /// The kernel's numbers of processes are not those that hud sees.
+    /// hud runs in a PID namespace of its own: the PIDs in BPF events are not those hud sees.
     in_pid_namespace: bool,
 }
 
@@ -72,12 +72,12 @@ impl System {
         if let Some((major, minor)) = self.kernel.filter(|kernel| *kernel < MIN_KERNEL) {
             let what = format!("Linux {major}.{minor} is too old: hud needs 5.8 or newer");
             return Err(Failure::new(Kind::Failed, what)
-                .mend("update the kernel, or run hud on a newer machine"));
+                .hint("update the kernel, or run hud on a newer machine"));
         }
         self.privileges()?;
         if !self.has_btf {
             let what = format!("the kernel has no type information ({BTF} is missing)");
-            return Err(Failure::new(Kind::Failed, what).mend(
+            return Err(Failure::new(Kind::Failed, what).hint(
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distributions' are); \
                  in a container, mount the host's /sys",
             ));
@@ -85,7 +85,7 @@ impl System {
         if self.in_pid_namespace {
             let what = "hud runs in a PID namespace of its own, where processes have other numbers \
                         than the kernel's";
-            return Err(Failure::new(Kind::Failed, what).mend(
+            return Err(Failure::new(Kind::Failed, what).hint(
                 "run hud on the host, or give its container the host's: docker run --pid=host, \
                  hostPID: true",
             ));
@@ -93,7 +93,7 @@ impl System {
         if self.locked_down {
             let what = "the kernel is locked down: BPF may not read memory";
             return Err(
-                Failure::new(Kind::Failed, what).mend("boot without lockdown=confidentiality")
+                Failure::new(Kind::Failed, what).hint("boot without lockdown=confidentiality")
             );
         }
         Ok(())
@@ -108,27 +108,29 @@ impl System {
             .collect();
         if !missing.is_empty() {
             let what = format!("not permitted: hud lacks {}", missing.join(", "));
-            return Err(Failure::new(Kind::Permission, what).mend(PRIVILEGES));
+            return Err(Failure::new(Kind::Permission, what).hint(PRIVILEGES));
         }
         if self.in_user_namespace {
             let what =
                 "not permitted: hud runs in a user namespace, whose root is not the kernel's";
             return Err(Failure::new(Kind::Permission, what)
-                .mend("run hud on the host, or in a container without user namespaces"));
+                .hint("run hud on the host, or in a container without user namespaces"));
         }
         Ok(())
     }
 }
 
-/// Whether this machine and hud's own privileges suffice.
+/// Checks that this machine and hud's own privileges suffice.
 ///
 /// # Errors
-/// The first thing missing: kernel, capabilities ([`Kind::Permission`]), BTF, lockdown.
+/// The first check that fails: kernel version, capabilities and user namespace
+/// ([`Kind::Permission`]), BTF, PID namespace, lockdown.
 pub fn system() -> Result<(), Failure> {
     System::read().judge()
 }
 
-/// What the user should know where the kernel hides the addresses of its functions from hud.
+/// The note for the user where the kernel hides the addresses of its functions from hud, which
+/// then cannot name frames in the kernel; None where it does not.
 pub fn kernel_names() -> Option<String> {
     use std::io::{BufRead as _, BufReader};
     let symbols = File::open("/proc/kallsyms").ok();
@@ -142,8 +144,9 @@ pub fn kernel_names() -> Option<String> {
     })
 }
 
-/// Whether the first function in these lines of kallsyms has the address 0, or there is none. Other
-/// symbols may truly be at 0: per-CPU variables of x86-64 before 6.15 (9d7de2aa8b41).
+/// Whether the first function in these lines of `/proc/kallsyms` has the address 0, or there is no
+/// function. Symbols that are not functions may truly be at 0: per-CPU variables on x86-64 before
+/// Linux 6.15 (9d7de2aa8b41).
 fn hides_functions(lines: impl Iterator<Item = String>) -> bool {
     let mut functions = lines.filter_map(|line| {
         let (address, rest) = line.split_once(' ')?;
@@ -154,14 +157,13 @@ fn hides_functions(lines: impl Iterator<Item = String>) -> bool {
         .is_none_or(|address| address.bytes().all(|digit| digit == b'0'))
 }
 
-/// Whether the process's map, executable and memory are hud's to read.
+/// Checks that hud may read the process's memory map, executable and memory.
 ///
 /// # Errors
-/// [`Kind::Permission`] when they are not; otherwise that the process has exited.
+/// [`Kind::Permission`] when it may not; [`Kind::Failed`] when the process has exited.
 pub fn process(target: &Target) -> Result<(), Failure> {
     let pid = target.pid;
-    let gone = || Failure::new(Kind::Failed, format!("process {pid} has exited"));
-    let number = i32::try_from(pid).map_err(|_| gone())?;
+    let number = i32::try_from(pid).map_err(|_| target.exited())?;
     let process = readable(pid, Process::new(number))?;
     let maps = readable(pid, process.maps())?;
     let first = maps.iter().find(|map| {
@@ -171,9 +173,9 @@ pub fn process(target: &Target) -> Result<(), Failure> {
     let refused = |what: &str, error: &io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             let what = format!("not permitted to read the {what} of process {pid}");
-            Failure::new(Kind::Permission, what).mend(PRIVILEGES)
+            Failure::new(Kind::Permission, what).hint(PRIVILEGES)
         }
-        _ if !target.is_alive() => gone(),
+        _ if !target.is_alive() => target.exited(),
         _ => {
             let what = format!("the {what} of process {pid} cannot be read: {error}");
             Failure::new(Kind::Failed, what)
@@ -186,18 +188,18 @@ pub fn process(target: &Target) -> Result<(), Failure> {
     match first.map(|map| memory.read_u64(map.address.0)) {
         Some(Err(error)) => Err(refused("memory", &error)),
         Some(Ok(_)) => Ok(()),
-        None => Err(gone()),
+        None => Err(target.exited()),
     }
 }
 
-/// Whether the executable is a Tokio program whose polls hud can track. Gives what the user should
-/// know although it is no obstacle, a line each.
+/// Checks that the executable is a Tokio program whose polls hud can track. Returns notes for the
+/// user (missing symbols, missing line tables), one line each.
 ///
 /// # Errors
-/// When there is no Tokio in it, or when its Tokio is too old.
+/// When it contains no Tokio, or one that is too old or in a shared library.
 pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Failure> {
     let name = &target.comm;
-    let fail = |what: String, mend: &str| Err(Failure::new(Kind::Failed, what).mend(mend));
+    let fail = |what: String, hint: &str| Err(Failure::new(Kind::Failed, what).hint(hint));
     let version = discovery.tokio_version();
     match version {
         None if !discovery.context_symbol => {
@@ -319,7 +321,7 @@ mod tests {
             let failure = system.judge().unwrap_err();
             assert_eq!(failure.kind, Kind::Permission);
             assert_eq!(failure.what, format!("not permitted: hud lacks {name}"));
-            assert!(failure.mend.unwrap().contains("setcap"));
+            assert!(failure.hint.unwrap().contains("setcap"));
         }
     }
 
@@ -345,7 +347,7 @@ mod tests {
             ..good()
         };
         let failure = renumbered.judge().unwrap_err();
-        assert!(failure.mend.unwrap().contains("--pid=host"));
+        assert!(failure.hint.unwrap().contains("--pid=host"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Debuginfod {
         let servers: Vec<String> = urls.split_ascii_whitespace().map(str::to_owned).collect();
         if servers.is_empty() {
             let what = format!("--debuginfod: {URLS} names no server");
-            return Err(Failure::new(Kind::Usage, what).mend(format!(
+            return Err(Failure::new(Kind::Usage, what).hint(format!(
                 "export {URLS}=https://debuginfod.elfutils.org (and keep it through sudo with \
                  sudo --preserve-env={URLS})"
             )));

@@ -45,7 +45,7 @@ pub fn by_container_pid(pid: u32, name: Option<&str>, own_pid: u32) -> Result<Ta
             let called = name.map_or(String::new(), |name| format!(" called {name:?}"));
             let what = format!("no process{called} has PID {pid} inside a container");
             Err(Failure::new(Kind::Failed, what)
-                .mend(
+                .hint(
                     "a PID as hud itself sees it goes with --pid; as a container sees it: \
                        grep NSpid /proc/PID/status",
                 )
@@ -150,9 +150,9 @@ fn none(name: &str, all: &[&Candidate]) -> Failure {
     let failure = Failure::new(Kind::Failed, format!("no process is called {name:?}"));
     if near.is_empty() {
         failure
-            .mend("is it running? Process names are cut to 15 characters; hud --pid PID takes any")
+            .hint("is it running? Process names are cut to 15 characters; hud --pid PID takes any")
     } else {
-        failure.mend(format!("did you mean: {}?", near.join(", ")))
+        failure.hint(format!("did you mean: {}?", near.join(", ")))
     }
 }
 
@@ -190,7 +190,7 @@ fn ambiguous(fit: &str, several: &[&Candidate]) -> Failure {
     if several.len() > MAX_LISTED {
         let _ = write!(what, "\n  and {} more", several.len() - MAX_LISTED);
     }
-    Failure::new(Kind::Usage, what).mend("choose one with: hud --pid PID")
+    Failure::new(Kind::Usage, what).hint("choose one with: hud --pid PID")
 }
 
 #[cfg(test)]
@@ -237,17 +237,17 @@ mod tests {
         assert_eq!(error.kind, Kind::Usage);
         assert!(error.what.contains(&short[0].0.id().to_string()));
         assert!(error.what.contains(&long[0].0.id().to_string()));
-        assert!(error.mend.unwrap().contains("--pid"));
+        assert!(error.hint.unwrap().contains("--pid"));
     }
 
     #[test]
     fn near_names_are_offered() {
         let (_directory, _child) = sleepers("hudnearby", 1);
         let error = failure(by_name("hud-neraby", std::process::id()));
-        assert!(error.mend.unwrap().contains("hudnearby"));
+        assert!(error.hint.unwrap().contains("hudnearby"));
         let error = failure(by_name("zzqqxxyyvv", std::process::id()));
         assert_eq!(error.kind, Kind::Failed);
-        assert!(error.mend.is_some());
+        assert!(error.hint.is_some());
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Target {
                 Kind::Usage,
                 format!("{pid} is a thread of process {}", status.tgid),
             )
-            .mend(format!("hud --pid {}", status.tgid))
+            .hint(format!("hud --pid {}", status.tgid))
             .into());
         }
         if stat.flags & PF_KTHREAD != 0 {
@@ -58,15 +58,11 @@ impl Target {
                 Kind::Failed,
                 format!("PID {pid} ({}) is a kernel thread", stat.comm),
             )
-            .mend("name a process that runs a Tokio program")
+            .hint("name a process that runs a Tokio program")
             .into());
         }
         if matches!(stat.state, 'Z' | 'X' | 'x') {
-            return Err(Failure::new(
-                Kind::Failed,
-                format!("PID {pid} ({}) has exited", stat.comm),
-            )
-            .into());
+            return Err(exited(pid, Some(&stat.comm)).into());
         }
         let executable = process.exe().map_err(|error| explain(pid, &error))?;
         Ok(Target {
@@ -78,9 +74,9 @@ impl Target {
         })
     }
 
-    fn exited(&self) -> Failure {
-        let what = format!("PID {} ({}) has exited", self.pid, self.comm);
-        Failure::new(Kind::Failed, what)
+    /// The failure to report once this process has exited.
+    pub fn exited(&self) -> Failure {
+        exited(self.pid, Some(&self.comm))
     }
 
     /// Whether this very process still runs.
@@ -142,6 +138,12 @@ pub(super) fn command(process: &Process, stat: &Stat) -> String {
     }
 }
 
+/// The failure to report when the process `pid` has exited; `name` where it is known.
+fn exited(pid: u32, name: Option<&str>) -> Failure {
+    let name = name.map_or(String::new(), |name| format!(" ({name})"));
+    Failure::new(Kind::Failed, format!("PID {pid}{name} has exited"))
+}
+
 /// The failure for an error of procfs about that process.
 fn explain(pid: u32, error: &ProcError) -> Failure {
     let vanished = |error: &std::io::Error| error.raw_os_error() == Some(libc::ESRCH);
@@ -150,12 +152,10 @@ fn explain(pid: u32, error: &ProcError) -> Failure {
             Kind::Permission,
             format!("not permitted to look at process {pid}"),
         )
-        .mend(PRIVILEGES),
+        .hint(PRIVILEGES),
         ProcError::NotFound(_) => Failure::new(Kind::Failed, format!("no process has PID {pid}"))
-            .mend("list the running ones with: ps -e"),
-        ProcError::Io(io, _) if vanished(io) => {
-            Failure::new(Kind::Failed, format!("process {pid} has exited"))
-        }
+            .hint("list the running ones with: ps -e"),
+        ProcError::Io(io, _) if vanished(io) => exited(pid, None),
         other => Failure::new(
             Kind::Failed,
             format!("process {pid} cannot be read: {other}"),
