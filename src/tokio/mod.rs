@@ -14,6 +14,7 @@ mod table;
 pub(crate) mod testing;
 
 pub use binary::{Discovery, discover, libraries, tokio_in};
+pub(crate) use learn::rounds;
 pub use live::{ThreadView, Verdict, WorkerState, check};
 pub use search::{Found, Search, Waiting};
 pub use select::{Shown, holds};

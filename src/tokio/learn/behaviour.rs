@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::rounds::{Change, TOLERANCE, Tally};
 use super::survey::{CONTEXT_WORDS, OnStack, Sample};
 use crate::model::Flavor;
 
@@ -29,17 +30,11 @@ const MAX_TASK_ID: u64 = 1 << 40;
 
 /// Samples that must show a field at work before it is believed.
 const ENOUGH: usize = 3;
-/// The same for steps of the tick, which has rivals.
-const ENOUGH_STEPS: usize = 8;
+/// Rounds that must be seen of the tick, which other numbers resemble.
+const ENOUGH_ROUNDS: usize = 8;
 /// So many polls without a task's id say that its place is elsewhere. Of polls that only yield
 /// three quarters are seen before the id is set or after it is reset.
 const MANY_POLLS: usize = 40;
-
-/// No worker makes more scheduling rounds between two samples.
-const MAX_ROUNDS: u32 = 1 << 22;
-
-/// Of every so many samples one may lie.
-const TOLERANCE: usize = 5;
 
 fn too_many(wrong: usize, of: usize) -> bool {
     wrong * TOLERANCE > of
@@ -297,31 +292,23 @@ pub fn id_changes(seen: &[Seen<'_>], place: IdPlace) -> usize {
     parks.filter(changed).count()
 }
 
-/// How a number in the core went on from sample to sample.
+/// A number in the cores, as the samples show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Steps {
-    /// From one poll or park to another it grew.
-    pub grew: usize,
-    /// It should have grown and did not.
-    pub stood: usize,
-    /// It stood where polls may share a round: from one task's to another's by the LIFO slot, and in
-    /// `current_thread` whatever a `LocalSet` polls inside of its root's poll.
-    pub shared: usize,
-    /// It went back, or leapt.
-    pub fell: usize,
-    /// Whether it was odd exactly in parks, as a count of parks and unparks is.
+pub struct Number {
+    pub tally: Tally,
+    /// It is odd in parks and even in polls, or the reverse: it counts parks and unparks.
     pub counts_parks: bool,
 }
 
 /// The number at `tick` in the core behind word `core` of the scheduler's context.
-pub fn steps(
+pub fn number(
     seen: &[Seen<'_>],
     budget: usize,
     ids: Option<IdPlace>,
     core: usize,
     tick: usize,
-) -> Steps {
-    let mut steps = Steps::default();
+) -> Number {
+    let mut tally = Tally::default();
     let mut last: HashMap<u64, (bool, Option<u64>, u32)> = HashMap::new();
     // How often it was odd, in parks and in polls, and how often even.
     let (mut odd, mut even) = ([0, 0], [0, 0]);
@@ -342,40 +329,54 @@ pub fn steps(
         }
         let id = ids.and_then(|ids| ids.id(seen.sample));
         if let Some((polled, before, was)) = last.insert(address, (polls, id, value)) {
-            let grown = value.wrapping_sub(was);
             // Between a park of `current_thread` and a poll of its root there is no round. Without
             // ids any poll may be the root's.
-            let root =
-                seen.flavor == Flavor::CurrentThread && polls && (ids.is_none() || id == Some(0));
-            let moved = !root && (polled != polls || polls && before != id);
-            let may_share = polls && (polled || seen.flavor == Flavor::CurrentThread);
-            match grown {
-                0 if moved && may_share => steps.shared += 1,
-                0 if moved => steps.stood += 1,
-                0 => {}
-                1..=MAX_ROUNDS if moved => steps.grew += 1,
-                1..=MAX_ROUNDS => {}
-                _ => steps.fell += 1,
-            }
+            let is_root = seen.flavor == Flavor::CurrentThread && (ids.is_none() || id == Some(0));
+            let change = match (polled, polls) {
+                (_, true) if is_root => Change::Unknown,
+                (true, true) if before != id => Change::PollToPoll,
+                (true, false) => Change::PollToPark,
+                (false, true) => Change::ParkToPoll,
+                _ => Change::Unknown,
+            };
+            tally.add(change, was, value);
         }
     }
     let only =
         |parks: usize, polls: usize, not: [usize; 2]| parks > 0 && polls > 0 && not == [0, 0];
-    steps.counts_parks =
-        only(odd[0], even[1], [even[0], odd[1]]) || only(even[0], odd[1], [odd[0], even[1]]);
-    steps
+    Number {
+        tally,
+        counts_parks: only(odd[0], even[1], [even[0], odd[1]])
+            || only(even[0], odd[1], [odd[0], even[1]]),
+    }
 }
 
-/// Whether that is how `Core::tick` goes: on with every scheduling round.
-pub fn is_tick(steps: &Steps) -> Finding {
-    let all = steps.grew + steps.stood;
-    if steps.fell * 20 > all || (all >= ENOUGH_STEPS && too_many(steps.stood, all)) {
+/// Whether the number is `Core::tick`: it grows with every round.
+///
+/// A change that may happen within one round is not held against it: polls from the LIFO slot, and
+/// in `current_thread` what a `LocalSet` polls inside its root's poll.
+pub fn is_tick(tally: &Tally, flavor: Flavor) -> Finding {
+    let grew = tally.of(&Change::KNOWN).grew;
+    let stood = tally.of(Change::certain(flavor)).stood;
+    let all = grew + stood;
+    if fell(tally) * 20 > all || (all >= ENOUGH_ROUNDS && too_many(stood, all)) {
         return No;
     }
-    match steps.grew >= ENOUGH_STEPS {
+    match grew >= ENOUGH_ROUNDS {
         true => Yes,
         false => Maybe,
     }
+}
+
+/// How often the number did not grow where a round may have begun, or fell: of several candidates
+/// the tick has the fewest, however much the LIFO slot is used.
+pub fn missed(tally: &Tally) -> usize {
+    tally.of(&Change::KNOWN).stood + fell(tally)
+}
+
+/// The tick never goes back, whatever the worker did.
+fn fell(tally: &Tally) -> usize {
+    tally.of(&Change::KNOWN).fell + tally.of(&[Change::Unknown]).fell
 }
 
 /// Whether word `core` of the scheduler's context may be the `Box<Core>` in its `RefCell`: after a

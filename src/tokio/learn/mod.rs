@@ -2,6 +2,7 @@
 //! judgement of layouts that are only guesses: each field must be seen to do what it does.
 
 pub mod behaviour;
+pub mod rounds;
 pub mod scan;
 pub mod survey;
 
@@ -277,12 +278,10 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
             .filter_map(|seen| seen.context.pointees.get(word));
         let size = pointees.map(Vec::len).max().unwrap_or(0);
         for tick in (0..size).step_by(4) {
-            let mut steps = rule::steps(&seen, places.budget, places.ids, word, tick);
-            // What counts something rarer than rounds stands there, too: of two numbers the one
-            // that stands less is the tick, however much the LIFO slot is used.
-            steps.stood += steps.shared;
-            if rule::is_tick(&steps) == Finding::Yes && !steps.counts_parks {
-                candidates.push(((word, tick), steps.stood + steps.fell));
+            let number = rule::number(&seen, places.budget, places.ids, word, tick);
+            let is_tick = rule::is_tick(&number.tally, flavor) == Finding::Yes;
+            if is_tick && !number.counts_parks {
+                candidates.push(((word, tick), rule::missed(&number.tally)));
             }
         }
     }
@@ -347,8 +346,8 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
         let seen = of_flavor(&seen, flavor);
         if let (Some(core), false) = (layout.core_of(flavor), seen.is_empty()) {
             let word = core.core as usize / 8;
-            let steps = rule::steps(&seen, budget, ids, word, core.tick as usize);
-            findings.push(rule::is_tick(&steps));
+            let number = rule::number(&seen, budget, ids, word, core.tick as usize);
+            findings.push(rule::is_tick(&number.tally, flavor));
         }
     }
     if findings.contains(&Finding::No) {

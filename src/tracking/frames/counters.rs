@@ -8,9 +8,10 @@
 //! to add a counter than to keep one. Pure logic over what was read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::AddAssign;
 
 use crate::capture::{Counter, WAY_COUNTERS};
+use crate::model::Flavor;
+use crate::tokio::rounds::{Change, TOLERANCE, Tally};
 
 /// How much of the stack above a way's lowest word is looked at, and of what its words lead to,
 /// bytes.
@@ -25,11 +26,6 @@ const TELLING: usize = 2;
 /// Threads of one way that are watched.
 const MAX_THREADS: usize = 16;
 
-/// No worker makes more rounds between two looks at it.
-const MAX_ROUNDS: u32 = 1 << 22;
-
-/// Of so many changes from a poll one may come without a round: tasks run from the LIFO slot share it.
-const TOLERANCE: usize = 5;
 /// After a park there need not have been a round, but of so many changes one is.
 const SPURIOUS: usize = 4;
 /// A number that grew in so many changes from a poll or to one, in nearly each of them, counts for
@@ -71,63 +67,22 @@ impl Look {
     }
 }
 
-/// How one number went on from one poll or park to the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Steps {
-    grew: usize,
-    /// The same, with a poll before or after.
-    grew_with_polls: usize,
-    /// It did not, although there was a poll before.
-    stood: usize,
-    /// It did not from a park to a poll.
-    stood_after_park: usize,
-    /// It went back, or leapt.
-    fell: usize,
+/// Changes with a poll before or after.
+const WITH_POLLS: [Change; 3] = [Change::PollToPoll, Change::PollToPark, Change::ParkToPoll];
+
+/// Whether the number may count the worker's rounds.
+fn may_count(tally: &Tally, flavor: Flavor) -> bool {
+    let all = tally.of(&Change::KNOWN);
+    // Not every park begins a round.
+    let missed =
+        tally.of(&[Change::PollToPoll]).stood + tally.of(Change::certain(flavor)).stood + all.fell;
+    missed * TOLERANCE <= all.all() && all.grew * SPURIOUS >= all.all()
 }
 
-impl AddAssign for Steps {
-    fn add_assign(&mut self, other: Steps) {
-        self.grew += other.grew;
-        self.grew_with_polls += other.grew_with_polls;
-        self.stood += other.stood;
-        self.stood_after_park += other.stood_after_park;
-        self.fell += other.fell;
-    }
-}
-
-/// Changes from one poll or park to another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Rounds {
-    all: usize,
-    with_polls: usize,
-}
-
-impl Rounds {
-    fn of<'s>(threads: impl IntoIterator<Item = &'s Series>) -> Rounds {
-        let none = Rounds::default();
-        threads.into_iter().fold(none, |sum, series| Rounds {
-            all: sum.all + series.rounds.all,
-            with_polls: sum.with_polls + series.rounds.with_polls,
-        })
-    }
-
-    /// Whether a number that went on like this may be a counter of them. The root future of
-    /// `current_thread` is polled in the round of the park before it.
-    fn fit(self, steps: Steps, multi_thread: bool) -> bool {
-        let after_park = if multi_thread {
-            steps.stood_after_park
-        } else {
-            0
-        };
-        let misses = steps.stood + steps.fell + after_park;
-        misses * TOLERANCE <= self.all && steps.grew * SPURIOUS >= self.all
-    }
-
-    /// Whether it surely is one.
-    fn fit_each(self, steps: Steps) -> bool {
-        let misses = self.with_polls.saturating_sub(steps.grew_with_polls);
-        self.with_polls >= SURE && misses * RARE <= self.with_polls
-    }
+/// Whether it does so for certain.
+fn surely_counts(tally: &Tally) -> bool {
+    let with_polls = tally.of(&WITH_POLLS);
+    with_polls.all() >= SURE && with_polls.missed() * RARE <= with_polls.all()
 }
 
 /// What is known of one worker.
@@ -140,11 +95,12 @@ struct Series {
     gone_in_poll: BTreeSet<u32>,
     /// The poll or park before the last look.
     last_stay: Doing,
-    rounds: Rounds,
+    /// Ends of polls and parks that were seen.
+    rounds: usize,
     /// By offset of the word above the lowest: the pointers that never changed.
     pointers: BTreeMap<u32, u64>,
     /// By address: the numbers that may be counters.
-    numbers: BTreeMap<u64, Steps>,
+    numbers: BTreeMap<u64, Tally>,
 }
 
 impl Series {
@@ -156,12 +112,12 @@ impl Series {
             .collect();
         let halves = look.pointees.iter().flat_map(|(start, bytes)| {
             let offsets = (0..bytes.len() as u64).step_by(4);
-            offsets.map(move |offset| (start.wrapping_add(offset), Steps::default()))
+            offsets.map(move |offset| (start.wrapping_add(offset), Tally::default()))
         });
         Series {
             numbers: halves.collect(),
             pointers,
-            rounds: Rounds::default(),
+            rounds: 0,
             gone_in_poll: BTreeSet::new(),
             began: look.doing,
             last_stay: look.doing,
@@ -199,34 +155,26 @@ impl Series {
             .as_ref()
             .zip(look.frame.as_ref())
             .is_some_and(|(before, after)| before != after);
-        let from_poll = self.last_stay == Doing::Poll;
-        let with_poll = from_poll || look.doing == Doing::Poll;
-        let moved = match (self.last_stay, look.doing) {
-            _ if slept_on => false,
-            (Doing::Between, _) => false,
-            (Doing::Poll, Doing::Poll) => differ || self.last.doing == Doing::Between,
-            _ => true,
+        let change = match (self.last_stay, look.doing) {
+            _ if slept_on => Change::Unknown,
+            (Doing::Poll, Doing::Poll) if differ || self.last.doing == Doing::Between => {
+                Change::PollToPoll
+            }
+            (Doing::Poll, Doing::Park) => Change::PollToPark,
+            (Doing::Park, Doing::Poll) => Change::ParkToPoll,
+            (Doing::Park, Doing::Park) => Change::ParkToPark,
+            _ => Change::Unknown,
         };
         let (before, after) = (halves(&self.last), halves(&look));
-        self.numbers.retain(|address, steps| {
+        self.numbers.retain(|address, tally| {
             let (Some(was), Some(is)) = (before.get(address), after.get(address)) else {
                 return false;
             };
-            match is.wrapping_sub(*was) {
-                0 if moved && from_poll => steps.stood += 1,
-                0 => steps.stood_after_park += usize::from(moved && with_poll),
-                // Another thread's.
-                _ if slept_on => return false,
-                1..=MAX_ROUNDS => {
-                    steps.grew += usize::from(moved);
-                    steps.grew_with_polls += usize::from(moved && with_poll);
-                }
-                _ => steps.fell += usize::from(moved),
-            }
-            true
+            tally.add(change, *was, *is);
+            // What changes while the worker sleeps is another thread's.
+            !slept_on || is == was
         });
-        self.rounds.all += usize::from(moved);
-        self.rounds.with_polls += usize::from(moved && with_poll);
+        self.rounds += usize::from(change != Change::Unknown);
         self.last_stay = look.doing;
         self.last = look;
     }
@@ -237,8 +185,8 @@ impl Series {
         Some(pointer.wrapping_add(counter.offset.into()))
     }
 
-    /// How it went on, if it may be one.
-    fn steps(&self, counter: Counter) -> Option<Steps> {
+    /// How it changed, if it may be one.
+    fn tally(&self, counter: Counter) -> Option<Tally> {
         self.numbers.get(&self.address(counter)?).copied()
     }
 }
@@ -326,7 +274,7 @@ impl Counters {
 
     /// Rounds seen, of all workers together.
     pub fn rounds(&self) -> usize {
-        Rounds::of(self.threads.values()).all
+        self.threads.values().map(|series| series.rounds).sum()
     }
 
     /// The counters, once there were enough rounds and not too many numbers are left.
@@ -349,24 +297,27 @@ impl Counters {
         let telling: Vec<&Series> = self
             .threads
             .values()
-            .filter(|series| series.rounds.all >= TELLING)
+            .filter(|series| series.rounds >= TELLING)
             .collect();
-        let rounds = Rounds::of(telling.iter().copied());
-        if rounds.all < FIRST {
+        if telling.iter().map(|series| series.rounds).sum::<usize>() < FIRST {
             return None;
         }
+        let flavor = match self.multi_thread {
+            true => Flavor::MultiThread,
+            false => Flavor::CurrentThread,
+        };
         let mut fitting = self.went_on(&telling);
-        fitting.retain(|_, steps| rounds.fit(*steps, self.multi_thread));
+        fitting.retain(|_, tally| may_count(tally, flavor));
         let is_known = |one: &Counter| self.addresses(*one).any(|at| self.known.contains(&at));
         let mut counters: Vec<Counter> = match fitting.keys().any(is_known) {
             false => fitting.keys().copied().collect(),
             true => fitting
                 .iter()
-                .filter(|(one, steps)| is_known(one) || rounds.fit_each(**steps))
+                .filter(|(one, tally)| is_known(one) || surely_counts(tally))
                 .map(|(one, _)| *one)
                 .collect(),
         };
-        let sure = |one: &Counter| fitting.get(one).is_some_and(|s| rounds.fit_each(*s));
+        let sure = |one: &Counter| fitting.get(one).is_some_and(surely_counts);
         let any_sure = counters.iter().any(sure);
         if any_sure {
             counters.retain(sure);
@@ -394,7 +345,7 @@ impl Counters {
     /// How every number that may be a counter went on in all these threads together. Of several
     /// pointers to one, that in the loop's own frame or next above it: what is below comes and goes
     /// with the calls.
-    fn went_on(&self, telling: &[&Series]) -> BTreeMap<Counter, Steps> {
+    fn went_on(&self, telling: &[&Series]) -> BTreeMap<Counter, Tally> {
         let mut all = BTreeMap::new();
         let Some((first, others)) = telling.split_first() else {
             return all;
@@ -415,14 +366,14 @@ impl Counters {
                     pointer: *at,
                     offset,
                 };
-                let add = |mut sum: Steps, series: &&Series| {
-                    sum += series.steps(counter)?;
+                let add = |mut sum: Tally, series: &&Series| {
+                    sum += series.tally(counter)?;
                     Some(sum)
                 };
-                if let Some(steps) = telling.iter().try_fold(Steps::default(), add)
+                if let Some(tally) = telling.iter().try_fold(Tally::default(), add)
                     && first.address(counter).is_some_and(|at| known.insert(at))
                 {
-                    all.insert(counter, steps);
+                    all.insert(counter, tally);
                 }
             }
         }
