@@ -6,6 +6,7 @@
 
 mod cause;
 mod census;
+mod name;
 mod own;
 mod poll;
 mod stack;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use cause::Cause;
 pub use census::{Census, CensusThread, Duty, HANG_NS, ThreadWait};
+pub use name::Name;
 pub use own::{Losses, SelfCost};
 pub use poll::{Culprit, HeldBack, Release, ReleasedBy, SlowPoll, TimeSplit, task_name};
 pub use stack::{Activity, CodeAddress, Frame, Location, Origin, WeightedStack};
@@ -53,7 +55,7 @@ pub struct Worker {
     /// None where nothing tells (tier 5): then even that it is a worker is only a guess by its name.
     pub flavor: Option<Flavor>,
     /// The thread's name (`comm`, at most 15 bytes).
-    pub thread_name: String,
+    pub thread_name: Name,
 }
 
 /// Where a worker's time went since hud attached. Cumulative, so a lost one costs nothing.
@@ -114,9 +116,9 @@ pub struct ProfiledStack {
     /// Its weight is the CPU time that its samples stand for: what the worker used up to each.
     pub stack: WeightedStack,
     /// The code it is put down to, by the same rule as a slow poll's culprit.
-    pub function: String,
+    pub function: Name,
     /// What that called, at the time.
-    pub calls: Option<String>,
+    pub calls: Option<Name>,
     pub location: Option<Location>,
 }
 

@@ -125,7 +125,7 @@ fn poll(i: u64, at_ns: u64, tid: u32, code: &Code, random: &mut Random) -> Recor
         causes: vec![(cause, held)],
         held_back: HeldBack::default(),
         culprit: Culprit {
-            function: format!("weeks::culprit_{culprit}"),
+            function: format!("weeks::culprit_{culprit}").into(),
             calls: Some("std::thread::sleep".into()),
             location: Some(Location {
                 file: code.files[culprit as usize % code.files.len()].clone(),
@@ -172,7 +172,7 @@ fn weeks(polls: u64, window: Option<Duration>) -> (usize, usize) {
                 index: Some(newest),
                 runtime: newest / 1000,
                 flavor: Some(Flavor::MultiThread),
-                thread_name: format!("worker-{newest}"),
+                thread_name: format!("worker-{newest}").into(),
             }));
             session.apply(&Record::TierChanged {
                 tier: Tier::Scheduler,

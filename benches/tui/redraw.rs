@@ -92,7 +92,7 @@ fn poll(i: u64) -> Record {
         causes: vec![(Cause::Cpu, held)],
         held_back: HeldBack::default(),
         culprit: Culprit {
-            function: format!("bench::module_{}::handler_{i}", i % 100),
+            function: format!("bench::module_{}::handler_{i}", i % 100).into(),
             calls: Some("bcrypt::hash".into()),
             location: Some(Location {
                 file: "/bench/src/main.rs".into(),

@@ -21,7 +21,7 @@ pub fn name_thread(
 ) -> CensusThread {
     CensusThread {
         tid: seen.task.tid,
-        name: seen.task.comm.clone(),
+        name: seen.task.comm.as_str().into(),
         wait: wait(seen),
         duty: duty(worker, states, at_ns),
         frames,

@@ -90,8 +90,9 @@ impl LateNames {
         let released_by = match &poll.released_by {
             Some(by) => {
                 let frames = self.stack(&by.frames)?;
+                let culprit = holder(&frames).unwrap_or_else(|| by.culprit.clone());
                 Some(Arc::new(ReleasedBy {
-                    culprit: holder(&frames),
+                    culprit,
                     frames,
                     ..ReleasedBy::clone(by)
                 }))
@@ -264,7 +265,7 @@ mod tests {
         let live = Symbolizer::new().frames(&modules, &[address]).remove(0);
         let (module, svma) = modules.find(address).unwrap();
         let unnamed = Arc::new(Frame {
-            function: format!("{}+{svma:#x}", module.name),
+            function: format!("{}+{svma:#x}", module.name).into(),
             raw: None,
             location: None,
             origin: crate::model::Origin::Unknown,

@@ -117,7 +117,9 @@ fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
     let telling = stacks.iter().filter(|stack| stack.cause == cause);
     let mut charged: Vec<(Culprit, u64)> = Vec::new();
     for stack in telling {
-        let culprit = culprit(&stack.frames);
+        let Some(culprit) = culprit(&stack.frames) else {
+            continue;
+        };
         match charged
             .iter_mut()
             .find(|(other, _)| other.function == culprit.function)
@@ -132,7 +134,7 @@ fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
         .max_by_key(|(_, weight_ns)| *weight_ns);
     heaviest
         .map(|(culprit, _)| culprit)
-        .or_else(|| stacks.first().map(|stack| culprit(&stack.frames)))
+        .or_else(|| culprit(&stacks.first()?.frames))
 }
 
 /// Whether a running thread's kernel stack is that of a page fault. Where the kernel's symbols may
@@ -194,13 +196,13 @@ pub(super) fn parks(stack: &WeightedStack) -> bool {
 }
 
 /// Every stack of the poll was lost, or it never ran long enough for one.
-fn nameless(cause: Cause) -> Culprit {
+pub(super) fn nameless(cause: Cause) -> Culprit {
     no_code(format!("[no stack: {cause}]"))
 }
 
 fn no_code(label: String) -> Culprit {
     Culprit {
-        function: label,
+        function: label.into(),
         calls: None,
         location: None,
         chain: Vec::new(),

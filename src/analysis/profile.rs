@@ -105,7 +105,7 @@ impl Profile {
 
 /// A stack with the code that its time is put down to.
 pub(super) fn put_down(stack: WeightedStack) -> ProfiledStack {
-    let culprit = culprit(&stack.frames);
+    let culprit = culprit(&stack.frames).unwrap_or_else(|| naming::nameless(stack.cause));
     ProfiledStack {
         stack,
         function: culprit.function,

@@ -49,10 +49,10 @@ impl Releases {
                 if shows_only_start(&frames) {
                     return None;
                 }
-                let culprit = holder(&frames);
+                let culprit = holder(&frames)?;
                 Arc::new(ReleasedBy {
                     tid: event.waker,
-                    thread: event.waker_name.clone(),
+                    thread: event.waker_name.as_str().into(),
                     how: event.how,
                     wait_ns: event.wait_ns,
                     culprit,
@@ -119,7 +119,7 @@ fn shows_only_start(frames: &[Arc<Frame>]) -> bool {
 }
 
 /// The code to look at in the stack of a thread that ended a wait.
-pub(super) fn holder(frames: &[Arc<Frame>]) -> Culprit {
+pub(super) fn holder(frames: &[Arc<Frame>]) -> Option<Culprit> {
     let from = match frames.iter().any(|frame| names_code(frame)) {
         true => 0,
         // Only libraries: the first function of theirs says more than the system call.
@@ -201,7 +201,7 @@ mod tests {
 
     fn named(event: &Released, at_wake: &[&str], meanwhile: &[&str]) -> String {
         let by = Releases::default().name(event, frames(at_wake), Some(frames(meanwhile)));
-        by.unwrap().culprit.function.clone()
+        by.unwrap().culprit.function.to_string()
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Workers {
             index: found.worker_index,
             runtime: self.runtime_of(found.handle.unwrap_or(0)),
             flavor: Some(found.flavor),
-            thread_name: state.comm.clone(),
+            thread_name: state.comm.as_str().into(),
         };
         self.known.insert(
             state.tid,
@@ -135,7 +135,7 @@ impl Workers {
             index: None,
             runtime,
             flavor,
-            thread_name: name.to_owned(),
+            thread_name: name.into(),
         };
         let known = Known {
             worker: worker.clone(),

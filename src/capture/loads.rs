@@ -35,7 +35,7 @@ pub struct Loads {
     pub threads: Vec<ThreadLoad>,
     /// Those that were listed before and have ended.
     pub gone: Vec<u32>,
-    /// How many found no room in the list.
+    /// The most threads at one time that found no room in the list.
     pub left_out: u64,
 }
 
@@ -72,6 +72,7 @@ impl LoadReader {
 struct List {
     names: Option<String>,
     met: HashMap<u32, Met>,
+    left_out: u64,
 }
 
 /// A thread's counters when it was listed first.
@@ -86,12 +87,14 @@ impl List {
         List {
             names,
             met: HashMap::new(),
+            left_out: 0,
         }
     }
 
     fn update(&mut self, at_ns: u64, tasks: &[TaskState]) -> Loads {
         let mut chosen = choose(tasks, self.names.as_deref());
         let left_out = chosen.len().saturating_sub(MOST) as u64;
+        self.left_out = self.left_out.max(left_out);
         chosen.truncate(MOST);
         let mut before = mem::take(&mut self.met);
         let mut threads = Vec::with_capacity(chosen.len());
@@ -108,7 +111,7 @@ impl List {
             at_ns,
             threads,
             gone: before.into_keys().collect(),
-            left_out,
+            left_out: self.left_out,
         }
     }
 }
@@ -174,6 +177,16 @@ mod tests {
         assert_eq!(tids(&tokio, Some("none")), [0; 0]);
         let unnamed = [task(1, "server", 0, 0), task(3, "api-worker-0", 0, 0)];
         assert_eq!(tids(&unnamed, None), [1, 3]);
+    }
+
+    #[test]
+    fn threads_without_room_are_counted_and_the_count_never_falls() {
+        let mut list = List::new(None);
+        let many: Vec<_> = (0..MOST as u32 + 7)
+            .map(|tid| task(tid, "tokio-rt-worker", 0, 0))
+            .collect();
+        assert_eq!(list.update(1_000, &many).left_out, 7);
+        assert_eq!(list.update(1_100, &many[..9]).left_out, 7);
     }
 
     #[test]

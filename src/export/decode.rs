@@ -9,8 +9,8 @@ use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, St
 use super::micros::Micros;
 use super::stacks::{Table, location};
 use crate::model::{
-    Activity, Cause, Census, Culprit, EndReason, Flavor, HeldBack, Losses, PollTime, ProfiledStack,
-    Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
+    Activity, Cause, Census, Culprit, EndReason, Flavor, HeldBack, Losses, Name, PollTime,
+    ProfiledStack, Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
 };
 
 /// Turns events into records.
@@ -52,7 +52,7 @@ impl Decoder {
                 flavor: flavor
                     .map(|flavor| known("flavor", &flavor, Flavor::from_name))
                     .transpose()?,
-                thread_name: thread_name.into_owned(),
+                thread_name: thread_name.into(),
             }),
             Extra::WorkerGone {} => Record::WorkerGone {
                 tid: tid()?,
@@ -133,10 +133,10 @@ impl Decoder {
                 stolen: args.stolen,
             },
             culprit: Culprit {
-                function: event.name.clone().into_owned(),
-                calls: args.calls.map(String::from),
+                function: event.name.clone().into(),
+                calls: args.calls.map(Name::from),
                 location: args.location.map(location),
-                chain: args.chain.into_iter().map(String::from).collect(),
+                chain: args.chain.into_iter().map(Name::from).collect(),
             },
             stacks: stacks
                 .map(|stack| self.stack(&stack))
@@ -148,14 +148,14 @@ impl Decoder {
     fn released_by(&self, by: Released<'_>) -> Result<ReleasedBy, String> {
         Ok(ReleasedBy {
             tid: by.tid,
-            thread: by.thread.into_owned(),
+            thread: by.thread.into(),
             how: known("way of release", &by.how, Release::from_name)?,
             wait_ns: by.wait_us.0,
             culprit: Culprit {
-                function: by.function.into_owned(),
-                calls: by.calls.map(String::from),
+                function: by.function.into(),
+                calls: by.calls.map(Name::from),
                 location: by.location.map(location),
-                chain: by.chain.into_iter().map(String::from).collect(),
+                chain: by.chain.into_iter().map(Name::from).collect(),
             },
             frames: self.table.stack(by.sf)?,
         })
@@ -170,8 +170,8 @@ impl Decoder {
                 weight_ns: stack.weight_us.0,
                 complete: stack.complete,
             },
-            function: stack.function.into_owned(),
-            calls: stack.calls.map(String::from),
+            function: stack.function.into(),
+            calls: stack.calls.map(Name::from),
             location: stack.location.map(location),
         })
     }

@@ -146,7 +146,12 @@ impl Encoder {
             function: by.culprit.function.as_str().into(),
             calls: by.culprit.calls.as_deref().map(Cow::from),
             location: by.culprit.location.as_ref().map(place),
-            chain: by.culprit.chain.iter().map(Cow::from).collect(),
+            chain: by
+                .culprit
+                .chain
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             sf: self.dictionary.stack(&by.frames),
         });
         self.define_frames()?;
@@ -178,7 +183,11 @@ impl Encoder {
                 .collect(),
             calls: culprit.calls.as_deref().map(Cow::from),
             location: culprit.location.as_ref().map(place),
-            chain: culprit.chain.iter().map(Cow::from).collect(),
+            chain: culprit
+                .chain
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             running: poll.running,
             began_before_attach: poll.began_before_attach,
             throttled: poll.held_back.throttled,
@@ -392,7 +401,7 @@ pub fn losses_text(losses: &Losses) -> String {
 fn frame_text(frame: &Frame) -> String {
     match &frame.location {
         Some(location) => format!("{} ({location})", frame.function),
-        None => frame.function.clone(),
+        None => frame.function.to_string(),
     }
 }
 

@@ -207,7 +207,7 @@ impl<'a> SeenThread<'a> {
         };
         Ok(CensusThread {
             tid: self.tid,
-            name: self.name.into_owned(),
+            name: self.name.into(),
             wait,
             duty,
             frames,

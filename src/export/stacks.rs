@@ -146,7 +146,7 @@ impl Table {
         for def in new.frames {
             let origin = known("frame origin", &def.origin, Origin::from_name)?;
             let frame = Frame {
-                function: def.name.into_owned(),
+                function: def.name.into(),
                 raw: def.raw.map(Cow::into_owned),
                 location: def.location.map(location),
                 module: def.module.map(Arc::from),

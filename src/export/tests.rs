@@ -343,7 +343,7 @@ fn frame() -> impl Strategy<Value = Arc<Frame>> {
     )
         .prop_map(|(function, raw, location, module, origin, inlined, at)| {
             Arc::new(Frame {
-                function,
+                function: function.into(),
                 raw,
                 location,
                 module: module.map(Arc::from),
@@ -385,10 +385,10 @@ fn stack() -> impl Strategy<Value = WeightedStack> {
 fn culprit() -> impl Strategy<Value = Culprit> {
     (text(), of(text()), place(), vec(text(), 0..3)).prop_map(
         |(function, calls, location, chain)| Culprit {
-            function,
-            calls,
+            function: function.into(),
+            calls: calls.map(Name::from),
             location,
-            chain,
+            chain: chain.into_iter().map(Name::from).collect(),
         },
     )
 }
@@ -405,7 +405,7 @@ fn released_by() -> impl Strategy<Value = ReleasedBy> {
     )
         .prop_map(|(tid, thread, how, wait_ns, culprit, frames)| ReleasedBy {
             tid,
-            thread,
+            thread: thread.into(),
             how,
             wait_ns,
             culprit,
@@ -498,7 +498,7 @@ fn census_thread() -> impl Strategy<Value = CensusThread> {
     )
         .prop_map(|(tid, name, wait, duty, frames, complete)| CensusThread {
             tid,
-            name,
+            name: name.into(),
             wait,
             duty,
             frames,
@@ -519,7 +519,7 @@ fn record() -> impl Strategy<Value = Record> {
                     true => Flavor::MultiThread,
                     false => Flavor::CurrentThread,
                 }),
-                thread_name,
+                thread_name: thread_name.into(),
             })
         ),
         1 => (any::<u32>(), any::<u64>()).prop_map(|(tid, at_ns)| Record::WorkerGone { tid, at_ns }),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cause, Frame};
+use super::{Cause, Frame, Name};
 
 /// A poll that lasts this long is taken for a hang, nanoseconds.
 pub const HANG_NS: u64 = 1_000_000_000;
@@ -57,7 +57,7 @@ impl Duty {
 pub struct CensusThread {
     pub tid: u32,
     /// `comm`, at most 15 bytes.
-    pub name: String,
+    pub name: Name,
     pub wait: ThreadWait,
     pub duty: Duty,
     /// Leaf first; empty while it runs.

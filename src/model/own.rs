@@ -1,6 +1,6 @@
 //! What hud says of itself: what it lost, and what it costs.
 
-/// Everything hud knows it missed. Counters only grow.
+/// Everything hud knows it missed. No counter ever falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Events that found the ring buffer full.
@@ -13,7 +13,7 @@ pub struct Losses {
     pub stack_incomplete: u64,
     /// Events with bytes that make no sense.
     pub undecodable: u64,
-    /// Worker threads beyond the number that can be tracked.
+    /// Worker threads beyond the number that can be tracked; in tier 5 the most at one time.
     pub worker_untracked: u64,
     /// Polls of tier 4 that no stack shows to be one, and those that were open as the tier changed.
     pub poll_unconfirmed: u64,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cause, Frame, Location, WeightedStack};
+use super::{Cause, Frame, Location, Name, WeightedStack};
 
 /// A poll's wall time by what the scheduler did with the thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,14 +26,14 @@ impl TimeSplit {
 pub struct Culprit {
     /// The innermost function of the user's own code inside the poll; where there is none, the
     /// outermost that is not the runtime's.
-    pub function: String,
+    pub function: Name,
     /// What it called that held the worker: `bcrypt::hash`, `std::thread::sleep`.
-    pub calls: Option<String>,
+    pub calls: Option<Name>,
     /// Where, if the debug info says.
     pub location: Option<Location>,
     /// The async chain above it: its callers inside the poll that are not runtime code, from the
     /// culprit's own caller up to the task's future.
-    pub chain: Vec<String>,
+    pub chain: Vec<Name>,
 }
 
 /// How a thread ended another's wait.
@@ -71,7 +71,7 @@ pub struct ReleasedBy {
     /// Kernel thread id.
     pub tid: u32,
     /// The thread's name (`comm`, at most 15 bytes).
-    pub thread: String,
+    pub thread: Name,
     pub how: Release,
     /// How long the wait was that it ended.
     pub wait_ns: u64,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Cause;
+use super::{Cause, Name};
 
 /// Whose code a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ impl Origin {
 pub struct Frame {
     /// The readable name: `my_app::handler` for `my_app::handler::{{closure}}`;
     /// `module+0x1234` where there is no symbol: the start of the function, if that is known.
-    pub function: String,
+    pub function: Name,
     /// The whole demangled name, where it differs from `function`.
     pub raw: Option<String>,
     /// The source position, where the debug info has one.
@@ -75,7 +75,7 @@ pub struct Frame {
 
 impl Frame {
     /// A frame of which no more is known.
-    pub fn named(function: impl Into<String>, origin: Origin) -> Frame {
+    pub fn named(function: impl Into<Name>, origin: Origin) -> Frame {
         Frame {
             function: function.into(),
             raw: None,

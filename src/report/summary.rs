@@ -168,7 +168,7 @@ fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
 
 fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Result {
     let row = &detail.row;
-    let mut name = row.label.clone();
+    let mut name = row.label.to_string();
     if let Some(calls) = &row.calls {
         name += &format!(" -> {calls}");
     }

@@ -85,7 +85,7 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
             .as_ref()
             .map(shorten_location)
             .unwrap_or_default();
-        let mut lines = vec![row.label.clone()];
+        let mut lines = vec![row.label.to_string()];
         lines.extend(row.calls.iter().map(|calls| format!("-> {calls}")));
         if narrow && !location.is_empty() {
             lines.push(location.clone());

@@ -9,7 +9,7 @@ use super::key::RowKey;
 use super::releasers::Releasers;
 use super::snapshot::{Detail, Row, Tally};
 use super::tree::CallTree;
-use crate::model::{Cause, Location, SlowPoll, TimeSplit};
+use crate::model::{Cause, Location, Name, SlowPoll, TimeSplit};
 
 /// Width and number of a trend's bins: the last minute.
 pub const TREND_BIN_NS: u64 = 1_000_000_000;
@@ -42,9 +42,9 @@ pub struct Aggregate {
     tree: CallTree,
     releasers: Releasers,
     /// Of the longest poll.
-    calls: Option<String>,
+    calls: Option<Name>,
     location: Option<Location>,
-    chain: Vec<String>,
+    chain: Vec<Name>,
     /// Made on demand, kept until the next change.
     row: Option<Arc<Row>>,
     detail: Option<Arc<Detail>>,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Cause, Location, SlowPoll, task_name};
+use crate::model::{Cause, Location, Name, SlowPoll, task_name};
 
 /// What slow polls are put together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -50,8 +50,8 @@ impl Group {
 /// Identity of a culprit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CulpritKey {
-    pub function: String,
-    pub calls: Option<String>,
+    pub function: Name,
+    pub calls: Option<Name>,
     pub cause: Cause,
     pub location: Option<Location>,
 }
@@ -61,10 +61,10 @@ pub struct CulpritKey {
 pub enum RowKey {
     Culprit(Arc<CulpritKey>),
     /// The flag tells code that blocks from polls that were held up from outside.
-    Function(Arc<str>, bool),
+    Function(Name, bool),
     File(Option<Arc<str>>, bool),
     Cause(Cause),
-    Future(Arc<str>, bool),
+    Future(Name, bool),
     Task(Option<u64>, bool),
     /// What came after the table was full. The flag as above.
     Other(bool),
@@ -84,7 +84,7 @@ impl RowKey {
             })),
             Group::Future => {
                 let future = culprit.chain.last().unwrap_or(&culprit.function);
-                RowKey::Future(future.as_str().into(), blames)
+                RowKey::Future(future.clone(), blames)
             }
             Group::Task => RowKey::Task(poll.task, blames),
             Group::Cause => RowKey::Cause(poll.cause),
@@ -92,7 +92,7 @@ impl RowKey {
                 let file = culprit.location.as_ref().map(|l| l.file.clone());
                 RowKey::File(file, blames)
             }
-            Group::Function => RowKey::Function(culprit.function.as_str().into(), blames),
+            Group::Function => RowKey::Function(culprit.function.clone(), blames),
         }
     }
 
@@ -108,13 +108,13 @@ impl RowKey {
                         && key.calls == culprit.calls
                         && key.location == culprit.location
                 }
-                RowKey::Function(name, _) => **name == *culprit.function,
+                RowKey::Function(name, _) => *name == culprit.function,
                 RowKey::File(file, _) => {
                     file.as_ref() == culprit.location.as_ref().map(|l| &l.file)
                 }
                 RowKey::Cause(cause) => *cause == poll.cause,
                 RowKey::Future(name, _) => {
-                    **name == **culprit.chain.last().unwrap_or(&culprit.function)
+                    name == culprit.chain.last().unwrap_or(&culprit.function)
                 }
                 RowKey::Task(task, _) => *task == poll.task,
                 RowKey::Other(_) => false,
@@ -131,7 +131,7 @@ impl RowKey {
         let blames = key.cause.blames_code();
         match group {
             Group::Culprit => Some(self.clone()),
-            Group::Function => Some(RowKey::Function(key.function.as_str().into(), blames)),
+            Group::Function => Some(RowKey::Function(key.function.clone(), blames)),
             Group::File => {
                 let file = key.location.as_ref().map(|l| l.file.clone());
                 Some(RowKey::File(file, blames))
@@ -155,15 +155,15 @@ impl RowKey {
     }
 
     /// What the row is called.
-    pub fn label(&self) -> String {
+    pub fn label(&self) -> Name {
         match self {
             RowKey::Culprit(key) => key.function.clone(),
-            RowKey::Function(name, _) | RowKey::Future(name, _) => name.to_string(),
-            RowKey::File(Some(file), _) => file.to_string(),
-            RowKey::File(None, _) => "(no source known)".to_owned(),
-            RowKey::Cause(cause) => cause.to_string(),
-            RowKey::Task(task, _) => task_name(*task),
-            RowKey::Other(_) => "(all other culprits)".to_owned(),
+            RowKey::Function(name, _) | RowKey::Future(name, _) => name.clone(),
+            RowKey::File(Some(file), _) => file.clone().into(),
+            RowKey::File(None, _) => "(no source known)".into(),
+            RowKey::Cause(cause) => cause.as_str().into(),
+            RowKey::Task(task, _) => task_name(*task).into(),
+            RowKey::Other(_) => "(all other culprits)".into(),
         }
     }
 }

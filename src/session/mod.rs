@@ -54,7 +54,7 @@ pub use self::tree::{CallTree, Leaf, Node, ROOT};
 
 /// The longest polls of the session that are kept whole.
 const KEEP_LONGEST: usize = 256;
-/// Moves between tiers that are remembered.
+/// Tier changes that are remembered, the newest.
 const KEEP_TIER_CHANGES: usize = 64;
 /// The rate of slow polls is taken over this long.
 const RATE_NS: u64 = 10_000_000_000;
@@ -192,13 +192,14 @@ impl Session {
                 self.tier = Some(*tier);
                 // What was under way is not followed to its end.
                 self.running.clear();
-                if self.tier_changes.len() < KEEP_TIER_CHANGES {
-                    self.tier_changes.push(TierChange {
-                        tier: *tier,
-                        at_ns: *at_ns,
-                        why: why.clone(),
-                    });
+                if self.tier_changes.len() == KEEP_TIER_CHANGES {
+                    self.tier_changes.remove(0);
                 }
+                self.tier_changes.push(TierChange {
+                    tier: *tier,
+                    at_ns: *at_ns,
+                    why: why.clone(),
+                });
             }
             Record::Census(census) => {
                 self.saw(census.at_ns);
@@ -227,7 +228,7 @@ impl Session {
     }
 
     /// What is kept, as records: the header (if there is one), the workers with their usage, the
-    /// slow polls kept whole, and the end, so that a trace of it replays.
+    /// tier changes, the slow polls kept whole, and the end, so that a trace of it replays.
     pub fn kept_records(&self) -> Vec<Record> {
         let header = self
             .header
@@ -235,11 +236,16 @@ impl Session {
             .map(|h| Record::Header(Box::new((**h).clone())));
         let whole = self.stored_in((0, u64::MAX)).into_iter();
         let running = self.running.values().cloned();
+        let tier_changes = self.tier_changes.iter().cloned();
+        let tier_changes = tier_changes
+            .map(|TierChange { tier, at_ns, why }| Record::TierChanged { tier, at_ns, why });
         let (reason, at_ns) = self
             .ended
             .unwrap_or((EndReason::Interrupted, self.latest_ns));
         header
             .chain(self.workers.records())
+            // Before the polls that run: a change of tier ends those.
+            .chain(tier_changes)
             .chain(whole.map(Record::SlowPoll))
             .chain(running.map(Record::Running))
             .chain(self.profile.records(self.latest_ns))

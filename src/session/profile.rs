@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::tree::CallTree;
-use crate::model::{Cause, Location, PollTime, ProfiledStack, Record};
+use crate::model::{Cause, Location, Name, PollTime, ProfiledStack, Record};
 
 /// Nodes of all trees together.
 const TREE_NODES: usize = 60_000;
@@ -25,7 +25,7 @@ const RECORD_STACKS: usize = 500;
 const OTHER: &str = "(all other code)";
 
 /// The code that CPU time is put down to: a function, and what it called.
-pub type SpotKey = (String, Option<String>);
+pub type SpotKey = (Name, Option<Name>);
 
 /// Everything that was sampled of all poll time.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl SpotRow {
     pub fn name(&self) -> String {
         match &self.key {
             (function, Some(calls)) => format!("{function} -> {calls}"),
-            (function, None) => function.clone(),
+            (function, None) => function.to_string(),
         }
     }
 }
@@ -288,7 +288,7 @@ fn add(slice: &mut Slice, time: &PollTime, room: &mut Room) {
         if !spots.contains_key(&key) {
             match room.spots.checked_sub(1) {
                 Some(left) => room.spots = left,
-                None => key = (OTHER.to_owned(), None),
+                None => key = (OTHER.into(), None),
             }
         }
         let spot = spots.entry(key).or_default();
@@ -450,7 +450,7 @@ mod tests {
         let view = profile.view(false, None, START_NS);
         assert_eq!(view.cpu_ns, 2 * (SPOTS + WORKERS) as u64 * MS);
         assert!(view.spots.len() <= SPOTS + 1);
-        assert!(view.find(&(OTHER.to_owned(), None)).is_some());
+        assert!(view.find(&(OTHER.into(), None)).is_some());
         assert!(profile.all.len() <= WORKERS + 1);
         let nodes: usize = profile
             .all

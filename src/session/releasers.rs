@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::snapshot::{Releaser, Tally};
-use crate::model::{ReleasedBy, SlowPoll};
+use crate::model::{Name, ReleasedBy, SlowPoll};
 
 /// Culprits told apart per row.
 const MOST: usize = 32;
@@ -12,7 +12,7 @@ const MOST: usize = 32;
 /// A bounded sum by the releasing code: its function, and what that called.
 #[derive(Clone, Debug, Default)]
 pub struct Releasers {
-    known: BTreeMap<(String, Option<String>), Releaser>,
+    known: BTreeMap<(Name, Option<Name>), Releaser>,
 }
 
 impl Releasers {

@@ -11,7 +11,7 @@ use super::profile::ProfileView;
 use super::query::Scope;
 use super::tree::CallTree;
 use crate::model::{
-    Cause, Census, EndReason, Header, Location, Losses, ReleasedBy, SelfCost, SlowPoll, Tier,
+    Cause, Census, EndReason, Header, Location, Losses, Name, ReleasedBy, SelfCost, SlowPoll, Tier,
     TimeSplit, WeightedStack, Worker, WorkerUsage,
 };
 
@@ -116,11 +116,11 @@ pub struct Sum {
 pub struct Row {
     /// What to remember a selection by.
     pub key: RowKey,
-    pub label: String,
+    pub label: Name,
     /// Of the longest poll, as are `location` and `chain`.
-    pub calls: Option<String>,
+    pub calls: Option<Name>,
     pub location: Option<Location>,
-    pub chain: Vec<String>,
+    pub chain: Vec<Name>,
     pub cause: Cause,
     /// Time by cause, largest first.
     pub causes: Vec<(Cause, u64)>,

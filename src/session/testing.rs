@@ -90,7 +90,7 @@ pub fn frame(function: &str, line: u32, inlined: bool) -> Arc<Frame> {
         ),
     };
     Arc::new(Frame {
-        function: function.to_owned(),
+        function: function.into(),
         raw: (origin == Origin::User).then(|| format!("{function}::{{{{closure}}}}")),
         location: file.map(|file| Location {
             file: file.into(),
@@ -151,8 +151,8 @@ pub fn poll(
         causes: vec![(cause, held)],
         held_back: HeldBack::default(),
         culprit: Culprit {
-            function: function.to_owned(),
-            calls: Some(calls.to_owned()),
+            function: function.into(),
+            calls: Some(calls.into()),
             location: user.location.clone(),
             chain: vec!["shop::serve".into()],
         },
@@ -187,7 +187,7 @@ pub fn released(mut poll: SlowPoll, tid: u32, function: &str) -> SlowPoll {
         how: Release::Futex,
         wait_ns: poll.held_ns(),
         culprit: Culprit {
-            function: function.to_owned(),
+            function: function.into(),
             calls: Some("std::thread::sleep".into()),
             location: user.location.clone(),
             chain: Vec::new(),

@@ -150,6 +150,34 @@ fn grouping_and_filters_keep_the_sums() {
     assert_eq!(snap.blocking.polls, 11);
 }
 
+/// A session saved by hand replays with the tier it had, not with the one it began with.
+#[test]
+fn kept_records_tell_the_tier_changes() {
+    let mut records = vec![t::header(), t::worker(0), slow(hash(100, 50))];
+    for n in 0..KEEP_TIER_CHANGES as u64 + 9 {
+        let tier = [Tier::Scheduler, Tier::Frames][n as usize % 2];
+        records.push(Record::TierChanged {
+            tier,
+            at_ns: START_NS + (200 + n) * MS,
+            why: format!("change {n}"),
+        });
+    }
+    let mut running = hash(400, 50);
+    running.running = true;
+    records.push(Record::Running(Arc::new(running)));
+    let mut saved = fold(SessionOptions::default(), &records);
+    let mut replayed = fold(SessionOptions::default(), &saved.kept_records());
+    let (saved, replayed) = (
+        saved.snapshot(&Query::default()),
+        replayed.snapshot(&Query::default()),
+    );
+    assert_eq!(saved.tier, Some(Tier::Scheduler));
+    assert_eq!(replayed.tier, saved.tier);
+    assert_eq!(saved.tier_changes.len(), KEEP_TIER_CHANGES);
+    assert_eq!(replayed.tier_changes, saved.tier_changes);
+    assert_eq!((replayed.running.len(), saved.running.len()), (1, 1));
+}
+
 #[test]
 fn a_selection_follows_its_culprit() {
     let mut session = fold(SessionOptions::default(), &t::session());
@@ -247,7 +275,7 @@ fn clearing_forgets_polls_and_keeps_workers() {
 
 fn unnamed(mut poll: SlowPoll, running: bool) -> Record {
     poll.running = running;
-    poll.culprit.function = "naming…".to_owned();
+    poll.culprit.function = "naming…".into();
     poll.culprit.calls = None;
     poll.stacks.clear();
     Record::Unnamed(Arc::new(poll))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::aliases::known_as;
 use super::names;
-use crate::model::{Culprit, Frame, Origin};
+use crate::model::{Culprit, Frame, Name, Origin};
 
 /// What Tokio's worker loops call to poll a task. Which of them are left on the stack depends on
 /// inlining, so any one is enough.
@@ -82,12 +82,15 @@ const COMBINATOR_METHODS: [&str; 9] = [
     "in_scope",
 ];
 
-/// The code to look at first in a stack, leaf first, that held a worker.
-pub fn culprit(stack: &[Arc<Frame>]) -> Culprit {
+/// The code to look at first in a stack, leaf first, that held a worker. None if it has no frames.
+pub fn culprit(stack: &[Arc<Frame>]) -> Option<Culprit> {
     let boundary = stack.iter().position(|frame| is_marker(frame));
-    let poll = stack
-        .get(..boundary.unwrap_or(stack.len()))
-        .unwrap_or(stack);
+    let poll = match boundary {
+        // The whole poll is inlined into Tokio's own function, which is all there is to show.
+        Some(0) => stack.get(..1)?,
+        Some(boundary) => stack.get(..boundary)?,
+        None => stack,
+    };
     if let Some(at) = poll.iter().position(|frame| frame.origin == Origin::User) {
         return at_frame(poll, at);
     }
@@ -100,14 +103,14 @@ pub fn culprit(stack: &[Arc<Frame>]) -> Culprit {
         .get(boundary.unwrap_or(stack.len())..)
         .and_then(polled_future)
     {
-        return Culprit {
-            function: future,
+        return Some(Culprit {
+            function: future.into(),
             calls: inside
                 .and_then(|at| poll.get(at))
-                .map(|frame| known_as(&frame.function)),
+                .map(|frame| known_as(&frame.function).into()),
             location: None,
             chain: Vec::new(),
-        };
+        });
     }
     let found = match boundary {
         Some(_) => inside.or_else(|| poll.iter().rposition(|frame| is_foreign(frame))),
@@ -120,42 +123,37 @@ pub fn culprit(stack: &[Arc<Frame>]) -> Culprit {
 }
 
 /// The culprit is this frame of the poll.
-fn at_frame(poll: &[Arc<Frame>], at: usize) -> Culprit {
-    let (below, rest) = poll.split_at(at);
-    let (frame, above) = match rest.split_first() {
-        Some((frame, above)) => (frame, above),
-        // An empty stack.
-        None => return culprit_named(String::new()),
-    };
+fn at_frame(poll: &[Arc<Frame>], at: usize) -> Option<Culprit> {
+    let (below, rest) = poll.split_at_checked(at)?;
+    let (frame, above) = rest.split_first()?;
     let own = matches!(frame.origin, Origin::User | Origin::Unknown);
-    let function = if own {
-        frame.function.clone()
-    } else {
-        known_as(&frame.function)
+    let function = match own {
+        true => frame.function.clone(),
+        false => known_as(&frame.function).into(),
     };
     let calls = own
         .then(|| called(below))
         .flatten()
         .filter(|calls| *calls != function);
-    let mut chain: Vec<String> = Vec::new();
+    let mut chain: Vec<Name> = Vec::new();
     for caller in above.iter().filter(|frame| in_chain(frame)) {
         let name = &caller.function;
         if *name != function && chain.last() != Some(name) {
             chain.push(name.clone());
         }
     }
-    Culprit {
+    Some(Culprit {
+        function,
         calls,
         location: frame.location.clone(),
         chain,
-        ..culprit_named(function)
-    }
+    })
 }
 
 /// Which of the calls below the culprit tells most: the outermost that is not a wrapper, since it
 /// is the one in the user's source. `std::io`'s generic methods say more than a bare `read`, and
 /// less than whose reader it is.
-fn called(below: &[Arc<Frame>]) -> Option<String> {
+fn called(below: &[Arc<Frame>]) -> Option<Name> {
     // What a page fault or a preemption put on top was not called.
     let entered = below
         .iter()
@@ -166,16 +164,7 @@ fn called(below: &[Arc<Frame>]) -> Option<String> {
     outermost(&|frame| !is_wrapper(frame) && !is_generic_io(frame) && frame.function.contains("::"))
         .or_else(|| outermost(&is_generic_io))
         .or_else(|| outermost(&|frame| !is_wrapper(frame)))
-        .map(|frame| known_as(&frame.function))
-}
-
-fn culprit_named(function: String) -> Culprit {
-    Culprit {
-        function,
-        calls: None,
-        location: None,
-        chain: Vec::new(),
-    }
+        .map(|frame| known_as(&frame.function).into())
 }
 
 fn is_marker(frame: &Frame) -> bool {
@@ -223,6 +212,9 @@ fn polled_future(frames: &[Arc<Frame>]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::model::Location;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     /// Frames from lines `ORIGIN NAME`, with `+` before the names of inlined ones.
     fn stack(text: &str) -> Vec<Arc<Frame>> {
@@ -238,7 +230,7 @@ mod tests {
                         file: function.as_str().into(),
                         line: 7,
                     }),
-                    function,
+                    function: function.into(),
                     module: Some("my-app".into()),
                     origin: match origin {
                         "user" => Origin::User,
@@ -268,14 +260,14 @@ mod tests {
         std clone3";
 
     fn of(task: &str) -> Culprit {
-        culprit(&stack(&format!("{task}{WORKER}")))
+        culprit(&stack(&format!("{task}{WORKER}"))).unwrap()
     }
 
     fn names_of(culprit: &Culprit) -> (&str, Option<&str>, Vec<&str>) {
         (
             &culprit.function,
             culprit.calls.as_deref(),
-            culprit.chain.iter().map(String::as_str).collect(),
+            culprit.chain.iter().map(Name::as_str).collect(),
         )
     }
 
@@ -424,7 +416,8 @@ mod tests {
             run tokio::runtime::runtime::Runtime::block_on
             user my_app::main
             std main",
-        ));
+        ))
+        .unwrap();
         assert_eq!(
             names_of(&culprit),
             ("my_app::main", Some("std::thread::sleep"), vec![])
@@ -439,11 +432,46 @@ mod tests {
             none my-app+0x9a10
             std start_thread
             std clone3",
-        ));
+        ))
+        .unwrap();
         assert_eq!(
             names_of(&culprit),
             ("my-app+0x4f1f", Some("clock_nanosleep"), vec![])
         );
-        assert_eq!(super::culprit(&[]).function, "");
+        assert_eq!(super::culprit(&[]), None);
+    }
+
+    #[test]
+    fn a_poll_inlined_into_tokio_still_has_a_name() {
+        let culprit = of("run tokio::runtime::task::core::Core<T,S>::poll
+            run tokio::runtime::task::harness::Harness<T,S>::poll");
+        let leaf = "tokio::runtime::task::core::Core::poll";
+        assert_eq!(names_of(&culprit), (leaf, None, vec![]));
+    }
+
+    fn any_frame() -> impl Strategy<Value = String> {
+        let runtime = POLLS_TASKS.into_iter().chain(POLLS_OTHERWISE);
+        let runtime: Vec<&str> = runtime.collect();
+        prop_oneof![
+            select(runtime).prop_map(|function| format!("run {function}")),
+            select(&WRAPPERS[..]).prop_map(|prefix| format!("std +{prefix}inner")),
+            "user my_app::[a-c](::\\{\\{closure\\}\\})?",
+            "(dep|std|run) [+]?(hyper::[a-c]::)?(poll|call|read)(<T,S>)?",
+            "(none|kernel) my-app[+]0x[0-9]{3}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_stack_with_a_frame_has_a_named_culprit(lines in vec(any_frame(), 0..12)) {
+            let stack = stack(&lines.join("\n"));
+            let culprit = super::culprit(&stack);
+            prop_assert_eq!(culprit.is_some(), !stack.is_empty());
+            let calls = culprit.iter().flat_map(|culprit| &culprit.calls);
+            let chain = culprit.iter().flat_map(|culprit| &culprit.chain);
+            for name in culprit.iter().map(|culprit| &culprit.function).chain(calls).chain(chain) {
+                prop_assert!(name.contains(|c: char| c.is_ascii_alphabetic()), "{name}");
+            }
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Symbolizer {
             for (address, symbol) in missing.iter().zip(named.chain(std::iter::repeat(None))) {
                 let name = symbol.map_or(NAMELESS_KERNEL, |symbol| &symbol.name);
                 let frame = Frame {
-                    function: name.to_owned(),
+                    function: name.into(),
                     raw: None,
                     location: None,
                     module: Some(NAMELESS_KERNEL.into()),
@@ -189,7 +189,7 @@ impl Symbolizer {
                     let start = starts.and_then(|starts| starts.before(address));
                     let start = start.unwrap_or(address);
                     [Arc::new(Frame {
-                        function: format!("{}+{start:#x}", module.name),
+                        function: format!("{}+{start:#x}", module.name).into(),
                         raw: None,
                         location: None,
                         module: Some(module.name.clone()),
@@ -217,7 +217,7 @@ impl Symbolizer {
     ) -> Vec<Option<Frames>> {
         let symbols = symbols(&self.blazesym, debug, own, svmas);
         let (origins, strings) = (&self.origins, &mut self.strings);
-        let expand = |symbol: Option<Sym<'_>>| Some(expand(&symbol?, origins, strings, module));
+        let expand = |symbol: Option<Sym<'_>>| expand(&symbol?, origins, strings, module);
         symbols.into_iter().map(expand).collect()
     }
 
@@ -319,19 +319,24 @@ fn lookup<'a>(
 }
 
 /// The frames of one address: the calls inlined there, innermost first, then the function itself.
+/// None where the function has no name. Inlined calls without one are left out.
 fn expand(
     symbol: &Sym<'_>,
     origins: &Origins,
     strings: &mut HashSet<Arc<str>>,
     module: &Arc<str>,
-) -> Frames {
+) -> Option<Frames> {
     let inlined = symbol
         .inlined
         .iter()
         .rev()
         .map(|call| (call.name.as_ref(), call.code_info.as_ref(), true));
     let outer = (symbol.name.as_ref(), symbol.code_info.as_deref(), false);
-    inlined
+    if names::is_blank(outer.0) {
+        return None;
+    }
+    let frames = inlined
+        .filter(|(name, ..)| !names::is_blank(name))
         .chain([outer])
         .map(|(name, code, inlined)| {
             let location = code.map(|code| location(code, strings));
@@ -344,14 +349,14 @@ fn expand(
             Arc::new(Frame {
                 origin: origins.of(name, file, module),
                 raw: (name != function).then(|| name.to_owned()),
-                function,
+                function: function.into(),
                 location,
                 module: Some(module.clone()),
                 inlined,
                 address: None,
             })
-        })
-        .collect()
+        });
+    Some(frames.collect())
 }
 
 fn location(code: &CodeInfo<'_>, strings: &mut HashSet<Arc<str>>) -> Location {

@@ -14,7 +14,7 @@ const OSC52_MOST: usize = 74_000;
 pub fn culprit(snap: &Snapshot) -> Option<String> {
     let detail = snap.selected.as_ref()?;
     let row = &detail.row;
-    let mut out = row.label.clone();
+    let mut out = row.label.to_string();
     let mut add = |line: String| {
         out.push_str(&line);
         out.push('\n');

@@ -336,7 +336,9 @@ fn calls(row: &Row, group: Group) -> Option<&str> {
 /// The task's future, where the row is not about futures or tasks itself.
 fn future(row: &Row, group: Group) -> Option<&str> {
     match group {
-        Group::Culprit | Group::Function | Group::File => row.chain.last().map(String::as_str),
+        Group::Culprit | Group::Function | Group::File => {
+            row.chain.last().map(|name| name.as_str())
+        }
         _ => None,
     }
 }

@@ -54,7 +54,7 @@ impl FlameView {
     pub fn update(&mut self, snap: &Snapshot) {
         let about = match (&snap.selected, self.everything) {
             (_, true) => String::new(),
-            (Some(detail), false) => detail.row.label.clone(),
+            (Some(detail), false) => detail.row.label.to_string(),
             (None, false) => return,
         };
         let stale = self.made_of.as_ref().is_none_or(|(name, sum, at)| {
@@ -255,7 +255,7 @@ impl FlameView {
 
     fn heading(&self, c: &mut Canvas, area: Rect, search: &str) {
         let table = || match (&c.snap.selected, self.everything) {
-            (Some(detail), false) => detail.row.label.clone(),
+            (Some(detail), false) => detail.row.label.to_string(),
             (None, false) => "a culprit that has left the table".to_owned(),
             (_, true) => match c.snap.rows.len() {
                 n if n > ROWS => format!("the first {ROWS} rows of the table"),

@@ -74,7 +74,7 @@ impl PollTimeView {
         let function = self.about.as_ref().map_or("", |(function, _)| function);
         self.tree.update(&tree, function);
         let title = match &self.about {
-            Some((function, _)) => function.clone(),
+            Some((function, _)) => function.to_string(),
             None => "all poll time".to_owned(),
         };
         self.flame.show(tree, title, "of CPU time");

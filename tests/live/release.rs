@@ -27,7 +27,7 @@ fn releasers(run: &Watched) -> Vec<Option<String>> {
     heard
         .map(|poll| {
             let by = poll.released_by.as_ref();
-            by.map(|by| by.culprit.function.clone())
+            by.map(|by| by.culprit.function.to_string())
         })
         .collect()
 }
