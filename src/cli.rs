@@ -1,126 +1,169 @@
 //! The command line: raw arguments, and the validated configuration they become.
 
+mod help;
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 
-const EXAMPLES: &str = "\
-Examples:
-  hud my-app                              watch the process of that name
-  hud --pid 1234 --target ./my-app        take the symbols from an unstripped twin
-  hud my-app --debug-dir ./symbols        or from a directory of debug files
-  hud my-app --container-pid 1            the one that is PID 1 in its container
-  hud my-app --census --duration 2        who holds what while it hangs: every thread's stack
-  hud my-app --headless --duration 30     print findings for 30 seconds, then a summary
-  hud my-app --export trace.json          record a trace while watching
-  hud my-app --headless --all-poll-time   also where all poll time goes, slow or not
-  hud --replay trace.json                 look at a recorded trace
-  hud --replay trace.json --target ./my-app
-                                          name what was recorded of a stripped binary
-  hud --replay trace.json --headless      print the report of a recorded trace
-
-Thresholds:
-  Tokio polls tasks cooperatively: a worker that is held runs nothing else. A poll should take
-  10 to 100 us; over 1 ms other tasks notice.
-    --threshold 1     services with tail latencies of a few milliseconds
-    --threshold 5     the default: what is slow in any service
-    --threshold 20    only the worst
-  A lower threshold also samples the CPUs more often: 250 times a second at 5 ms, 1000 at 1 ms.
-
-Exit codes:
-  0 done    1 failed    2 wrong usage    77 a privilege or permission is missing";
-
-/// Names the code that blocks a live Tokio process: which poll, for how long, on CPU or asleep,
-/// and the blocker's own stack. The process needs no change and no rebuild.
+/// Names the code that blocks a live Tokio process: which poll of a task held a worker thread, for
+/// how long, on the CPU or asleep, why, and on which stack. The process needs no change, no rebuild
+/// and no restart.
 #[derive(Debug, Parser)]
-#[command(name = "hud", version, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Args {
-    /// The process to watch, by name: exact, or part of its name or executable
-    #[arg(value_name = "PROCESS")]
+#[command(
+    name = "hud",
+    version,
+    about = "Names the code that blocks a live Tokio process",
+    override_usage = "hud [OPTIONS] PROCESS\n       hud [OPTIONS] --pid PID\n       hud [OPTIONS] --replay FILE",
+    disable_help_flag = true,
+    disable_version_flag = true,
+    long_about,
+    after_help = help::SHORT,
+    after_long_help = help::LONG,
+    max_term_width = 100
+)]
+struct Args {
+    /// Process to watch: its name, or part of it
+    #[arg(
+        value_name = "PROCESS",
+        required_unless_present_any = ["pid", "container_pid", "replay"],
+        conflicts_with_all = ["pid", "replay"]
+    )]
     process: Option<String>,
 
-    /// The process to watch, by number, as hud itself sees it: for containers, the host's PID
-    #[arg(short, long, value_name = "PID")]
+    /// Process to watch, by its PID
+    ///
+    /// The PID is the one that hud itself sees: for a process in a container, the host's.
+    #[arg(short, long, value_name = "PID", help_heading = PROCESS, conflicts_with_all = ["container_pid", "replay"])]
     pid: Option<u32>,
 
-    /// The process to watch, by its number inside its container; where several containers have
-    /// that number, PROCESS may name it as well
-    #[arg(long, value_name = "PID")]
+    /// Process to watch, by its PID inside its container
+    ///
+    /// Where several containers have a process of that PID, PROCESS selects one by its name.
+    #[arg(
+        long,
+        value_name = "PID",
+        help_heading = PROCESS,
+        conflicts_with = "replay",
+        hide_short_help = true
+    )]
     container_pid: Option<u32>,
 
-    /// The binary whose symbols to use: an unstripped twin of the executable that runs, or, with
-    /// --replay, that was recorded
-    #[arg(short, long, value_name = "BINARY")]
-    target: Option<PathBuf>,
+    /// Look at a recorded trace instead of a process
+    #[arg(long, value_name = "FILE", help_heading = PROCESS)]
+    replay: Option<PathBuf>,
 
-    /// Look here first for debug files of the same build: DIR/.build-id/ab/cdef.debug, DIR/NAME,
-    /// DIR/NAME.debug, DIR/NAME.dwp. May be given more than once
-    #[arg(long, value_name = "DIR")]
+    /// Report polls of at least this length
+    ///
+    /// 100us to 1h; a plain number is in milliseconds.
+    /// With --replay, only narrows the recorded polls: shorter ones are not in the trace.
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = values::threshold, help_heading = WHAT)]
+    threshold: Duration,
+
+    /// Stop after this long
+    ///
+    /// A plain number is in seconds.
+    #[arg(long, value_name = "TIME", value_parser = values::seconds, help_heading = WHAT, conflicts_with = "replay")]
+    duration: Option<Duration>,
+
+    /// Watch only workers whose thread name starts with this
+    #[arg(long, value_name = "PREFIX", help_heading = WHAT, hide_short_help = true)]
+    workers: Option<String>,
+
+    /// Also sample where all of the workers' CPU time in polls goes, slow polls or not
+    ///
+    /// Costs the process 2 to 4 % of its throughput. The key x in the interactive view switches it.
+    #[arg(long, help_heading = WHAT, conflicts_with = "replay", hide_short_help = true)]
+    all_poll_time: bool,
+
+    /// Print findings and a summary, no interactive view
+    ///
+    /// Findings are printed as they come, one line each. This is also what hud does where standard
+    /// output is not a terminal.
+    #[arg(long, help_heading = OUTPUT)]
+    headless: bool,
+
+    /// At the end, print every thread: for a process that hangs
+    ///
+    /// Each thread with its state and stack and, for workers, its poll; and what hangs, in words.
+    /// Implies --headless. Without this option the threads are printed only if a poll hangs at the
+    /// end. SIGQUIT (Ctrl+\) prints them at any time.
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "replay")]
+    census: bool,
+
+    /// Record a trace, for --replay and for Perfetto
+    ///
+    /// The file is in the Chrome trace event format, which chrome://tracing and speedscope open as
+    /// well. It is complete after every write: what was recorded survives if hud is killed.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, conflicts_with = "replay")]
+    export: Option<PathBuf>,
+
+    /// In the interactive view, count only the polls of the last while
+    ///
+    /// A plain number is in seconds.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = values::seconds,
+        help_heading = OUTPUT,
+        conflicts_with_all = ["headless", "census"],
+        hide_short_help = true
+    )]
+    window: Option<Duration>,
+
+    /// Print no progress and no notes, only findings, summary and errors
+    #[arg(short, long, help_heading = OUTPUT, hide_short_help = true)]
+    quiet: bool,
+
+    /// Take symbols and debug info from this file
+    ///
+    /// An unstripped copy of the executable, of the same build. With --replay, names the functions
+    /// that were recorded without symbols.
+    #[arg(long, value_name = "FILE", help_heading = SYMBOLS, hide_short_help = true, alias = "target", short_alias = 't')]
+    symbols: Option<PathBuf>,
+
+    /// Search this directory first for debug files; may be given more than once
+    ///
+    /// Looks for DIR/.build-id/ab/cdef.debug, DIR/NAME, DIR/NAME.debug and DIR/NAME.dwp, and takes
+    /// a file only if it is of the same build.
+    #[arg(long, value_name = "DIR", help_heading = SYMBOLS, hide_short_help = true)]
     debug_dir: Vec<PathBuf>,
 
     /// Ask the servers in DEBUGINFOD_URLS for debug info that this machine does not have
-    #[arg(long)]
+    #[arg(long, help_heading = SYMBOLS, hide_short_help = true)]
     debuginfod: bool,
 
-    /// Record a trace that Perfetto, chrome://tracing, speedscope and --replay open
-    #[arg(long, value_name = "FILE")]
-    export: Option<PathBuf>,
-
-    /// Look at a recorded trace instead of a process
-    #[arg(long, value_name = "FILE")]
-    replay: Option<PathBuf>,
-
-    /// Print findings as they come and a summary at the end, instead of the interactive view
-    #[arg(long)]
-    headless: bool,
-
-    /// At the end print every thread of the process: its state, its stack and, for workers, its
-    /// poll, and what hangs, in words. Without it that is done only if a poll hangs then. SIGQUIT
-    /// (Ctrl+\) prints it at once
-    #[arg(long)]
-    census: bool,
-
-    /// End after this many seconds
-    #[arg(long, value_name = "SECS", value_parser = seconds)]
-    duration: Option<Duration>,
-
-    /// Report polls that hold their worker at least this many milliseconds; of a recording, those
-    /// of them that it has
-    #[arg(long, value_name = "MS", default_value = "5", value_parser = threshold)]
-    threshold: Duration,
-
-    /// Show only the last seconds instead of everything since the start
-    #[arg(long, value_name = "SECS", value_parser = seconds)]
-    window: Option<Duration>,
-
-    /// Show only workers whose thread name starts with this
-    #[arg(long, value_name = "PREFIX")]
-    workers: Option<String>,
-
-    /// Sample all poll time, too: where the workers' CPU time in polls goes, slow polls or not. In
-    /// the interactive view, x switches it
-    #[arg(long)]
-    all_poll_time: bool,
-
-    /// Know polls by the workers' frames even where Tokio's state could be read, to try tier 4
-    #[arg(long, hide = true)]
+    /// Use tier 4 even where Tokio's state could be read: for tests of that tier
+    #[arg(long, hide = true, conflicts_with = "replay")]
     by_frames: bool,
 
-    /// Print no progress and no notes, only findings, summary and errors
-    #[arg(short, long)]
-    quiet: bool,
+    /// Print help; -h prints a summary
+    #[arg(short, long, action = ArgAction::Help, help_heading = ABOUT, hide_short_help = true)]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = ABOUT, hide_short_help = true)]
+    version: Option<bool>,
 }
+
+const PROCESS: &str = "Process or trace";
+const WHAT: &str = "What to watch";
+const OUTPUT: &str = "Output";
+const SYMBOLS: &str = "Symbols";
+const ABOUT: &str = "About hud";
 
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A live process, by name.
     Name(String),
-    /// A live process, by number.
+    /// A live process, by its PID in hud's own PID namespace.
     Pid(u32),
-    /// A live process, by its number in a PID namespace other than hud's, and perhaps its name.
+    /// A live process, by its PID in another PID namespace, and optionally its name.
     ContainerPid(u32, Option<String>),
     /// A recorded trace.
     Trace(PathBuf),
@@ -130,93 +173,33 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub source: Source,
-    /// An unstripped twin of the executable.
+    /// An unstripped copy of the executable, to take symbols and debug info from.
     pub symbols: Option<PathBuf>,
-    /// Directories of debug files that are looked into first.
+    /// Directories that are searched first for debug files.
     pub debug_dirs: Vec<PathBuf>,
-    /// Servers may be asked for debug info.
+    /// Whether debuginfod servers may be asked for debug info.
     pub debuginfod: bool,
+    /// Where to record a trace.
     pub export: Option<PathBuf>,
+    /// Print instead of opening the interactive view.
     pub headless: bool,
     /// List every thread at the end, whether something hangs or not.
     pub census: bool,
     pub duration: Option<Duration>,
+    /// Polls that hold their worker at least this long are slow.
     pub threshold: Duration,
-    /// The threshold was given, not defaulted.
+    /// Whether the threshold was given on the command line.
     pub threshold_given: bool,
+    /// Length of the rolling window that the interactive view counts over; None: since the start.
     pub window: Option<Duration>,
+    /// Only workers whose thread name starts with this.
     pub workers_prefix: Option<String>,
     /// Sample all poll time from the start.
     pub all_poll_time: bool,
-    /// Know polls by the workers' frames (tier 4) even where Tokio's state could be read.
+    /// Use tier 4 even where Tokio's state could be read.
     pub by_frames: bool,
+    /// No notes about hud's own progress.
     pub quiet: bool,
-}
-
-impl Args {
-    /// Checks what clap cannot express.
-    ///
-    /// # Errors
-    /// A usage error that clap prints (exit code 2).
-    pub fn into_config(self, threshold_given: bool) -> Result<Config, clap::Error> {
-        let conflict =
-            |message: &str| Err(Args::command().error(ErrorKind::ArgumentConflict, message));
-        if self.pid.is_some() && self.container_pid.is_some() {
-            return conflict("give the PID on the host or the PID in the container, not both");
-        }
-        let is_live = self.process.is_some() || self.pid.is_some() || self.container_pid.is_some();
-        if is_live && self.replay.is_some() {
-            return conflict("--replay reads a trace: it takes no process");
-        }
-        let source = match (self.process, self.pid, self.container_pid, self.replay) {
-            (Some(_), Some(_), ..) => {
-                return conflict("name the process either by its name or by --pid, not both");
-            }
-            (name, None, Some(pid), _) => Source::ContainerPid(pid, name),
-            (Some(name), ..) => Source::Name(name),
-            (None, Some(pid), ..) => Source::Pid(pid),
-            (.., Some(trace)) => Source::Trace(trace),
-            _ => {
-                return Err(Args::command().error(
-                    ErrorKind::MissingRequiredArgument,
-                    "name a process (hud my-app, or --pid PID) or a trace (--replay FILE)",
-                ));
-            }
-        };
-        if matches!(source, Source::Trace(_)) {
-            if self.export.is_some() {
-                return conflict("--replay already reads a trace: --export would only copy it");
-            }
-            if self.all_poll_time {
-                return conflict(
-                    "--all-poll-time goes with a live process: a trace has what was sampled",
-                );
-            }
-            if self.duration.is_some() {
-                return conflict("--duration goes with a live process");
-            }
-            if self.census {
-                return conflict("--census goes with a live process: a trace shows its own");
-            }
-        }
-        Ok(Config {
-            source,
-            symbols: self.target,
-            debug_dirs: self.debug_dir,
-            debuginfod: self.debuginfod,
-            export: self.export,
-            headless: self.headless || self.census,
-            census: self.census,
-            duration: self.duration,
-            threshold: self.threshold,
-            threshold_given,
-            window: self.window,
-            workers_prefix: self.workers,
-            all_poll_time: self.all_poll_time,
-            by_frames: self.by_frames,
-            quiet: self.quiet,
-        })
-    }
 }
 
 /// Parses the process's own arguments; prints help, version and usage errors itself.
@@ -227,38 +210,39 @@ pub fn parse() -> Config {
 /// Parses arguments, the first of them the program's own name.
 ///
 /// # Errors
-/// What is wrong with them, as clap words it; `--help` and `--version` likewise.
+/// A usage error as clap words it (exit code 2); `--help` and `--version` likewise.
 pub fn parse_from(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<Config, clap::Error> {
     let matches = Args::command().try_get_matches_from(arguments)?;
-    let given = matches.value_source("threshold") == Some(clap::parser::ValueSource::CommandLine);
-    <Args as clap::FromArgMatches>::from_arg_matches(&matches)?.into_config(given)
+    let args = Args::from_arg_matches(&matches)?;
+    Ok(config(args, &matches))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("not a number above 0".into()),
+fn config(args: Args, matches: &ArgMatches) -> Config {
+    let source = match (args.process, args.pid, args.container_pid, args.replay) {
+        (.., Some(trace)) => Source::Trace(trace),
+        (name, _, Some(pid), _) => Source::ContainerPid(pid, name),
+        (_, Some(pid), ..) => Source::Pid(pid),
+        (name, ..) => Source::Name(name.unwrap_or_default()),
+    };
+    Config {
+        source,
+        symbols: args.symbols,
+        debug_dirs: args.debug_dir,
+        debuginfod: args.debuginfod,
+        export: args.export,
+        headless: args.headless || args.census,
+        census: args.census,
+        duration: args.duration,
+        threshold: args.threshold,
+        threshold_given: matches.value_source("threshold") == Some(ValueSource::CommandLine),
+        window: args.window,
+        workers_prefix: args.workers,
+        all_poll_time: args.all_poll_time,
+        by_frames: args.by_frames,
+        quiet: args.quiet,
     }
-}
-
-/// Seconds, fractions allowed, up to a century.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = positive(text)?;
-    if seconds > 3.2e9 {
-        return Err("longer than a century".into());
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
-/// Milliseconds, fractions allowed, from 1 on: below, polls come and go between two samples.
-fn threshold(text: &str) -> Result<Duration, String> {
-    let ms = positive(text)?;
-    if !(1.0..=3_600_000.0).contains(&ms) {
-        return Err("not between 1 and 3600000 milliseconds".into());
-    }
-    Ok(Duration::from_secs_f64(ms / 1e3))
 }
 
 #[cfg(test)]
@@ -266,7 +250,23 @@ mod tests {
     use super::*;
 
     fn config(arguments: &[&str]) -> Result<Config, clap::Error> {
-        Args::try_parse_from([&["hud"], arguments].concat())?.into_config(false)
+        parse_from([&["hud"], arguments].concat())
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    /// A terminal of 24 rows keeps one for the prompt.
+    #[test]
+    fn the_short_help_fits_one_screen() {
+        let help = Args::command().term_width(80).render_help().to_string();
+        assert!(help.lines().count() <= 23, "{help}");
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 80),
+            "{help}"
+        );
     }
 
     #[test]
@@ -281,32 +281,59 @@ mod tests {
             &["--container-pid", "1", "--pid", "7"],
             &["--container-pid", "1", "--replay", "t.json"],
             &["app", "--replay", "t.json"],
-            &["--replay", "t.json", "--export", "u.json"],
-            &["--replay", "t.json", "--duration", "3"],
-            &["--replay", "t.json", "--all-poll-time"],
         ] {
             assert_eq!(config(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
 
     #[test]
-    fn thresholds_and_durations_take_fractions_and_refuse_nonsense() {
-        let ok = config(&["app", "--threshold", "2.5", "--duration", "0.5"]).unwrap();
-        assert_eq!(ok.threshold, Duration::from_micros(2500));
-        assert_eq!(ok.duration, Some(Duration::from_millis(500)));
-        assert_eq!(
-            config(&["app"]).unwrap().threshold,
-            Duration::from_millis(5)
-        );
-        for wrong in ["0", "-1", "0.5", "x", "nan", "inf", "1e300"] {
-            let wrong = format!("--threshold={wrong}");
-            assert!(config(&["app", &wrong]).is_err(), "{wrong}");
+    fn options_without_effect_are_refused() {
+        for wrong in [
+            &["--replay", "t.json", "--export", "u.json"][..],
+            &["--replay", "t.json", "--duration", "3"],
+            &["--replay", "t.json", "--all-poll-time"],
+            &["--replay", "t.json", "--census"],
+            &["--replay", "t.json", "--headless", "--window", "3"],
+            &["app", "--census", "--window", "3"],
+        ] {
+            assert_eq!(config(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
-        assert!(config(&["app", "--duration", "1e300"]).is_err());
     }
 
     #[test]
-    fn the_command_is_consistent() {
-        Args::command().debug_assert();
+    fn times_take_units_or_those_of_the_option() {
+        let plain = config(&[
+            "app",
+            "--threshold",
+            "2.5",
+            "--duration",
+            "0.5",
+            "--window",
+            "10",
+        ]);
+        let units = config(&[
+            "app",
+            "--threshold=2500us",
+            "--duration=500ms",
+            "--window=10s",
+        ]);
+        assert_eq!(plain.unwrap(), units.unwrap());
+        let default = config(&["app"]).unwrap();
+        assert_eq!(default.threshold, Duration::from_millis(5));
+        assert!(!default.threshold_given);
+        assert!(config(&["app", "--threshold=5"]).unwrap().threshold_given);
+    }
+
+    #[test]
+    fn the_symbol_file_keeps_its_old_names() {
+        for name in ["--symbols", "--target", "-t"] {
+            let config = config(&["app", name, "./app.unstripped"]).unwrap();
+            assert_eq!(config.symbols, Some("./app.unstripped".into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_census_needs_no_terminal() {
+        assert!(config(&["app", "--census"]).unwrap().headless);
     }
 }

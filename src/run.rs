@@ -1,4 +1,5 @@
-//! What hud does, from a validated configuration to its end: live or replayed, in which view.
+//! Runs hud from a validated configuration to its end: a live session or a replay, in the
+//! interactive view or printed.
 
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,20 +31,22 @@ use crate::target::lookup;
 use crate::target::process::{Lifeline, Target};
 use crate::tui::terminal::Screen;
 
-/// How often the end is looked for while no records come.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Records the interactive view takes in before it looks for keys again.
-const AT_ONCE: usize = 1024;
+/// Interval at which a printed session checks for its end while no records arrive.
+const END_CHECK_EVERY: Duration = Duration::from_millis(100);
+/// Records the interactive view applies before it handles keys again.
+const RECORDS_PER_TURN: usize = 1024;
+/// The shortest interval between two samples of running code.
+const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(1);
 
-/// Does what the configuration says.
+/// Runs hud as configured.
 ///
 /// # Errors
-/// A [`crate::failure::Failure`] says what is missing and a hint what to do.
+/// A [`Failure`] where the user can do something about it; any other error otherwise.
 pub fn run(config: &Config) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // A second one ends hud at once, should it hang; but a terminal that goes away hangs up
-        // more than once, through the kernel and through the shell.
+        // A second SIGINT or SIGTERM exits at once, in case hud hangs. Not a second SIGHUP: kernel
+        // and shell each send one when the terminal closes.
         let at_once = match signal {
             SIGHUP => Ok(()),
             _ => signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
@@ -54,7 +57,7 @@ pub fn run(config: &Config) -> Result<()> {
             .context("cannot handle signals")?;
     }
     if !matches!(config.source, Source::Trace(_)) {
-        // First of all: without privileges, every look at a process only fails less clearly.
+        // Before any process is looked up: without privileges those errors are less clear.
         preflight::system()?;
     }
     let own = std::process::id();
@@ -69,7 +72,7 @@ pub fn run(config: &Config) -> Result<()> {
     }
 }
 
-/// The process of that number; where there is none, perhaps a container has one.
+/// Opens the process of that PID. If there is none, the error hints at a container that has one.
 fn by_pid(pid: u32, own: u32) -> Result<Target> {
     Target::open(pid).map_err(|error| {
         let here = Path::new("/proc").join(pid.to_string()).exists();
@@ -85,15 +88,21 @@ fn by_pid(pid: u32, own: u32) -> Result<Target> {
 /// Whether there is a terminal to show the interactive view on.
 fn interactive(config: &Config) -> bool {
     if config.headless || !std::io::stdout().is_terminal() {
+        if config.window.is_some() {
+            note(
+                config,
+                "--window has no effect without the interactive view",
+            );
+        }
         return false;
     }
-    // A serial console calls itself 0 columns wide.
+    // A serial console reports 0 columns.
     let has_size = Screen::has_size();
     if !has_size {
         note(
             config,
-            "this terminal does not say how large it is, so findings are printed; for the \
-             interactive view, say it with, for instance: stty rows 40 cols 120",
+            "this terminal does not report its size, so findings are printed; to get the \
+             interactive view, set the size, for example: stty rows 40 cols 120",
         );
     }
     has_size
@@ -107,7 +116,7 @@ fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
         }
         return view.finish();
     }
-    // Read first: a file that is no trace is an error in the shell, not a flash of a screen.
+    // Read before the terminal is taken, so that a file that is no trace is an error in the shell.
     let mut records = Vec::new();
     let notes = read(config, path, |record| {
         records.push(record);
@@ -121,7 +130,8 @@ fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Reads a trace, with names for what was recorded without; gives what the user should know.
+/// Reads a trace and names the frames that were recorded without symbols. Returns notes for the
+/// user.
 fn read(
     config: &Config,
     path: &Path,
@@ -162,8 +172,8 @@ fn read(
     Ok(notes)
 }
 
-/// A recorded record as if it had been recorded with this threshold; None for a poll that was
-/// shorter. What its cause is stays as it was found.
+/// The record as it would be at this higher threshold; None for a poll that is shorter. Causes are
+/// not decided anew.
 fn from_threshold(record: Record, threshold_ns: u64) -> Option<Record> {
     match record {
         Record::Header(mut header) => {
@@ -189,13 +199,16 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
         by_frames: config.by_frames,
     };
     if interactive(config) {
-        // The screen is there before anything is known; an error takes it down again.
+        // The screen is up before the start, which can take seconds; an error restores the terminal.
         let mut view = Interactive::new(config)?;
         view.watches(target);
         view.set_status(Some("starting".to_owned()));
         let starting = Starting::begin(target, options, stop)?;
         return match start_in_view(starting, &mut view, stop)? {
-            Some(live) => Watch::new(config, target, stop, live)?.interactively(view),
+            Some(mut live) => {
+                live.notes.extend(threshold_note(config));
+                Watch::new(config, target, stop, live)?.interactively(view)
+            }
             None => Ok(()),
         };
     }
@@ -208,13 +221,20 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
     let Some(live) = live else {
         return Ok(()); // stopped while waiting for a runtime
     };
-    for what in &live.notes {
+    for what in live.notes.iter().chain(&threshold_note(config)) {
         note(config, what);
     }
     Watch::new(config, target, stop, live)?.headless()
 }
 
-/// Keeps the screen alive during a start. None if the user did not wait for it.
+/// What a threshold below the sampling period costs.
+fn threshold_note(config: &Config) -> Option<String> {
+    (config.threshold < MIN_SAMPLE_PERIOD).then(|| {
+        "running code is sampled every 1 ms: shorter polls are found only if they sleep".to_owned()
+    })
+}
+
+/// Draws and handles keys until the session has started. None if the user quit before.
 fn start_in_view(
     starting: Starting,
     view: &mut Interactive,
@@ -233,7 +253,7 @@ fn start_in_view(
     starting.outcome()
 }
 
-/// Where debug files are looked for.
+/// Where to search for debug files, as configured.
 fn debug_files(config: &Config) -> Result<DebugFiles> {
     for dir in &config.debug_dirs {
         let what = match dir.metadata() {
@@ -248,7 +268,7 @@ fn debug_files(config: &Config) -> Result<DebugFiles> {
     Ok(DebugFiles::new(config.debug_dirs.clone(), server))
 }
 
-/// A live session with all that can end it.
+/// A live session and everything that can end it.
 struct Watch<'a> {
     config: &'a Config,
     target: &'a Target,
@@ -257,12 +277,12 @@ struct Watch<'a> {
     deadline: Option<Instant>,
     live: Live,
     recorder: Recorder,
-    /// Set by SIGQUIT: every thread is to be listed now.
-    dump: Arc<AtomicBool>,
+    /// Set by SIGQUIT: requests a census.
+    census_requested: Arc<AtomicBool>,
 }
 
 impl<'a> Watch<'a> {
-    /// Begins the trace, if there is to be one.
+    /// Opens the trace file, if one was requested.
     fn new(
         config: &'a Config,
         target: &'a Target,
@@ -282,12 +302,12 @@ impl<'a> Watch<'a> {
             lifeline: Lifeline::to(target)?,
             live,
             recorder: Recorder::new(trace),
-            dump: Arc::default(),
+            census_requested: Arc::default(),
         })
     }
 
-    /// Why to end now, if there is a reason.
-    fn over(&self) -> Option<EndReason> {
+    /// The reason to end now, if there is one.
+    fn end_reason(&self) -> Option<EndReason> {
         if self.stop.load(Ordering::Relaxed) || self.live.has_failed() {
             return Some(EndReason::Interrupted);
         }
@@ -298,7 +318,7 @@ impl<'a> Watch<'a> {
         gone.then_some(EndReason::TargetExited)
     }
 
-    /// Detaches, gives the view all that is left, and completes the trace.
+    /// Detaches, passes the remaining records to the view, and completes the trace.
     fn end(&mut self, reason: EndReason, mut view: impl FnMut(&Record)) -> Result<()> {
         let at_ns = clock::monotonic_ns();
         let stopped = self.live.stop();
@@ -320,7 +340,7 @@ impl<'a> Watch<'a> {
         stopped.and(complete)
     }
 
-    /// Asks for a look at every thread, which comes as a record.
+    /// Takes a census, which arrives as a record.
     fn census(&self) {
         if let Err(error) = self.live.census() {
             report::warn(format!("{error:#}"));
@@ -328,7 +348,7 @@ impl<'a> Watch<'a> {
     }
 
     fn headless(mut self) -> Result<()> {
-        signal_hook::flag::register(SIGQUIT, Arc::clone(&self.dump))
+        signal_hook::flag::register(SIGQUIT, Arc::clone(&self.census_requested))
             .context("cannot handle signals")?;
         note(
             self.config,
@@ -342,7 +362,7 @@ impl<'a> Watch<'a> {
         let mut view = Headless::new(self.config);
         let mut result = view.take(&Record::Header(Box::new(self.live.header.clone())));
         let reason = loop {
-            let received = self.live.records.recv_timeout(LOOK_EVERY);
+            let received = self.live.records.recv_timeout(END_CHECK_EVERY);
             match received {
                 Ok(record) => {
                     let failure = self.recorder.pass(&record, |record| {
@@ -358,10 +378,10 @@ impl<'a> Watch<'a> {
             if result.is_err() || view.is_closed() {
                 break EndReason::Interrupted;
             }
-            if self.dump.swap(false, Ordering::Relaxed) {
+            if self.census_requested.swap(false, Ordering::Relaxed) {
                 self.census();
             }
-            if let Some(reason) = self.over() {
+            if let Some(reason) = self.end_reason() {
                 break reason;
             }
         };
@@ -387,7 +407,7 @@ impl<'a> Watch<'a> {
         let reason = match catch_unwind(AssertUnwindSafe(|| self.watch_in(&mut view))) {
             Ok(reason) => reason,
             Err(panic) => {
-                // What the view cannot show is recorded all the same.
+                // The trace is completed even though the view failed.
                 drop(view);
                 if let Err(error) = self.end(EndReason::Interrupted, |_| ()) {
                     report::warn(format!("{error:#}"));
@@ -396,13 +416,13 @@ impl<'a> Watch<'a> {
             }
         };
         if reason != EndReason::TargetExited {
-            // The shell is back at once; the trace is completed meanwhile.
+            // Give the terminal back at once; completing the trace may take a moment.
             drop(view);
             let ended = self.end(reason, |_| ());
             self.live.finish()?;
             return ended;
         }
-        // The target is gone, what is known of it stays on the screen.
+        // The target has exited: keep showing what was recorded until the user quits.
         let ended = self.end(reason, |record| view.take(record));
         let over = |watch: &Self| {
             let late = watch.deadline.is_some_and(|at| Instant::now() >= at);
@@ -414,7 +434,7 @@ impl<'a> Watch<'a> {
         self.live.finish()
     }
 
-    /// Keeps the view going until there is a reason to end.
+    /// Draws and handles keys until there is a reason to end.
     fn watch_in(&mut self, view: &mut Interactive) -> EndReason {
         loop {
             if !self.pass_on(view) {
@@ -432,16 +452,16 @@ impl<'a> Watch<'a> {
             {
                 view.say(&format!("{error:#}"));
             }
-            if let Some(reason) = self.over() {
+            if let Some(reason) = self.end_reason() {
                 return reason;
             }
         }
     }
 
-    /// Gives the view what has come, but not so much at once that keys would have to wait. False
-    /// once nothing more can come.
+    /// Passes pending records to the view, at most [`RECORDS_PER_TURN`] so that keys are handled in
+    /// time. False once no more records can arrive.
     fn pass_on(&mut self, view: &mut Interactive) -> bool {
-        for _ in 0..AT_ONCE {
+        for _ in 0..RECORDS_PER_TURN {
             match self.live.records.try_recv() {
                 Ok(record) => {
                     if let Some(failure) = self.recorder.pass(&record, |record| view.take(record)) {
@@ -456,7 +476,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// A line about hud's own progress, on standard error.
+/// Prints a line about hud's own progress to standard error, unless `--quiet`.
 fn note(config: &Config, what: &str) {
     if !config.quiet {
         report::warn(what);

@@ -163,7 +163,7 @@ fn a_console_without_a_size_gets_the_report() {
         String::from_utf8_lossy(&stderr),
     );
     assert!(status.success(), "{err}");
-    assert!(err.contains("does not say how large it is"), "{err}");
+    assert!(err.contains("does not report its size"), "{err}");
     assert!(out.contains("45 slow polls held workers"), "{out}");
     assert!(!out.contains("\u{1b}[?1049h"), "it took the screen");
     let mut rows = out.lines();

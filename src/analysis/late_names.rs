@@ -234,7 +234,7 @@ impl LateNames {
             "{path} is another build than the recorded {}: {given}, and the recording has {recorded}",
             self.executable
         );
-        let hint = "give --target the unstripped file of the very build that was recorded";
+        let hint = "give --symbols the unstripped file of the very build that was recorded";
         Err(Failure::new(Kind::Failed, what).hint(hint))
     }
 }

@@ -74,8 +74,8 @@ impl Chosen {
     /// By the workers' frames; why.
     fn frames(why: &str) -> Chosen {
         let why = format!(
-            "polls are known by the stacks of the workers alone ({why}); see docs/DETECTION.md for \
-             what that costs"
+            "polls are known by the stacks of the workers alone ({why}): task ids are not known, and \
+             polls may be missed or counted as one; hud --help, 'Tracking tiers'"
         );
         Chosen {
             tracking: Tracking::Frames,
@@ -88,7 +88,7 @@ impl Chosen {
     fn nothing(why: &str) -> Chosen {
         let why = format!(
             "polls cannot be seen, only how busy threads are: {why}. To see polls give it its \
-             symbols: name an unstripped twin with --target, or let --debug-dir or --debuginfod find \
+             symbols: name an unstripped copy with --symbols, or let --debug-dir or --debuginfod find \
              its debug file; or build it with debug = true"
         );
         Chosen {

@@ -225,8 +225,8 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
             };
             return fail(
                 what,
-                "choose a process that runs Tokio; for a stripped one name its unstripped file: \
-                 --target FILE",
+                "choose a process that runs Tokio; for a stripped one, name its unstripped file: \
+                 --symbols FILE",
             );
         }
         Some(version) if !discovery.context_symbol && discovery.has_symbols => {
@@ -259,7 +259,7 @@ pub fn program(target: &Target, discovery: &Discovery) -> Result<Vec<String>, Fa
     if !discovery.has_symbols {
         warnings.push(
             "stripped of its symbols: functions are shown as addresses; \
-             name its unstripped file with --target FILE to see them"
+             name its unstripped file with --symbols FILE to see them"
                 .to_owned(),
         );
     } else if !discovery.has_lines {
@@ -377,7 +377,7 @@ mod tests {
             ..Discovery::default()
         };
         let warnings = program(&oneself(), &stripped).unwrap();
-        assert!(warnings.iter().any(|line| line.contains("--target")));
+        assert!(warnings.iter().any(|line| line.contains("--symbols")));
         let old = Discovery {
             tokio_versions: vec!["1.10.0".into()],
             context_symbol: true,

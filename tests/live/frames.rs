@@ -121,7 +121,7 @@ fn without_symbols_a_layout_that_cannot_be_learnt_leaves_what_the_scheduler_says
     assert_eq!(run.polls(), []);
     for part in [
         "Polls could not be seen",
-        "--target",
+        "--symbols",
         "threads named scenarios",
     ] {
         assert!(run.report.contains(part), "no {part:?} in {}", run.report);

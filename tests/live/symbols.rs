@@ -207,7 +207,7 @@ fn a_twin_of_another_build_is_refused_with_both_ids() {
     );
     let output = target
         .hud(&["--duration", "1"])
-        .args([OsStr::new("--target"), other.as_ref()])
+        .args([OsStr::new("--symbols"), other.as_ref()])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -246,7 +246,7 @@ fn a_recording_without_names_is_named_when_it_is_replayed() {
             .unwrap()
     };
     // Every poll gets the culprit that a live session with symbols names.
-    let output = replay("--target", &Build::Release.program());
+    let output = replay("--symbols", &Build::Release.program());
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     let culprit = "scenarios::blocking::block_on_sleep -> std::thread::sleep";
@@ -266,7 +266,7 @@ fn a_recording_without_names_is_named_when_it_is_replayed() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), report);
     // Another build names nothing.
     let other = Build::Dev.program();
-    let output = replay("--target", &other);
+    let output = replay("--symbols", &other);
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
     for program in [&Build::Release.program(), &other] {

@@ -50,7 +50,7 @@ impl Pipeline {
         let (coming, tracking, tier, why) = match by_frames {
             Some(frames) => {
                 let coming = Coming::Frames(Box::new(frames));
-                let costs = "see docs/DETECTION.md for what that costs";
+                let costs = "see 'Tracking tiers' in hud --help for what that costs";
                 let why = format!("{why}{search}; {costs}");
                 (coming, Tracking::Frames, Tier::Frames, why)
             }

@@ -154,7 +154,7 @@ fn same_build(
             path.display()
         );
         Failure::new(Kind::Failed, what)
-            .hint("give --target the unstripped file of the very build that runs")
+            .hint("give --symbols the unstripped file of the very build that runs")
     };
     match (build_id(file), build_id(twin_file)) {
         (Some(running), Some(given)) if running != given => Err(refuse(format!(
