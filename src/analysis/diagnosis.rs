@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Census, CensusThread, Duty, Frame, HANG_NS, Origin, ThreadWait};
 use crate::stacks::aliases::known_as;
+use crate::tokio::names::waits_for_work;
 
 /// Threads named in one sentence, and sentences of one kind.
 const MOST: usize = 3;
@@ -19,16 +20,6 @@ const LOCKS: [&str; 6] = [
     "parking_lot::Mutex::lock",
     "parking_lot::RwLock::read",
     "parking_lot::RwLock::write",
-];
-
-/// Frames of a thread that has nothing to do and holds nothing: what it ran has returned.
-const IDLE: [&str; 5] = [
-    "tokio::runtime::blocking::pool::Inner::run",
-    "tokio::runtime::park::Inner::park",
-    "tokio::runtime::park::CachedParkThread::park",
-    // What is left where these were inlined; a root future would stand inside.
-    "tokio::runtime::park::CachedParkThread::block_on",
-    "tokio::runtime::scheduler::multi_thread::MultiThread::block_on",
 ];
 
 /// All that can be said, most telling first; empty where nothing hangs.
@@ -134,9 +125,9 @@ fn is_idle(thread: &CensusThread) -> bool {
     if let Duty::Parked { .. } = thread.duty {
         return true;
     }
-    let idle = thread.frames.iter().position(|frame| {
-        frame.origin == Origin::Runtime && IDLE.contains(&frame.function.as_str())
-    });
+    let mut frames = thread.frames.iter();
+    let idle =
+        frames.position(|frame| frame.origin == Origin::Runtime && waits_for_work(&frame.function));
     let inside = idle.and_then(|at| thread.frames.get(..at));
     thread.duty == Duty::Other
         && matches!(thread.wait, ThreadWait::Asleep { .. })

@@ -7,6 +7,7 @@ use crate::model::{Activity, Cause, Culprit, Frame, SlowPoll, WeightedStack, Wor
 use crate::stacks::culprit::culprit;
 use crate::stacks::symbolize::{NAMELESS_KERNEL, Symbolizer};
 use crate::target::modules::ModuleMap;
+use crate::tokio::names::is_park;
 
 /// Kernel functions through which every context switch goes: everything up to the last of them is
 /// the switch itself (and hud's own hook in it), not what the thread waits in.
@@ -24,15 +25,6 @@ const PAGE_FAULTS: [&str; 5] = [
     "do_user_addr_fault",
     "do_mem_abort",
     "do_page_fault",
-];
-
-/// Tokio functions in which a worker parks: a stack inside of one is no poll.
-const PARKS: [&str; 5] = [
-    "::Context::park",
-    "::park::Parker::park",
-    "::park::Inner::park",
-    "::CachedParkThread::park",
-    "::driver::Driver::park",
 ];
 
 /// What stands in the place of names that are not known yet.
@@ -188,11 +180,8 @@ fn leave_out(kernel: &mut Vec<Arc<Frame>>, functions: &[&str]) {
 
 /// Whether the stack is in Tokio's own park: then it is no poll.
 pub(super) fn parks(stack: &WeightedStack) -> bool {
-    let inside = |frame: &Arc<Frame>| {
-        frame.function.starts_with("tokio::")
-            && PARKS.iter().any(|park| frame.function.contains(park))
-    };
-    stack.frames.iter().any(inside)
+    let mut frames = stack.frames.iter();
+    frames.any(|frame| is_park(&frame.function))
 }
 
 /// Every stack of the poll was lost, or it never ran long enough for one.

@@ -10,9 +10,7 @@ use anyhow::Result;
 
 use super::tasks::{TaskReader, TaskState};
 use crate::clock::monotonic_ns;
-
-/// Tokio's own names for its threads, as far as the kernel keeps them, newer and older.
-const TOKIO_NAMES: [&str; 2] = ["tokio-rt-worker", "tokio-runtime-w"];
+use crate::tokio::names::THREADS;
 
 /// Threads that are listed at most.
 const MOST: usize = 1024;
@@ -140,7 +138,7 @@ fn choose<'t>(tasks: &'t [TaskState], names: Option<&str>) -> Vec<&'t TaskState>
     };
     match names {
         Some(prefix) => named(&[prefix]),
-        None => match named(&TOKIO_NAMES) {
+        None => match named(&THREADS) {
             none if none.is_empty() => tasks.iter().collect(),
             tokio => tokio,
         },

@@ -7,36 +7,9 @@
 use std::sync::Arc;
 
 use super::aliases::known_as;
-use super::names;
+use super::{names, origin};
 use crate::model::{Culprit, Frame, Name, Origin};
-
-/// What Tokio's worker loops call to poll a task. Which of them are left on the stack depends on
-/// inlining, so any one is enough.
-pub(crate) const POLLS_TASKS: [&str; 11] = [
-    "tokio::runtime::task::harness::Harness::poll",
-    "tokio::runtime::task::harness::poll_future",
-    "tokio::runtime::task::core::Core::poll",
-    "tokio::runtime::task::raw::poll",
-    "tokio::runtime::task::raw::RawTask::poll",
-    "tokio::runtime::task::LocalNotified::run",
-    "tokio::runtime::coop::budget",
-    "tokio::runtime::coop::with_budget",
-    "tokio::task::coop::budget",
-    "tokio::task::coop::with_budget",
-    "tokio::coop::budget",
-];
-
-/// The other functions of Tokio that call a task's or a root future's `poll`.
-const POLLS_OTHERWISE: [&str; 8] = [
-    "tokio::runtime::scheduler::multi_thread::worker::Context::run_task",
-    "tokio::runtime::scheduler::current_thread::CoreGuard::block_on",
-    "tokio::runtime::scheduler::current_thread::CoreGuard::enter",
-    "tokio::runtime::scheduler::current_thread::CurrentThread::block_on",
-    "tokio::runtime::scheduler::current_thread::Context::run_task",
-    "tokio::runtime::park::CachedParkThread::block_on",
-    "tokio::runtime::thread_pool::worker::Context::run_task",
-    "tokio::runtime::basic_scheduler::CoreGuard::block_on",
-];
+use crate::tokio::names::{is_poll_boundary, is_runtime_crate};
 
 /// Paths whose functions only hand a call on.
 const WRAPPERS: [&str; 27] = [
@@ -168,9 +141,7 @@ fn called(below: &[Arc<Frame>]) -> Option<Name> {
 }
 
 fn is_marker(frame: &Frame) -> bool {
-    let function = frame.function.as_str();
-    frame.origin == Origin::Runtime
-        && (POLLS_TASKS.contains(&function) || POLLS_OTHERWISE.contains(&function))
+    frame.origin == Origin::Runtime && is_poll_boundary(&frame.function)
 }
 
 /// Code that is neither the user's nor the runtime's.
@@ -204,14 +175,15 @@ fn in_chain(frame: &Frame) -> bool {
 fn polled_future(frames: &[Arc<Frame>]) -> Option<String> {
     let marker = frames.first()?;
     let name = names::first_generic_argument(marker.raw.as_deref()?)?;
-    let outside = ["tokio::", "core::", "alloc::", "std::", "futures_"];
-    (!outside.iter().any(|krate| name.starts_with(krate))).then_some(name)
+    let (krate, _) = name.split_once("::")?;
+    (!origin::is_std(krate) && !is_runtime_crate(krate)).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Location;
+    use crate::tokio::names::poll_boundaries;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -450,8 +422,7 @@ mod tests {
     }
 
     fn any_frame() -> impl Strategy<Value = String> {
-        let runtime = POLLS_TASKS.into_iter().chain(POLLS_OTHERWISE);
-        let runtime: Vec<&str> = runtime.collect();
+        let runtime: Vec<&str> = poll_boundaries().collect();
         prop_oneof![
             select(runtime).prop_map(|function| format!("run {function}")),
             select(&WRAPPERS[..]).prop_map(|prefix| format!("std +{prefix}inner")),

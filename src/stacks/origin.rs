@@ -13,6 +13,7 @@ use memchr::memmem;
 use super::names;
 use crate::model::Origin;
 use crate::target::elf;
+use crate::tokio::names::is_runtime_crate;
 
 /// Crates that come with the compiler.
 const STD_CRATES: [&str; 10] = [
@@ -26,24 +27,6 @@ const STD_CRATES: [&str; 10] = [
     "panic_abort",
     "compiler_builtins",
     "rustc_demangle",
-];
-
-/// Tokio, and the crates that do nothing but poll other people's futures.
-const RUNTIME_CRATES: [&str; 14] = [
-    "tokio",
-    "tokio_util",
-    "tokio_stream",
-    "futures",
-    "futures_core",
-    "futures_util",
-    "futures_task",
-    "futures_executor",
-    "futures_channel",
-    "futures_io",
-    "futures_sink",
-    "futures_lite",
-    "pin_project",
-    "pin_project_lite",
 ];
 
 /// Dependencies so common that their name is enough: a crate that cannot panic leaves no trace in
@@ -149,7 +132,7 @@ impl Origins {
             return Origin::Std;
         }
         if let Some(package) = package_of_path(file) {
-            return match is_runtime(&package) {
+            return match is_runtime_crate(&package) {
                 true => Origin::Runtime,
                 false => Origin::ThirdParty,
             };
@@ -162,7 +145,7 @@ impl Origins {
         }
         // A path dependency on Tokio itself lies in a workspace as well.
         match names::crates(function) {
-            (Some(name), None) if is_runtime(name) => Origin::Runtime,
+            (Some(name), None) if is_runtime_crate(name) => Origin::Runtime,
             _ => Origin::User,
         }
     }
@@ -191,9 +174,9 @@ impl Origins {
     }
 
     fn of_crate(&self, name: &str) -> Origin {
-        if STD_CRATES.contains(&name) {
+        if is_std(name) {
             Origin::Std
-        } else if is_runtime(name) {
+        } else if is_runtime_crate(name) {
             Origin::Runtime
         } else if self.own.as_deref() != Some(name)
             && (self.third_party.contains(name) || is_common(name))
@@ -211,8 +194,9 @@ fn is_common(name: &str) -> bool {
         .any(|common| common == name)
 }
 
-fn is_runtime(name: &str) -> bool {
-    RUNTIME_CRATES.contains(&name)
+/// Whether the crate comes with the compiler.
+pub(super) fn is_std(name: &str) -> bool {
+    STD_CRATES.contains(&name)
 }
 
 /// A function without a crate: C, assembly, or the start code.

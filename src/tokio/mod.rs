@@ -7,6 +7,7 @@ mod binary;
 pub mod kernel;
 mod learn;
 mod live;
+pub mod names;
 mod search;
 mod select;
 mod table;

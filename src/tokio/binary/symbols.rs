@@ -1,56 +1,32 @@
 //! Tokio's thread-locals in the symbol table, and where they lie in every thread.
 
-use std::ops::Range;
+use std::ops::{Range, RangeFrom};
 
+use memchr::memmem;
 use object::read::elf::Sym as _;
 use object::{LittleEndian, elf};
 
 use super::elf::Elf;
+use crate::tokio::names;
 
-/// A thread-local by its path, as both the legacy and the v0 mangling spell it, and the sizes it
-/// has in any Tokio version. The symbols beside it, which say whether it is initialised, hold a byte
-/// or a word.
-struct Wanted {
-    path: &'static [u8],
-    sizes: Range<u64>,
+/// Sizes that `CONTEXT` has where it holds the state of polls: before 1.22 it holds the current
+/// handle alone, in 32 bytes. The symbols beside it, which say whether it is initialised, hold a
+/// byte or a word.
+const CONTEXT_SIZES: RangeFrom<u64> = 48..;
+
+/// Size of the coop budget's thread-local.
+const BUDGET_SIZE: u64 = 2;
+
+/// Size of a pointer.
+const POINTER: u64 = 8;
+
+/// The path as both the legacy and the v0 mangling spell it.
+fn mangled(path: &[&str]) -> String {
+    let segments = path.iter();
+    segments
+        .map(|segment| format!("{}{segment}", segment.len()))
+        .collect()
 }
-
-const CONTEXT: Wanted = Wanted {
-    path: b"5tokio7runtime7context7CONTEXT",
-    // Before 1.22 it holds the current handle alone and has 32 bytes.
-    sizes: 48..u64::MAX,
-};
-
-/// The coop budget's, before 1.22.
-const BUDGET: Wanted = Wanted {
-    path: b"5tokio4coop7CURRENT",
-    sizes: 2..3,
-};
-
-/// A pointer.
-const POINTER: Range<u64> = 8..9;
-
-/// Each flavor's `CURRENT` before 1.29, by its names before 1.21 and since.
-const CURRENT_THREAD: [Wanted; 2] = [
-    Wanted {
-        path: b"5tokio7runtime15basic_scheduler7CURRENT",
-        sizes: POINTER,
-    },
-    Wanted {
-        path: b"5tokio7runtime9scheduler14current_thread7CURRENT",
-        sizes: POINTER,
-    },
-];
-const MULTI_THREAD: [Wanted; 2] = [
-    Wanted {
-        path: b"5tokio7runtime11thread_pool6worker7CURRENT",
-        sizes: POINTER,
-    },
-    Wanted {
-        path: b"5tokio7runtime9scheduler12multi_thread6worker7CURRENT",
-        sizes: POINTER,
-    },
-];
 
 /// A thread-local: its offset from the thread pointer, and its size, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +80,10 @@ pub fn thread_locals(elf: &Elf<'_>) -> ThreadLocals {
     let Some(segment) = elf.tls else {
         return ThreadLocals::default();
     };
+    let context = mangled(names::CONTEXT);
+    let budget = mangled(names::BUDGET);
+    let current_thread = names::CURRENT_THREAD_CURRENT.map(mangled);
+    let multi_thread = names::MULTI_THREAD_CURRENT.map(mangled);
     let mut found = ThreadLocals::default();
     for table in [
         elf.file.elf_symbol_table(),
@@ -117,16 +97,14 @@ pub fn thread_locals(elf: &Elf<'_>) -> ThreadLocals {
                 continue;
             };
             let size = symbol.st_size(LittleEndian);
-            let is = |wanted: &Wanted| {
-                wanted.sizes.contains(&size) && memchr::memmem::find(name, wanted.path).is_some()
-            };
-            let places = if is(&CONTEXT) {
+            let has = |path: &String| memmem::find(name, path.as_bytes()).is_some();
+            let places = if CONTEXT_SIZES.contains(&size) && has(&context) {
                 &mut found.contexts
-            } else if is(&BUDGET) {
+            } else if size == BUDGET_SIZE && has(&budget) {
                 &mut found.budgets
-            } else if CURRENT_THREAD.iter().any(is) {
+            } else if size == POINTER && current_thread.iter().any(has) {
                 &mut found.current_thread
-            } else if MULTI_THREAD.iter().any(is) {
+            } else if size == POINTER && multi_thread.iter().any(has) {
                 &mut found.multi_thread
             } else {
                 continue;
@@ -140,4 +118,15 @@ pub fn thread_locals(elf: &Elf<'_>) -> ThreadLocals {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_spelt_as_symbols_spell_them() {
+        assert_eq!(mangled(names::CONTEXT), "5tokio7runtime7context7CONTEXT");
+        assert_eq!(mangled(names::BUDGET), "5tokio4coop7CURRENT");
+    }
 }

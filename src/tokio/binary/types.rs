@@ -9,12 +9,9 @@ use std::collections::HashSet;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::dwarf::{Dwarf, Entry, EntryRef};
-use crate::tokio::{BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
+use crate::tokio::{BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout, names};
 
 mod apart;
-
-/// The struct everything is reached from.
-const ROOT: [&str; 4] = ["tokio", "runtime", "context", "Context"];
 
 /// How deep values may lie inside one another.
 const MAX_DEPTH: u32 = 16;
@@ -85,7 +82,7 @@ fn krate<'r>(dwarf: &'r Dwarf<'_, '_>, unit: usize) -> Option<&'r str> {
 /// `units` are those of Tokio, over which its types may be spread.
 fn in_unit(dwarf: &Dwarf<'_, '_>, unit: usize, units: &[usize]) -> Result<Vec<TokioLayout>> {
     dwarf
-        .find_struct(unit, &ROOT)?
+        .find_struct(unit, names::CONTEXT_TYPE)?
         .into_iter()
         .map(|root| Types::new(dwarf).layout(root, units))
         .collect()

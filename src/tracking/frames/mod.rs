@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use self::counters::{Counters, Doing, ENOUGH, Look, POINTEE, REGION};
-use self::ways::{Ways, find, is_park};
+use self::ways::{Ways, find};
 use crate::capture::{
     Capture, FoundWorker, FrameTable, Places, SavedRegisters, SleepingPoll, TaskReader, TaskState,
 };
@@ -21,6 +21,7 @@ use crate::stacks::symbolize::Symbolizer;
 use crate::stacks::unwind::{CapturedStack, Registers, Step, Unwinder};
 use crate::target::memory::{Memory, ProcessMemory, read_stack};
 use crate::target::modules::ModuleMap;
+use crate::tokio::names;
 
 /// How often threads are looked at: while there is something to learn, and otherwise.
 const LEARN_EVERY: Duration = Duration::from_millis(10);
@@ -36,14 +37,6 @@ const SOON: Duration = Duration::from_millis(100);
 
 /// Polls whose judgement is remembered: more are never open at once.
 const MAX_JUDGED: usize = 1 << 14;
-
-/// Functions of Tokio inside of which a thread is no worker, although its loop is on its stack.
-const LEAVES_WORKER: [&str; 4] = [
-    "tokio::task::blocking::block_in_place",
-    "tokio::runtime::scheduler::block_in_place",
-    "tokio::runtime::scheduler::multi_thread::worker::block_in_place",
-    "tokio::runtime::context::runtime_mt::exit_runtime",
-];
 
 /// Pointers into a stack lie this close to its stack pointer, bytes; none lies below this address.
 const STACK_REACH: u64 = 1 << 20;
@@ -300,7 +293,7 @@ impl Frames {
         let inside = steps.iter().take_while(|step| step.place < lowest);
         for step in inside {
             let frames = tools.symbolizer.frames(tools.modules, &[step.address]);
-            let leaves = |name: &str| is_park(name) || LEAVES_WORKER.contains(&name);
+            let leaves = |name: &str| names::is_park_or_wait(name) || names::leaves_worker(name);
             if frames.iter().any(|frame| leaves(&frame.function)) {
                 return Judgement::NoPoll;
             }

@@ -8,40 +8,12 @@
 use std::sync::Arc;
 
 use crate::capture::{MAX_WAYS, Places, WAY_LEVELS, WAY_RETURNS, Way};
-use crate::model::Frame;
-use crate::stacks::culprit::POLLS_TASKS;
+use crate::model::{Flavor, Frame};
 use crate::stacks::unwind::Step;
+use crate::tokio::names;
 
-/// Tokio's functions from which tasks are polled.
-const RUNS_TASKS: [(&str, bool); 4] = [
-    (
-        "tokio::runtime::scheduler::multi_thread::worker::Context::run_task",
-        true,
-    ),
-    (
-        "tokio::runtime::scheduler::current_thread::Context::run_task",
-        false,
-    ),
-    (
-        "tokio::runtime::thread_pool::worker::Context::run_task",
-        true,
-    ),
-    ("tokio::runtime::basic_scheduler::Context::run_task", false),
-];
-
-/// The loop of a `multi_thread` worker.
-const LOOP: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run";
-
-/// The function of `current_thread` from which the root future is polled. It also enters the park.
-const ENTERS: &str = "tokio::runtime::scheduler::current_thread::Context::enter";
-
-/// Where that is inlined: the loop of `current_thread`, in a closure of the second, which the first
-/// calls.
-const ROOT_LOOP: &str = "tokio::runtime::scheduler::current_thread::CoreGuard::block_on";
-const SETS_CONTEXT: &str = "tokio::runtime::context::scoped::Scoped::set";
-
-/// What such a loop calls itself, other than a root future's `poll`.
-const NO_FUTURES: [&str; 4] = ["tokio::runtime::", "core::", "alloc::", "std::"];
+/// What the loop of `current_thread` calls itself, other than a root future's `poll`.
+const NO_FUTURES: [&str; 3] = ["core::", "alloc::", "std::"];
 
 /// A frame between the loop and the poll cannot be larger, bytes.
 const MAX_DISTANCE: u64 = 1 << 16;
@@ -61,52 +33,46 @@ pub struct Found {
 /// The way into the poll that this stack is in, if it is in one. `name` gives the functions at an
 /// address, inlined ones included.
 pub fn find(steps: &[Step], mut name: impl FnMut(u64) -> Vec<Arc<Frame>>) -> Option<Found> {
-    let has = |frames: &[Arc<Frame>], wanted: &dyn Fn(&str) -> bool| {
+    let has = |frames: &[Arc<Frame>], wanted: fn(&str) -> bool| {
         frames.iter().any(|frame| wanted(&frame.function))
     };
     let named: Vec<Vec<Arc<Frame>>> = steps.iter().map(|step| name(step.address)).collect();
     // The outermost: whatever a task drives by hand inside of its own poll is part of that poll.
     for (index, frames) in named.iter().enumerate().rev() {
-        let runs = RUNS_TASKS
+        let flavor = frames
             .iter()
-            .find(|(function, _)| has(frames, &|name| name == *function));
-        if let Some((_, multi_thread)) = runs {
-            let polls = |frames: &Vec<_>| has(frames, &|name| POLLS_TASKS.contains(&name));
-            let is_poll = named.get(..index)?.iter().any(polls);
+            .find_map(|frame| names::runs_task(&frame.function));
+        if let Some(flavor) = flavor {
+            let inside = named.get(..index)?;
+            let is_poll = inside.iter().any(|frames| has(frames, names::polls_task));
             let outside = named.get(index + 1);
-            let inlined = !outside.is_some_and(|frames| has(frames, &|name| name == LOOP));
-            let found = is_poll.then(|| at(steps, index, *multi_thread))??;
+            let inlined = !outside.is_some_and(|frames| has(frames, names::is_multi_thread_loop));
+            let multi_thread = flavor == Flavor::MultiThread;
+            let found = is_poll.then(|| at(steps, index, multi_thread))??;
             return Some(Found { inlined, ..found });
         }
     }
-    let position = |function: &str| {
-        named
-            .iter()
-            .position(|frames| has(frames, &|name| name == function))
-    };
-    let enter = position(ENTERS).or_else(|| {
-        let around = position(ROOT_LOOP)?.checked_sub(1)?;
+    let position = |wanted: fn(&str) -> bool| named.iter().position(|frames| has(frames, wanted));
+    // Where the function that enters the root future is inlined: in a closure of the one that sets
+    // the context, which the loop calls.
+    let enter = position(names::enters_root).or_else(|| {
+        let around = position(names::is_current_thread_loop)?.checked_sub(1)?;
         let called = named.get(around.checked_sub(1)?)?;
-        let sets = has(named.get(around)?, &|name| name == SETS_CONTEXT);
-        let is_future = |name: &str| {
-            let own = NO_FUTURES.iter().any(|module| name.starts_with(module));
-            name.contains("::") && (!own || name.ends_with("::poll"))
-        };
-        (sets && has(called, &is_future)).then_some(around)
+        let sets = has(named.get(around)?, names::sets_context);
+        (sets && has(called, may_be_future)).then_some(around)
     })?;
     let (inside, outside) = (named.get(..enter)?, named.get(enter + 1..)?);
-    let parks = |frames: &Vec<Arc<Frame>>| has(frames, &is_park);
+    let parks = |frames: &Vec<Arc<Frame>>| has(frames, names::is_park_or_wait);
     let by_park = outside.first().is_some_and(parks);
     let no_poll = inside.is_empty() || by_park || inside.iter().any(parks);
     (!no_poll).then(|| at(steps, enter, false))?
 }
 
-/// Tokio's own park, and what it waits in.
-pub fn is_park(function: &str) -> bool {
-    let own = function.starts_with("tokio::runtime::") || function.starts_with("mio::");
-    own && ["::park", "::Driver::", "::driver::", "::Poll::poll"]
-        .iter()
-        .any(|part| function.contains(part))
+/// Whether a function that the loop of `current_thread` calls may be a root future.
+fn may_be_future(function: &str) -> bool {
+    let is_own =
+        names::is_runtime(function) || NO_FUTURES.iter().any(|module| function.starts_with(module));
+    function.contains("::") && (!is_own || function.ends_with("::poll"))
 }
 
 /// The way whose lowest call returns into the frame `index`.
@@ -218,7 +184,11 @@ impl Ways {
                 continue;
             };
             let [_, polls, _] = &way.returns;
-            let parks = |step: &Step| name(step.address).iter().any(|f| is_park(&f.function));
+            let parks = |step: &Step| {
+                name(step.address)
+                    .iter()
+                    .any(|f| names::is_park_or_wait(&f.function))
+            };
             if !way.parks.contains(&returns)
                 && !polls.contains(&returns)
                 && way.parks.len() < WAY_RETURNS
@@ -277,7 +247,7 @@ mod tests {
             ("app::work", 0, 0),
             ("tokio::runtime::task::harness::Harness::poll", 0x10, 0x7100),
             (RUN_TASK, by, 0x7200),
-            (LOOP, 0x30, 0x7280),
+            (names::MULTI_THREAD_LOOP, 0x30, 0x7280),
             (SET, 0x40, 0x72f0),
             ("start", 0x50, 0x7400),
         ]
@@ -286,7 +256,7 @@ mod tests {
     const PARK: [(&str, u64, u64); 4] = [
         ("epoll_wait", 0, 0),
         ("tokio::runtime::time::Driver::park_internal", 0x90, 0x8200),
-        (LOOP, 0x91, 0x8280),
+        (names::MULTI_THREAD_LOOP, 0x91, 0x8280),
         (SET, 0x40, 0x82f0),
     ];
 
@@ -316,7 +286,7 @@ mod tests {
         let mut stack = vec![
             ("app::work", 0, 0),
             ("app::main::{{closure}}", 0x10, 0x7100),
-            (ENTERS, 0x20, 0x7200),
+            (names::ENTER_ROOT, 0x20, 0x7200),
             (SET, 0x30, 0x7280),
             (block_on, 0x40, 0x72f0),
             ("main", 0x50, 0x7400),
@@ -337,7 +307,7 @@ mod tests {
                 ("app::work", 0, 0),
                 (function, 0x20, 0x7200),
                 (SET, 0x30, 0x7280),
-                (ROOT_LOOP, 0x40, 0x72f0),
+                (names::CURRENT_THREAD_LOOP, 0x40, 0x72f0),
                 ("main", 0x50, 0x7400),
             ]
         };
@@ -383,7 +353,7 @@ mod tests {
         const OTHER: [(&str, u64, u64); 4] = [
             ("memcpy", 0, 0),
             ("tokio::runtime::scheduler::inject::pop", 0x92, 0x8200),
-            (LOOP, 0x93, 0x8280),
+            (names::MULTI_THREAD_LOOP, 0x93, 0x8280),
             (SET, 0x40, 0x82f0),
         ];
         assert!(!ways.learn_park(&steps(&OTHER), &places, name(&OTHER)));

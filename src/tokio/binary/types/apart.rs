@@ -5,27 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Entry, EntryRef, Found, Types, offset};
 use crate::tokio::binary::dwarf::Dwarf;
-use crate::tokio::{Apart, ContextFields, CoreFields, Scheduler, TokioLayout};
-
-/// A flavor's context by its paths since 1.21 and before.
-const CURRENT_THREAD: [&[&str]; 2] = [
-    &["tokio", "runtime", "scheduler", "current_thread", "Context"],
-    &["tokio", "runtime", "basic_scheduler", "Context"],
-];
-const MULTI_THREAD: [&[&str]; 2] = [
-    &[
-        "tokio",
-        "runtime",
-        "scheduler",
-        "multi_thread",
-        "worker",
-        "Context",
-    ],
-    &["tokio", "runtime", "thread_pool", "worker", "Context"],
-];
-
-/// The coop budget before 1.22, a thread-local of its own.
-const BUDGET: [&[&str]; 1] = [&["tokio", "coop", "Budget"]];
+use crate::tokio::{Apart, ContextFields, CoreFields, Scheduler, TokioLayout, names};
 
 /// The names of the field that leads to the runtime's handle.
 const HANDLES: [&str; 3] = ["handle", "spawner", "shared"];
@@ -36,7 +16,7 @@ const HANDLES: [&str; 3] = ["handle", "spawner", "shared"];
 /// When the debug info is damaged, or the types are not what this module expects.
 pub fn without_context(dwarf: &Dwarf<'_, '_>, units: &[usize]) -> Result<Option<TokioLayout>> {
     let types = Types::new(dwarf);
-    let Some(budget) = types.first(&BUDGET, units)? else {
+    let Some(budget) = types.first(&[names::BUDGET_TYPE], units)? else {
         return Ok(None);
     };
     let budget = types.entry(budget)?;
@@ -68,8 +48,8 @@ impl Types<'_, '_, '_> {
             let root = self.first(paths, units)?;
             root.map(|root| self.own_context(root)).transpose()
         };
-        let current_thread = flavor(&CURRENT_THREAD)?;
-        let multi_thread = flavor(&MULTI_THREAD)?;
+        let current_thread = flavor(&names::CURRENT_THREAD_CONTEXT_TYPE)?;
+        let multi_thread = flavor(&names::MULTI_THREAD_CONTEXT_TYPE)?;
         ensure!(
             current_thread.is_some() || multi_thread.is_some(),
             "Tokio has no scheduler that hud knows"
