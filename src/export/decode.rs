@@ -1,26 +1,29 @@
-//! Events of the trace as records again. What an event refers to was defined before it.
+//! Decodes events of a trace to records. Frames and stacks are defined before events that use them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::dictionary::{Table, location};
 use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef, known};
 use super::micros::Micros;
-use super::stacks::{Table, location};
 use crate::model::{
     Activity, Cause, Census, Culprit, EndReason, Flavor, HeldBack, Losses, Name, PollTime,
     ProfiledStack, Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
 };
 
-/// Turns events into records.
+/// Decodes events to records.
 #[derive(Default)]
 pub struct Decoder {
     table: Table,
 }
 
 impl Decoder {
-    /// The record of an event; none for what only viewers read. The error says what makes no sense.
+    /// The record of an event; none for definitions and for events that only viewers read.
+    ///
+    /// # Errors
+    /// A message about what is invalid in the event.
     pub fn record(&mut self, event: Event<'_, Box<RawValue>>) -> Result<Option<Record>, String> {
         let is_slow_poll = |cat: &str| cat.split(',').any(|cat| cat == SLOW_POLL);
         if event.ph == "X" && event.cat.as_deref().is_some_and(is_slow_poll) {
@@ -31,7 +34,7 @@ impl Decoder {
             }));
         }
         let Some(extra) = event.hud else {
-            return Ok(None); // For viewers only.
+            return Ok(None);
         };
         let at = || event.ts.ok_or("an event without its time");
         let tid = || event.tid.ok_or("an event without its thread");
@@ -149,7 +152,7 @@ impl Decoder {
         Ok(ReleasedBy {
             tid: by.tid,
             thread: by.thread.into(),
-            how: known("way of release", &by.how, Release::from_name)?,
+            how: known("kind of release", &by.how, Release::from_name)?,
             wait_ns: by.wait_us.0,
             culprit: Culprit {
                 function: by.function.into(),
@@ -191,7 +194,7 @@ fn cause(name: &str) -> Result<Cause, String> {
     known("cause", name, Cause::from_name)
 }
 
-/// Kinds that are not known are left out: they cannot be shown.
+/// Ignores unknown kinds, since no view can show them.
 fn losses(kinds: &BTreeMap<std::borrow::Cow<'_, str>, u64>) -> Losses {
     let mut losses = Losses::default();
     for (name, count) in kinds {

@@ -1,4 +1,4 @@
-//! Where a trace goes: opens the file, and says why it cannot be opened or written.
+//! The file of a trace: opens it, and explains why it cannot be opened or written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use crate::failure::{Failure, Kind};
 
-/// Opens the file, empty.
+/// Creates the file, or empties it.
 ///
 /// # Errors
-/// What is there cannot be a trace, or may not be written.
+/// When the path is a directory, pipe or socket, or cannot be written.
 pub fn open(path: &Path) -> Result<File, Failure> {
     let shown = path.display();
     if let Ok(metadata) = fs::metadata(path) {
@@ -47,7 +47,7 @@ pub fn open(path: &Path) -> Result<File, Failure> {
     })
 }
 
-/// What a write that failed means for the recording, and a hint what to do.
+/// Explains a failed write; `consequence` says what it means for the recording.
 pub fn write_failure(path: &str, error: &io::Error, consequence: &str) -> Failure {
     let what = format!("cannot write {path}: {error}; {consequence}");
     match error.kind() {

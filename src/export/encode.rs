@@ -1,6 +1,4 @@
-//! Records as events of the trace, in bytes.
-//!
-//! Nothing here knows the file: the writer takes the bytes, and says when the trace ends.
+//! Encodes records as JSON events of a trace, into a buffer that the writer drains.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -8,35 +6,32 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::events;
+use super::dictionary::{Dictionary, place};
+use super::document::{frame_text, stack_frames};
 use super::events::{
-    CauseTime, Cost, Event, Extra, OtherData, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef,
-    Usage,
+    CauseTime, CensusThreadDef, Cost, Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs,
+    StackRef, Usage,
 };
 use super::micros::Micros;
-use super::stacks::{Dictionary, place};
-use crate::model::{
-    Census, Frame, Header, Losses, PollTime, Record, SlowPoll, Worker, WorkerUsage,
-};
+use crate::model::{Census, PollTime, Record, SlowPoll, Worker, WorkerUsage};
 
-/// Stack frames written at a time at the end.
-const CHUNK: usize = 1000;
-
-/// Turns records into events.
+/// Encodes records as events.
 #[derive(Default)]
 pub struct Encoder {
     pid: u32,
-    /// What was encoded and not taken yet.
+    /// Encoded events; the writer drains them.
     pub bytes: Vec<u8>,
-    /// Records in it.
+    /// How many records they hold.
     pub records: u64,
     dictionary: Dictionary,
+    /// Polls that have not ended, by thread.
     running: BTreeMap<u32, Arc<SlowPoll>>,
+    /// The counter's name and the last reading of each worker, by thread.
     workers: HashMap<u32, (String, WorkerUsage)>,
 }
 
 impl Encoder {
-    /// For the target with this PID.
+    /// An encoder for a target process with this PID.
     pub fn new(pid: u32) -> Encoder {
         Encoder {
             pid,
@@ -44,11 +39,15 @@ impl Encoder {
         }
     }
 
-    /// Encodes a record. The header is in the head and is passed over; a running poll is kept until it
-    /// ends, or until the session does. A change of tier drops it: its end is not known.
+    /// Encodes a record. The header is skipped: it is part of the file's head. A running poll is
+    /// held back until it or the session ends, and dropped when the tier changes: its end is then
+    /// unknown.
+    ///
+    /// # Errors
+    /// When the record cannot be written as JSON; `bytes` is unchanged.
     pub fn encode(&mut self, record: &Record) -> serde_json::Result<()> {
         match record {
-            // The header is there; what has no names yet comes again.
+            // Polls without names follow once more when their names are known.
             Record::Header(_) | Record::Unnamed(_) | Record::NamesKnown => return Ok(()),
             Record::Running(poll) => {
                 self.running.insert(poll.tid, poll.clone());
@@ -109,12 +108,15 @@ impl Encoder {
         Ok(())
     }
 
-    /// `stackFrames` for other viewers and the end of the file, in chunks.
+    /// The end of the file, in chunks.
     pub fn ending(&self) -> impl Iterator<Item = Vec<u8>> {
         stack_frames(&self.dictionary)
     }
 
-    /// Encodes the polls that still run.
+    /// Encodes the polls that have not ended.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
     pub fn encode_running(&mut self) -> serde_json::Result<()> {
         for poll in std::mem::take(&mut self.running).into_values() {
             self.encode_poll(&poll)?;
@@ -202,7 +204,7 @@ impl Encoder {
         push(&mut self.bytes, &event)
     }
 
-    /// Defines what is new in the dictionary: it comes before the event that refers to it.
+    /// Writes the new definitions of the dictionary. They must precede the event that uses them.
     fn define_frames(&mut self) -> serde_json::Result<()> {
         let Some(new) = self.dictionary.take_new() else {
             return Ok(());
@@ -213,7 +215,7 @@ impl Encoder {
         push(&mut self.bytes, &event)
     }
 
-    /// A counter that viewers draw as percent of a CPU.
+    /// Encodes samples as a counter that viewers draw in percent of a CPU.
     fn encode_poll_time(&mut self, time: &PollTime) -> serde_json::Result<()> {
         #[derive(Serialize)]
         struct Percent {
@@ -256,7 +258,7 @@ impl Encoder {
         let mut threads = Vec::with_capacity(census.threads.len());
         for thread in &census.threads {
             let sf = self.dictionary.stack(&thread.frames);
-            threads.push(events::SeenThread::of(thread, sf));
+            threads.push(CensusThreadDef::of(thread, sf));
         }
         self.define_frames()?;
         let words = census.words.iter().map(Cow::from).collect();
@@ -290,7 +292,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// A counter that viewers draw as percent of the time since the last reading.
+    /// Encodes usage as a counter that viewers draw in percent of the time since the last reading.
     fn encode_usage(&mut self, usage: &WorkerUsage) -> serde_json::Result<()> {
         #[derive(Serialize)]
         struct Percent {
@@ -321,7 +323,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// A counter of a worker, which viewers draw as a curve.
+    /// A counter event of one worker.
     fn counter<A>(
         &self,
         name: String,
@@ -360,90 +362,9 @@ impl Encoder {
     }
 }
 
-/// Appends an event; the first one of the file is in the head.
+/// Appends an event. The separator comes first, since the head of the file holds an event already.
 fn push<A: Serialize>(buffer: &mut Vec<u8>, event: &Event<'_, A>) -> serde_json::Result<()> {
     let before = buffer.len();
     buffer.extend_from_slice(b",\n");
     serde_json::to_writer(&mut *buffer, event).inspect_err(|_| buffer.truncate(before))
-}
-
-/// Everything up to the first event; returns where the numbers of the losses are.
-pub fn write_head(head: &mut Vec<u8>, header: &Header) -> serde_json::Result<u64> {
-    #[derive(Serialize)]
-    struct Name<'a> {
-        name: &'a str,
-    }
-    head.extend_from_slice(b"{\"otherData\":");
-    serde_json::to_writer(&mut *head, &OtherData::of(header))?;
-    head.pop(); // The closing brace: the losses go inside.
-    head.extend_from_slice(b",\"losses\":");
-    let losses_at = head.len() as u64;
-    head.extend_from_slice(losses_text(&Losses::default()).as_bytes());
-    head.extend_from_slice(b"},\n\"displayTimeUnit\":\"ms\",\n\"traceEvents\":[\n");
-    let mut event = Event::new("M", "process_name");
-    event.pid = Some(header.pid);
-    event.args = Some(Name {
-        name: &header.process,
-    });
-    serde_json::to_writer(head, &event)?;
-    Ok(losses_at)
-}
-
-/// An object of fixed width, so that it can be rewritten in place.
-pub fn losses_text(losses: &Losses) -> String {
-    let kinds = losses
-        .by_kind()
-        .map(|(name, n)| format!("\"{name}\":{n:20}"));
-    format!("{{{}}}", kinds.join(","))
-}
-
-/// `function (file:line)`, as other tools write frames.
-fn frame_text(frame: &Frame) -> String {
-    match &frame.location {
-        Some(location) => format!("{} ({location})", frame.function),
-        None => frame.function.to_string(),
-    }
-}
-
-/// `stackFrames` and the end of the file, in chunks.
-fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
-    #[derive(Serialize)]
-    struct StackFrame<'a> {
-        category: &'a str,
-        name: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        parent: Option<String>,
-    }
-    let mut nodes = dictionary.nodes().peekable();
-    let mut begun = false;
-    let mut done = false;
-    std::iter::from_fn(move || {
-        if done {
-            return None;
-        }
-        let mut chunk = Vec::new();
-        if !begun {
-            chunk.extend_from_slice(b"\n],\n\"stackFrames\":{\n");
-        }
-        for (id, parent, frame) in nodes.by_ref().take(CHUNK) {
-            if begun {
-                chunk.extend_from_slice(b",\n");
-            }
-            begun = true;
-            chunk.extend_from_slice(format!("\"{id}\":").as_bytes());
-            let stack_frame = StackFrame {
-                category: frame.origin.as_str(),
-                name: frame_text(frame),
-                parent: (parent != 0).then(|| parent.to_string()),
-            };
-            // Strings in memory always make JSON.
-            let _ = serde_json::to_writer(&mut chunk, &stack_frame);
-        }
-        begun = true;
-        if nodes.peek().is_none() {
-            done = true;
-            chunk.extend_from_slice(b"\n}}\n");
-        }
-        Some(chunk)
-    })
 }

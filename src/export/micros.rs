@@ -1,14 +1,14 @@
-//! Nanoseconds as the decimal microseconds of the trace format, exactly.
+//! Exact conversion between nanoseconds and the decimal microseconds of the trace format.
 //!
-//! A double holds a whole nanosecond of `CLOCK_MONOTONIC` for 52 days of uptime only, so the
-//! digits are written and read as text.
+//! Digits are written and read as text, because a double represents every nanosecond of
+//! `CLOCK_MONOTONIC` only up to 52 days of uptime.
 
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// Nanoseconds that stand as microseconds with three decimals in JSON.
+/// Nanoseconds, in JSON a number of microseconds with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Micros(pub u64);
 
@@ -21,10 +21,10 @@ impl Micros {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         if whole.is_empty() || !digits(whole) || !digits(fraction) {
-            // What another program may have made of it: 1.5e3.
+            // Another program may have rewritten it as 1.5e3.
             let micros: f64 = text.parse().ok()?;
             let ns = (micros * 1000.0).round();
-            // Negative and infinite ones are no point in time.
+            // Not negative, not infinite.
             return (0.0..u64::MAX as f64)
                 .contains(&ns)
                 .then_some(Micros(ns as u64));
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Micros {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         Micros::parse(raw.get())
-            .ok_or_else(|| D::Error::custom("a time that is not a number of microseconds"))
+            .ok_or_else(|| D::Error::custom("expected microseconds as a number"))
     }
 }
 

@@ -1,14 +1,15 @@
-//! Records to files and back: a file a format, and the only place that knows JSON.
+//! Converts records to files and back. The only module that knows JSON.
 //!
-//! Records go in and come out; nothing here knows the session or where records come from. The
-//! shapes on disk are private to this module and described in docs/TRACE_FORMAT.md.
+//! It knows neither the session nor where records come from. docs/TRACE_FORMAT.md describes the
+//! format; the types that mirror it are private.
 
 mod decode;
 mod destination;
+mod dictionary;
+mod document;
 mod encode;
 mod events;
 mod micros;
-mod stacks;
 mod trace_reader;
 mod trace_writer;
 mod whole_file;

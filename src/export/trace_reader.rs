@@ -1,7 +1,7 @@
-//! Reads a trace back as records, one event at a time.
+//! Reads a trace as records, one event at a time.
 //!
-//! The bytes are not trusted: whatever they hold, reading ends with records and, at worst, an
-//! error that says where.
+//! The bytes are untrusted. Whatever they hold, reading ends, at worst with an error that names the
+//! line and column.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,12 +19,12 @@ use super::decode::Decoder;
 use super::events::{Event, FORMAT, FORMAT_VERSION, Head};
 use crate::model::{Header, Losses, Record, Tier};
 
-/// Whether a trace holds its recording up to the end.
+/// Whether a trace holds its whole recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completeness {
-    /// It ends as recordings end.
+    /// It ends with the record of the end.
     Whole,
-    /// hud did not come to end it: killed, or the disk was full. What was flushed is there.
+    /// hud was stopped before it finished the file. Everything up to the last flush is there.
     Truncated {
         /// Records that were read.
         recovered: u64,
@@ -40,15 +40,15 @@ pub enum TraceError {
         line: usize,
         column: usize,
     },
-    /// JSON, but no trace of hud's.
+    /// JSON, but not a trace of hud's.
     NotATrace,
-    /// Cut off before the first event.
+    /// Truncated before the first event.
     Empty,
     /// Written by a newer hud.
     Newer {
         version: u64,
     },
-    /// Damaged. Records before this place were handed out.
+    /// Damaged. The records before this position were returned.
     Corrupt {
         line: usize,
         column: usize,
@@ -82,16 +82,16 @@ impl fmt::Display for TraceError {
 // No `source`: `Display` says all of it, and a chain would say it twice.
 impl std::error::Error for TraceError {}
 
-/// Hands every record of the trace at `path` to `sink`, in the order of the recording.
+/// Passes every record of the trace at `path` to `sink`, in the order of the recording.
 ///
 /// # Errors
-/// [`TraceError`]; the records before a damaged place have been handed out by then.
+/// See [`TraceError`]. The records before a damaged position have been passed on by then.
 pub fn read_trace(path: &Path, sink: impl FnMut(Record)) -> Result<Completeness, TraceError> {
     let file = File::open(path).map_err(TraceError::Io)?;
     read_trace_from(BufReader::with_capacity(256 << 10, file), sink)
 }
 
-/// As [`read_trace`], from anything that gives bytes; buffered reading is up to the caller.
+/// Like [`read_trace`], from any reader; the caller buffers it.
 ///
 /// # Errors
 /// As [`read_trace`].
@@ -99,30 +99,35 @@ pub fn read_trace_from(
     reader: impl Read,
     mut sink: impl FnMut(Record),
 ) -> Result<Completeness, TraceError> {
-    let at = At::default();
+    let position = Position::default();
     let mut replay = Replay {
         sink: &mut sink,
-        at: &at,
+        position: &position,
         begun: false,
         ended: false,
         recovered: 0,
         decoder: Decoder::default(),
         losses: Losses::default(),
         unwritten: 0,
-        refused: None,
+        error: None,
     };
-    let mut json = serde_json::Deserializer::from_reader(Watched { reader, at: &at });
+    let mut json = serde_json::Deserializer::from_reader(Tracked {
+        reader,
+        position: &position,
+    });
     let parsed = Top(&mut replay)
         .deserialize(&mut json)
         .and_then(|()| json.end());
     let cut_off = match parsed {
         Ok(()) => false,
-        Err(error) => replay.judge(&error, at.drained.get()).map(|()| true)?,
+        Err(error) => replay
+            .classify(&error, position.at_end.get())
+            .map(|()| true)?,
     };
     if !replay.begun {
         return Err(TraceError::NotATrace);
     }
-    replay.tell_unwritten();
+    replay.report_unwritten();
     match cut_off || !replay.ended {
         true => Ok(Completeness::Truncated {
             recovered: replay.recovered,
@@ -131,36 +136,36 @@ pub fn read_trace_from(
     }
 }
 
-/// Where the parser stands.
+/// The parser's position in the file.
 #[derive(Default)]
-struct At {
-    /// Line ends so far, and bytes since the last.
+struct Position {
+    /// Line ends so far, and bytes since the last one.
     lines: Cell<usize>,
     column: Cell<usize>,
-    /// It has asked for more than there is.
-    drained: Cell<bool>,
+    /// The parser has reached the end of the file.
+    at_end: Cell<bool>,
 }
 
-/// A reader that keeps book of where the parser stands.
-struct Watched<'a, R> {
+/// A reader that tracks the parser's position.
+struct Tracked<'a, R> {
     reader: R,
-    at: &'a At,
+    position: &'a Position,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for Tracked<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(buf)?;
-        // The parser asks for single bytes.
+        // The parser reads single bytes, so this is its position exactly.
         for byte in buf.iter().take(n) {
             if *byte == b'\n' {
-                self.at.lines.set(self.at.lines.get() + 1);
-                self.at.column.set(0);
+                self.position.lines.set(self.position.lines.get() + 1);
+                self.position.column.set(0);
             } else {
-                self.at.column.set(self.at.column.get() + 1);
+                self.position.column.set(self.position.column.get() + 1);
             }
         }
         if n == 0 && !buf.is_empty() {
-            self.at.drained.set(true);
+            self.position.at_end.set(true);
         }
         Ok(n)
     }
@@ -168,17 +173,17 @@ impl<R: Read> Read for Watched<'_, R> {
 
 struct Replay<'s> {
     sink: &'s mut dyn FnMut(Record),
-    at: &'s At,
+    position: &'s Position,
     /// The header was read.
     begun: bool,
     ended: bool,
     recovered: u64,
     decoder: Decoder,
     losses: Losses,
-    /// What the head says could not be written.
+    /// Records that the head counts as unwritten.
     unwritten: u64,
-    /// Refused for a reason other than its bytes.
-    refused: Option<TraceError>,
+    /// The cause of the parser error, where it was raised here and not by the parser.
+    error: Option<TraceError>,
 }
 
 impl Replay<'_> {
@@ -187,15 +192,15 @@ impl Replay<'_> {
         (self.sink)(record);
     }
 
-    /// What an error of the parser means; Ok for a file that was merely cut off.
-    fn judge(&mut self, error: &serde_json::Error, drained: bool) -> Result<(), TraceError> {
+    /// The meaning of a parser error; Ok where the file was only truncated.
+    fn classify(&mut self, error: &serde_json::Error, at_end: bool) -> Result<(), TraceError> {
         let (line, column) = (error.line(), error.column());
-        if let Some(refused) = self.refused.take() {
-            return Err(refused);
+        if let Some(error) = self.error.take() {
+            return Err(error);
         }
-        // Half a number at the end is a syntax error to the parser.
+        // The parser reports half a number at the end as a syntax error.
         let category = match error.classify() {
-            Category::Syntax if drained => Category::Eof,
+            Category::Syntax if at_end => Category::Eof,
             category => category,
         };
         match category {
@@ -209,15 +214,15 @@ impl Replay<'_> {
             Category::Data if !self.begun => Err(TraceError::NotATrace),
             Category::Syntax | Category::Data => {
                 let text = error.to_string();
-                // The place is told apart from the reason.
+                // The position is reported separately.
                 let what = text.split(" at line ").next().unwrap_or(&text).to_owned();
                 Err(TraceError::Corrupt { line, column, what })
             }
         }
     }
 
-    /// A full disk kept the last records out, and with them their count; the head has it.
-    fn tell_unwritten(&mut self) {
+    /// Reports the records that a full disk kept out. Only the head counts them.
+    fn report_unwritten(&mut self) {
         if self.unwritten > self.losses.trace_unwritten {
             self.losses.trace_unwritten = self.unwritten;
             self.emit(Record::Losses(self.losses));
@@ -254,7 +259,10 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Takes in one event; the error says what makes no sense.
+    /// Decodes one event.
+    ///
+    /// # Errors
+    /// A message about what is invalid in it.
     fn event(&mut self, event: Event<'_, Box<RawValue>>) -> Result<(), String> {
         let Some(record) = self.decoder.record(event)? else {
             return Ok(());
@@ -269,7 +277,7 @@ impl Replay<'_> {
     }
 }
 
-/// The object that is the file.
+/// Visits the file: a JSON object.
 struct Top<'r, 's>(&'r mut Replay<'s>);
 
 impl<'de> DeserializeSeed<'de> for Top<'_, '_> {
@@ -292,15 +300,15 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
             match key.as_str() {
                 "otherData" if !self.0.begun => {
                     let data = map.next_value::<Value>()?;
-                    if let Err(refused) = self.0.head(data) {
-                        self.0.refused = Some(refused);
-                        return Err(A::Error::custom("refused"));
+                    if let Err(error) = self.0.head(data) {
+                        self.0.error = Some(error);
+                        return Err(A::Error::custom("invalid head"));
                     }
                 }
                 "traceEvents" => {
                     if !self.0.begun {
-                        self.0.refused = Some(TraceError::NotATrace);
-                        return Err(A::Error::custom("refused"));
+                        self.0.error = Some(TraceError::NotATrace);
+                        return Err(A::Error::custom("invalid head"));
                     }
                     map.next_value_seed(Events(self.0))?;
                 }
@@ -313,7 +321,7 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
     }
 }
 
-/// The array of events.
+/// Visits `traceEvents`.
 struct Events<'r, 's>(&'r mut Replay<'s>);
 
 impl<'de> DeserializeSeed<'de> for Events<'_, '_> {
@@ -337,7 +345,7 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
     }
 }
 
-/// One event, judged while the parser still knows the line.
+/// Decodes one event while its position is still known.
 struct OneEvent<'r, 's>(&'r mut Replay<'s>);
 
 impl<'de> DeserializeSeed<'de> for OneEvent<'_, '_> {
@@ -346,13 +354,13 @@ impl<'de> DeserializeSeed<'de> for OneEvent<'_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let event = Event::deserialize(deserializer)?;
         self.0.event(event).map_err(|what| {
-            // The parser would name the place behind the next comma.
-            self.0.refused = Some(TraceError::Corrupt {
-                line: self.0.at.lines.get() + 1,
-                column: self.0.at.column.get(),
+            // The parser would report the position after the next comma.
+            self.0.error = Some(TraceError::Corrupt {
+                line: self.0.position.lines.get() + 1,
+                column: self.0.position.column.get(),
                 what,
             });
-            D::Error::custom("refused")
+            D::Error::custom("invalid event")
         })
     }
 }

@@ -1,25 +1,24 @@
-//! Writes records to a trace while they come, in bounded memory.
+//! Writes records to a trace as they arrive, in bounded memory.
 //!
-//! What was written is flushed at least once a second of writing, and after each flush the file is
-//! whole. When the disk is full the file stays as the last flush left it, the error is told once,
-//! and what comes later is counted.
+//! Records are flushed at least once a second while any arrive, and the file is complete after each
+//! flush. When writing fails the file stays as the last flush left it, the error is reported once,
+//! and later records are counted as lost.
 
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::destination::{open, write_failure};
-use super::encode::{Encoder, losses_text, write_head};
+use super::document::{ENDING, losses_text, write_head};
+use super::encode::Encoder;
 use super::whole_file::{Medium, WholeFile};
 use crate::failure::{Failure, Kind};
 use crate::model::{Header, Losses, Record};
 
-/// What a file ends with while it is written; `stackFrames` come at the end.
-const ENDING: &[u8] = b"\n]}\n";
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_BYTES: usize = 256 << 10;
 
-/// A trace being recorded. Dropping it finishes it.
+/// A trace being recorded. Dropping it finishes the file.
 pub struct TraceWriter {
     file: WholeFile<Box<dyn Medium + Send>>,
     path: String,
@@ -29,9 +28,9 @@ pub struct TraceWriter {
     finished: bool,
     last_flush: Instant,
     losses: Losses,
-    /// Where the numbers of `otherData.losses` are, and what they say.
+    /// The offset of `otherData.losses` and the numbers written there.
     losses_at: u64,
-    losses_told: Losses,
+    losses_written: Losses,
 }
 
 impl Medium for Box<dyn Medium + Send> {
@@ -45,10 +44,10 @@ impl Medium for Box<dyn Medium + Send> {
 }
 
 impl TraceWriter {
-    /// Begins a trace at `path`, in place of what is there.
+    /// Starts a trace at `path`, replacing an existing file.
     ///
     /// # Errors
-    /// Where the path is no ordinary file or cannot be written.
+    /// When the path is no ordinary file or cannot be written.
     pub fn create(path: &Path, header: &Header) -> Result<TraceWriter, Failure> {
         let file = open(path)?;
         TraceWriter::begin(Box::new(file), path.display().to_string(), header)
@@ -60,8 +59,12 @@ impl TraceWriter {
         header: &Header,
     ) -> Result<TraceWriter, Failure> {
         let mut head = Vec::new();
-        let losses_at = write_head(&mut head, header)
-            .map_err(|e| Failure::new(Kind::Failed, format!("cannot describe the trace: {e}")))?;
+        let losses_at = write_head(&mut head, header).map_err(|e| {
+            Failure::new(
+                Kind::Failed,
+                format!("cannot write the head of the trace: {e}"),
+            )
+        })?;
         let file = WholeFile::begin(medium, &head, ENDING)
             .map_err(|error| write_failure(&path, &error, "nothing could be recorded"))?;
         Ok(TraceWriter {
@@ -74,16 +77,16 @@ impl TraceWriter {
             last_flush: Instant::now(),
             losses: Losses::default(),
             losses_at,
-            losses_told: Losses::default(),
+            losses_written: Losses::default(),
         })
     }
 
-    /// Takes a record in. The header was written by [`TraceWriter::create`] and is passed over;
-    /// a running poll is kept until it ends, or until the session does.
+    /// Writes a record. Skips the header, which [`TraceWriter::create`] wrote, and holds a running
+    /// poll back until it or the session ends.
     ///
     /// # Errors
-    /// Once, when the file cannot be written any more; it stays whole up to the last flush, and
-    /// [`TraceWriter::unwritten`] counts what is missing.
+    /// Once, when the file can no longer be written. It stays complete up to the last flush, and
+    /// [`TraceWriter::unwritten`] counts the missing records.
     pub fn write(&mut self, record: &Record) -> Result<(), Failure> {
         if self.broken {
             self.unwritten += 1;
@@ -101,14 +104,14 @@ impl TraceWriter {
         Ok(())
     }
 
-    /// Makes the file whole up to here. Call it now and then while no records come.
+    /// Writes all buffered records. Call it regularly while no records arrive.
     ///
     /// # Errors
     /// As [`TraceWriter::write`].
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.last_flush = Instant::now();
         if self.broken {
-            self.tell_losses();
+            self.write_losses();
             return Ok(());
         }
         if !self.encoder.bytes.is_empty() {
@@ -118,12 +121,12 @@ impl TraceWriter {
             self.encoder.bytes.clear();
             self.encoder.records = 0;
         }
-        self.tell_losses();
+        self.write_losses();
         Ok(())
     }
 
-    /// Ends the trace: what still runs is written as running, and the stack frames for other
-    /// viewers follow. More calls do nothing.
+    /// Ends the trace: writes the polls that have not ended, and the stack frames for other viewers.
+    /// Further calls do nothing.
     ///
     /// # Errors
     /// As [`TraceWriter::write`].
@@ -154,7 +157,7 @@ impl TraceWriter {
         self.broken = true;
         self.unwritten += std::mem::take(&mut self.encoder.records);
         self.encoder.bytes = Vec::new();
-        self.tell_losses();
+        self.write_losses();
         write_failure(
             &self.path,
             error,
@@ -162,15 +165,14 @@ impl TraceWriter {
         )
     }
 
-    /// Brings `otherData.losses` up to date. It lies in bytes the file already has, so that even a
-    /// full disk lets it through.
-    fn tell_losses(&mut self) {
+    /// Updates `otherData.losses` in place, which works on a full disk.
+    fn write_losses(&mut self) {
         let mut losses = self.losses;
         losses.trace_unwritten = losses.trace_unwritten.max(self.unwritten);
-        if losses != self.losses_told {
+        if losses != self.losses_written {
             let text = losses_text(&losses);
             if self.file.patch(text.as_bytes(), self.losses_at).is_ok() {
-                self.losses_told = losses;
+                self.losses_written = losses;
             }
         }
     }

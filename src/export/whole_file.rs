@@ -1,11 +1,11 @@
-//! A file that is a whole document after every write: what is appended goes over the old ending,
-//! with a new ending behind it, in one write.
+//! A file that is a complete document after every write: an append overwrites the ending and adds a
+//! new one, in a single write.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What can be written at any place and cut.
+/// Storage that can be written at any offset and truncated.
 pub trait Medium {
     fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()>;
     fn cut(&mut self, len: u64) -> io::Result<()>;
@@ -21,17 +21,20 @@ impl Medium for File {
     }
 }
 
-/// See the module.
+/// A file that stays a complete document while it grows.
 pub struct WholeFile<M> {
     medium: M,
-    /// What every state of the file ends with.
+    /// The end of the document.
     ending: &'static [u8],
-    /// Where the ending begins.
+    /// The offset of the ending.
     end: u64,
 }
 
 impl<M: Medium> WholeFile<M> {
-    /// Begins the file with `head`.
+    /// Starts the file with `head` and the ending.
+    ///
+    /// # Errors
+    /// When writing fails.
     pub fn begin(medium: M, head: &[u8], ending: &'static [u8]) -> io::Result<Self> {
         let mut file = WholeFile {
             medium,
@@ -42,8 +45,10 @@ impl<M: Medium> WholeFile<M> {
         Ok(file)
     }
 
-    /// Appends the bytes and the ending (which `bytes` holds as well afterwards). On an error the
-    /// file is as it was before.
+    /// Appends `bytes` and the ending. Leaves the ending in `bytes`, too.
+    ///
+    /// # Errors
+    /// When writing fails; the file is unchanged then.
     pub fn append(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let len = bytes.len() as u64;
         bytes.extend_from_slice(self.ending);
@@ -55,7 +60,10 @@ impl<M: Medium> WholeFile<M> {
         Ok(())
     }
 
-    /// Appends a last part, which takes the place of the ending, chunk by chunk.
+    /// Replaces the ending by these chunks.
+    ///
+    /// # Errors
+    /// When writing fails; the file is unchanged then.
     pub fn finish(&mut self, chunks: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
         let mut at = self.end;
         for chunk in chunks {
@@ -68,14 +76,17 @@ impl<M: Medium> WholeFile<M> {
         Ok(())
     }
 
-    /// Writes over bytes that are there already.
+    /// Overwrites existing bytes.
+    ///
+    /// # Errors
+    /// When writing fails.
     pub fn patch(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
         debug_assert!(at + bytes.len() as u64 <= self.end);
         self.medium.write_at(bytes, at)
     }
 
-    /// The state after the last append that worked. The ending's place was written before, so a
-    /// full disk does not prevent it; if it fails all the same, readers see a file cut short.
+    /// Returns to the state after the last successful append. That needs no new disk space, so it
+    /// works on a full disk. Should it fail, readers see a truncated file.
     fn restore(&mut self) {
         if self.medium.write_at(self.ending, self.end).is_ok() {
             let _ = self.medium.cut(self.end + self.ending.len() as u64);
@@ -85,59 +96,66 @@ impl<M: Medium> WholeFile<M> {
     }
 }
 
+/// A disk in memory for tests.
 #[cfg(test)]
-pub mod tests {
+pub mod testing {
     use super::*;
-    use std::cell::RefCell;
-    use std::rc::Rc;
+    use std::sync::{Arc, Mutex};
 
-    /// A disk of a given size: what does not fit is written up to there, then fails.
+    /// Writes whatever fits into `size` bytes and then fails as a full disk does.
     #[derive(Clone, Default)]
     pub struct Disk {
-        pub bytes: Rc<RefCell<Vec<u8>>>,
-        pub size: usize,
+        pub bytes: Arc<Mutex<Vec<u8>>>,
+        /// Unlimited where none.
+        pub size: Option<usize>,
     }
 
     impl Medium for Disk {
         fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-            let mut disk = self.bytes.borrow_mut();
-            for (i, byte) in (at as usize..).zip(bytes) {
-                if i >= self.size {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-                if i >= disk.len() {
-                    disk.resize(i + 1, 0);
-                }
-                disk[i] = *byte;
+            let mut disk = self.bytes.lock().unwrap();
+            let at = at as usize;
+            let free = self.size.map_or(usize::MAX, |size| size.saturating_sub(at));
+            let part = &bytes[..bytes.len().min(free)];
+            if disk.len() < at + part.len() {
+                disk.resize(at + part.len(), 0);
             }
-            Ok(())
+            disk[at..at + part.len()].copy_from_slice(part);
+            match part.len() < bytes.len() {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
         }
 
         fn cut(&mut self, len: u64) -> io::Result<()> {
-            self.bytes.borrow_mut().truncate(len as usize);
+            self.bytes.lock().unwrap().truncate(len as usize);
             Ok(())
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Disk;
+    use super::*;
 
     #[test]
     fn whole_after_every_append_and_after_a_full_disk() {
         let disk = Disk {
-            size: 12,
+            size: Some(12),
             ..Disk::default()
         };
+        let holds = |text: &[u8]| assert_eq!(*disk.bytes.lock().unwrap(), text);
         let mut file = WholeFile::begin(disk.clone(), b"[0", b"]").unwrap();
-        assert_eq!(*disk.bytes.borrow(), b"[0]");
+        holds(b"[0]");
         file.append(&mut b",1".to_vec()).unwrap();
-        assert_eq!(*disk.bytes.borrow(), b"[0,1]");
+        holds(b"[0,1]");
         assert!(file.append(&mut b",123456789".to_vec()).is_err());
-        assert_eq!(*disk.bytes.borrow(), b"[0,1]");
-        assert!(
-            file.finish([b",2".to_vec(), b",3456789]".to_vec()].into_iter())
-                .is_err()
-        );
-        assert_eq!(*disk.bytes.borrow(), b"[0,1]");
+        holds(b"[0,1]");
+        let too_long = [b",2".to_vec(), b",3456789]".to_vec()];
+        assert!(file.finish(too_long.into_iter()).is_err());
+        holds(b"[0,1]");
         file.finish([b",2".to_vec(), b",3]".to_vec()].into_iter())
             .unwrap();
-        assert_eq!(*disk.bytes.borrow(), b"[0,1,2,3]");
+        holds(b"[0,1,2,3]");
     }
 }

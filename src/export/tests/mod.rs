@@ -1,47 +1,18 @@
-//! What goes into a trace comes out of it, whatever happens to the file in between.
+//! Records survive writing and reading, whatever happens to the file in between.
+
+mod arbitrary;
 
 use std::sync::Arc;
 
 use proptest::collection::vec;
-use proptest::option::of;
 use proptest::prelude::*;
 
-use super::whole_file::Medium;
+use self::arbitrary::record;
+use super::whole_file::testing::Disk;
 use super::*;
 use crate::model::*;
 use crate::session::testing as t;
 use crate::session::{Query, Session, SessionOptions};
-
-/// A disk in memory, of bounded size, that a test can look at.
-#[derive(Clone, Default)]
-struct Disk {
-    bytes: Arc<std::sync::Mutex<Vec<u8>>>,
-    size: Option<usize>,
-}
-
-impl Medium for Disk {
-    fn write_at(&mut self, bytes: &[u8], at: u64) -> std::io::Result<()> {
-        let mut disk = self.bytes.lock().unwrap();
-        let at = at as usize;
-        let fits = self
-            .size
-            .map_or(bytes.len(), |size| size.saturating_sub(at));
-        let part = &bytes[..bytes.len().min(fits)];
-        if disk.len() < at + part.len() {
-            disk.resize(at + part.len(), 0);
-        }
-        disk[at..at + part.len()].copy_from_slice(part);
-        match part.len() < bytes.len() {
-            true => Err(std::io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        }
-    }
-
-    fn cut(&mut self, len: u64) -> std::io::Result<()> {
-        self.bytes.lock().unwrap().truncate(len as usize);
-        Ok(())
-    }
-}
 
 fn header_of(records: &[Record]) -> Header {
     match &records[0] {
@@ -122,7 +93,7 @@ fn a_trace_of_the_first_version_still_replays() {
 }
 
 #[test]
-fn all_poll_time_comes_back_and_other_viewers_draw_it() {
+fn all_poll_time_survives_as_counters() {
     let second = |at_ms| {
         let spots = [
             ("shop::render", "serde_json::to_string", 600),
@@ -158,7 +129,7 @@ fn all_poll_time_comes_back_and_other_viewers_draw_it() {
 }
 
 #[test]
-fn what_still_runs_at_the_end_is_kept() {
+fn running_polls_are_written_at_the_end() {
     let mut poll = t::poll(
         0,
         100,
@@ -183,7 +154,7 @@ fn what_still_runs_at_the_end_is_kept() {
 }
 
 #[test]
-fn what_runs_as_the_tier_changes_is_not_followed_to_its_end() {
+fn a_tier_change_drops_running_polls() {
     let mut poll = t::poll(0, 100, 900, Cause::Lock, "shop::wait", "lock");
     poll.running = true;
     let changed = Record::TierChanged {
@@ -261,7 +232,7 @@ fn a_killed_recording_gives_everything_that_was_flushed() {
 }
 
 #[test]
-fn what_is_no_trace_is_named() {
+fn files_that_are_no_trace_are_explained() {
     let error = |text: &str| read(text.as_bytes()).1.unwrap_err();
     assert!(matches!(
         error("ELF \u{1}"),
@@ -289,7 +260,7 @@ fn what_is_no_trace_is_named() {
 }
 
 #[test]
-fn places_that_cannot_be_written_are_refused() {
+fn unwritable_paths_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let header = header_of(&t::session());
     let failure = |path: &std::path::Path| TraceWriter::create(path, &header).err().unwrap();
@@ -308,267 +279,11 @@ fn places_that_cannot_be_written_are_refused() {
     assert_eq!((result.unwrap(), back), (Completeness::Whole, records));
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-z_:]{0,12}",
-        "\\PC{0,8}",
-        "[\"\\\\\n\u{0}\u{1f600}]{0,4}"
-    ]
-}
-
-fn place() -> impl Strategy<Value = Option<Location>> {
-    of((text(), any::<u32>()).prop_map(|(file, line)| Location {
-        file: file.into(),
-        line,
-    }))
-}
-
-fn frame() -> impl Strategy<Value = Arc<Frame>> {
-    let origin = prop_oneof![
-        Just(Origin::User),
-        Just(Origin::ThirdParty),
-        Just(Origin::Runtime),
-        Just(Origin::Std),
-        Just(Origin::Kernel),
-        Just(Origin::Unknown)
-    ];
-    (
-        text(),
-        of(text()),
-        place(),
-        of(text()),
-        origin,
-        any::<bool>(),
-        of((any::<u64>(), of(text()))),
-    )
-        .prop_map(|(function, raw, location, module, origin, inlined, at)| {
-            Arc::new(Frame {
-                function: function.into(),
-                raw,
-                location,
-                module: module.map(Arc::from),
-                origin,
-                inlined,
-                address: at.map(|(address, build_id)| CodeAddress {
-                    address,
-                    build_id: build_id.map(Arc::from),
-                }),
-            })
-        })
-}
-
-fn cause() -> impl Strategy<Value = Cause> {
-    proptest::sample::select(&Cause::ALL[..])
-}
-
-fn stack() -> impl Strategy<Value = WeightedStack> {
-    let activity =
-        proptest::sample::select(&[Activity::OnCpu, Activity::RunQueue, Activity::Blocked][..]);
-    (
-        vec(frame(), 0..6),
-        activity,
-        cause(),
-        any::<u64>(),
-        any::<bool>(),
-    )
-        .prop_map(
-            |(frames, activity, cause, weight_ns, complete)| WeightedStack {
-                frames,
-                activity,
-                cause,
-                weight_ns,
-                complete,
-            },
-        )
-}
-
-fn culprit() -> impl Strategy<Value = Culprit> {
-    (text(), of(text()), place(), vec(text(), 0..3)).prop_map(
-        |(function, calls, location, chain)| Culprit {
-            function: function.into(),
-            calls: calls.map(Name::from),
-            location,
-            chain: chain.into_iter().map(Name::from).collect(),
-        },
-    )
-}
-
-fn released_by() -> impl Strategy<Value = ReleasedBy> {
-    let how = proptest::sample::select(&[Release::Futex, Release::Exit, Release::File][..]);
-    (
-        any::<u32>(),
-        text(),
-        how,
-        any::<u64>(),
-        culprit(),
-        vec(frame(), 0..4),
-    )
-        .prop_map(|(tid, thread, how, wait_ns, culprit, frames)| ReleasedBy {
-            tid,
-            thread: thread.into(),
-            how,
-            wait_ns,
-            culprit,
-            frames,
-        })
-}
-
-fn poll() -> impl Strategy<Value = SlowPoll> {
-    let who = (
-        any::<u32>(),
-        of(any::<u32>()),
-        any::<u32>(),
-        of(any::<u64>()),
-    );
-    let when = (any::<u64>(), any::<u64>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    let split = (any::<u64>(), any::<u64>(), any::<u64>());
-    let causes = vec((cause(), any::<u64>()), 0..4);
-    (
-        who,
-        when,
-        flags,
-        split,
-        cause(),
-        causes,
-        culprit(),
-        vec(stack(), 0..4),
-        of(released_by()),
-    )
-        .prop_map(
-            |(who, when, flags, split, cause, causes, culprit, stacks, by)| SlowPoll {
-                tid: who.0,
-                worker: who.1,
-                runtime: who.2,
-                task: who.3,
-                start_ns: when.0,
-                end_ns: when.1,
-                running: false,
-                began_before_attach: flags.0,
-                split: TimeSplit {
-                    on_cpu_ns: split.0,
-                    run_queue_ns: split.1,
-                    blocked_ns: split.2,
-                },
-                cause,
-                causes,
-                held_back: HeldBack {
-                    throttled: flags.1,
-                    stolen: flags.2,
-                },
-                culprit,
-                stacks,
-                released_by: by.map(Arc::new),
-            },
-        )
-}
-
-fn census_thread() -> impl Strategy<Value = CensusThread> {
-    let wait = prop_oneof![
-        Just(ThreadWait::Running),
-        Just(ThreadWait::Stopped),
-        (text(), cause(), of(any::<u64>())).prop_map(|(syscall, cause, lock)| {
-            ThreadWait::Asleep {
-                syscall,
-                cause,
-                lock,
-            }
-        }),
-    ];
-    let worker = || (any::<u32>(), of(any::<u32>()));
-    let duty = prop_oneof![
-        Just(Duty::Other),
-        worker().prop_map(|(runtime, index)| Duty::Parked { runtime, index }),
-        (worker(), of(any::<u64>()), any::<u64>()).prop_map(|((runtime, index), task, held_ns)| {
-            Duty::Polling {
-                runtime,
-                index,
-                task,
-                held_ns,
-            }
-        }),
-    ];
-    (
-        any::<u32>(),
-        text(),
-        wait,
-        duty,
-        vec(frame(), 0..4),
-        any::<bool>(),
-    )
-        .prop_map(|(tid, name, wait, duty, frames, complete)| CensusThread {
-            tid,
-            name: name.into(),
-            wait,
-            duty,
-            frames,
-            complete,
-        })
-}
-
-fn record() -> impl Strategy<Value = Record> {
-    let numbers = proptest::array::uniform8(any::<u64>());
-    prop_oneof![
-        4 => poll().prop_map(|poll| Record::SlowPoll(Arc::new(poll))),
-        1 => (any::<u32>(), of(any::<u32>()), any::<u32>(), of(any::<bool>()), text()).prop_map(
-            |(tid, index, runtime, many, thread_name)| Record::Worker(Worker {
-                tid,
-                index,
-                runtime,
-                flavor: many.map(|many| match many {
-                    true => Flavor::MultiThread,
-                    false => Flavor::CurrentThread,
-                }),
-                thread_name: thread_name.into(),
-            })
-        ),
-        1 => (any::<u32>(), any::<u64>()).prop_map(|(tid, at_ns)| Record::WorkerGone { tid, at_ns }),
-        1 => (any::<u32>(), numbers).prop_map(|(tid, n)| Record::Usage(WorkerUsage {
-            tid,
-            at_ns: n[0],
-            on_cpu_ns: n[1],
-            run_queue_ns: n[2],
-            blocked_ns: n[3],
-            parked_ns: n[4],
-            polls_observed: n[5],
-            longest_poll_ns: n[6],
-            asleep_ns: n[7],
-        })),
-        1 => numbers.prop_map(|n| {
-            let mut losses = Losses::default();
-            for ((name, _), n) in Losses::default().by_kind().iter().zip(n) {
-                *losses.kind_mut(name).unwrap() = n;
-            }
-            Record::Losses(losses)
-        }),
-        1 => (any::<u64>(), any::<u64>(), of(any::<u64>()), any::<u64>()).prop_map(
-            |(at_ns, cpu_ns, bpf_ns, peak_rss)| Record::Cost(SelfCost {
-                at_ns,
-                cpu_ns,
-                bpf_ns,
-                peak_rss,
-            })
-        ),
-        1 => (any::<u64>(), vec(text(), 0..3), vec(census_thread(), 0..4)).prop_map(
-            |(at_ns, words, threads)| Record::Census(Arc::new(Census {
-                at_ns,
-                words,
-                threads,
-            }))
-        ),
-        1 => (1u8..=5, any::<u64>(), text()).prop_map(|(n, at_ns, why)| Record::TierChanged {
-            tier: Tier::from_number(n).unwrap(),
-            at_ns,
-            why,
-        }),
-    ]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn every_record_comes_back(middle in vec(record(), 0..12)) {
+    fn every_record_survives(middle in vec(record(), 0..12)) {
         let mut records = vec![t::header()];
         records.extend(middle);
         records.push(t::end(5));
@@ -578,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn a_file_cut_anywhere_gives_what_came_before(cut in 0.0..1.0f64) {
+    fn a_truncated_file_gives_every_record_before_the_cut(cut in 0.0..1.0f64) {
         let records = t::session();
         let bytes = trace_of(&records);
         let cut = (bytes.len() as f64 * cut) as usize;

@@ -1,8 +1,7 @@
-//! The dictionary of frames: stacks as nodes of a tree, each frame and each node written once.
+//! The dictionary of a trace: stacks are nodes of a tree, and each frame and node is written once.
 //!
-//! Both sides are bounded. A full dictionary begins anew and says so in the trace, so that nothing
-//! is lost however long a recording becomes: only the entries of the last one are repeated in
-//! `stackFrames` for other viewers.
+//! Writer and reader are bounded. A full dictionary is reset, which the trace records, so no stack is
+//! lost however long the recording. `stackFrames` repeats only the entries since the last reset.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +13,10 @@ use crate::model::{CodeAddress, Frame, Location, Origin};
 /// Frames and nodes of one dictionary.
 const MAX_FRAMES: usize = 30_000;
 const MAX_NODES: usize = 150_000;
-/// No stack is deeper; a copy of 128 KiB holds a fraction of this.
+/// Deeper stacks are invalid. Captured stacks are at most 128 KiB and have far fewer frames.
 const MAX_DEPTH: usize = 8192;
 
-/// The writer's side: frames to ids.
+/// The writer's side: maps frames to ids.
 #[derive(Default)]
 pub struct Dictionary {
     frames: HashMap<Arc<Frame>, u32>,
@@ -25,14 +24,14 @@ pub struct Dictionary {
     /// By id, from 1.
     frame_list: Vec<Arc<Frame>>,
     node_list: Vec<NodeDef>,
-    /// How much of both lists has been taken by [`Dictionary::take_new`].
-    told_frames: usize,
-    told_nodes: usize,
+    /// How many entries of both lists [`Dictionary::take_new`] has returned.
+    written_frames: usize,
+    written_nodes: usize,
     reset: bool,
 }
 
 impl Dictionary {
-    /// Makes room for a poll's stacks: ids given before are void if it returns true.
+    /// Makes room for stacks of so many frames. May reset the dictionary, which voids all ids.
     pub fn make_room(&mut self, frames: usize) {
         let full = |len: usize, max: usize| len > 0 && len + frames > max;
         if full(self.frame_list.len(), MAX_FRAMES) || full(self.node_list.len(), MAX_NODES) {
@@ -65,23 +64,26 @@ impl Dictionary {
         parent
     }
 
-    /// What has to be written before the next event that refers to it.
+    /// The definitions since the last call. They must be written before the next event.
     pub fn take_new(&mut self) -> Option<NewFrames<'_>> {
-        let frames = self.frame_list.get(self.told_frames..).unwrap_or_default();
-        let nodes = self.node_list.get(self.told_nodes..).unwrap_or_default();
+        let frames = self
+            .frame_list
+            .get(self.written_frames..)
+            .unwrap_or_default();
+        let nodes = self.node_list.get(self.written_nodes..).unwrap_or_default();
         if nodes.is_empty() {
             return None;
         }
         let new = NewFrames {
             reset: std::mem::take(&mut self.reset),
-            frames: (self.told_frames as u32 + 1..)
+            frames: (self.written_frames as u32 + 1..)
                 .zip(frames)
                 .map(|(id, frame)| define(id, frame))
                 .collect(),
             nodes: nodes.to_vec(),
         };
-        self.told_frames = self.frame_list.len();
-        self.told_nodes = self.node_list.len();
+        self.written_frames = self.frame_list.len();
+        self.written_nodes = self.node_list.len();
         Some(new)
     }
 
@@ -114,7 +116,7 @@ fn define(id: u32, frame: &Frame) -> FrameDef<'_> {
     }
 }
 
-/// A location as it stands in the file.
+/// Converts a location from the model.
 pub fn place(location: &Location) -> Place<'_> {
     Place {
         file: Cow::from(&*location.file),
@@ -122,7 +124,7 @@ pub fn place(location: &Location) -> Place<'_> {
     }
 }
 
-/// A location as it stood in the file.
+/// Converts a location to the model.
 pub fn location(place: Place<'_>) -> Location {
     Location {
         file: place.file.into(),
@@ -130,7 +132,7 @@ pub fn location(place: Place<'_>) -> Location {
     }
 }
 
-/// The reader's side: ids to frames.
+/// The reader's side: maps ids to frames.
 #[derive(Default)]
 pub struct Table {
     frames: HashMap<u32, Arc<Frame>>,
@@ -138,7 +140,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// Takes in new definitions; the error says what makes no sense.
+    /// Adds definitions.
+    ///
+    /// # Errors
+    /// A message about the definition that is invalid.
     pub fn define(&mut self, new: NewFrames<'_>) -> Result<(), String> {
         if new.reset {
             *self = Table::default();
@@ -160,9 +165,9 @@ impl Table {
             self.frames.insert(def.id, Arc::new(frame));
         }
         for NodeDef(id, parent, frame) in new.nodes {
-            // Parents come first, which also means that no path runs in a circle.
+            // A parent precedes its children, so no path can be a cycle.
             if parent >= id || !self.frames.contains_key(&frame) {
-                return Err(format!("stack {id} refers to what is not defined"));
+                return Err(format!("stack {id} refers to an undefined frame or stack"));
             }
             self.nodes.insert(id, (parent, frame));
         }
@@ -172,7 +177,7 @@ impl Table {
     /// The stack of an id, leaf first.
     ///
     /// # Errors
-    /// That it is not defined, or endless.
+    /// When it is undefined or deeper than any real stack.
     pub fn stack(&self, id: u32) -> Result<Vec<Arc<Frame>>, String> {
         self.path(id)
             .ok_or_else(|| format!("stack {id} is not defined"))
@@ -227,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_dictionary_begins_anew() {
+    fn a_full_dictionary_is_reset() {
         let mut dictionary = Dictionary::default();
         let mut table = Table::default();
         for i in 0..2 * MAX_FRAMES as u32 {
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_refused() {
+    fn a_cycle_is_rejected() {
         let mut table = Table::default();
         let bad = NewFrames {
             nodes: vec![NodeDef(1, 1, 1)],
