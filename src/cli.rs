@@ -18,7 +18,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
     name = "hud",
     version,
     about = "Names the code that blocks a live Tokio process",
-    override_usage = "hud [OPTIONS] PROCESS\n       hud [OPTIONS] --pid PID\n       hud [OPTIONS] --replay FILE",
+    override_usage = "hud [OPTIONS] PROCESS | --pid PID\n       hud [OPTIONS] --replay FILE",
     disable_help_flag = true,
     disable_version_flag = true,
     long_about,
