@@ -1,4 +1,4 @@
-//! The headless view: findings as they come, a summary at the end.
+//! The headless view: findings as they arrive, a summary at the end.
 
 use std::io;
 
@@ -9,17 +9,17 @@ use crate::model::{HANG_NS, Record};
 use crate::report::{self, Findings, Layout};
 use crate::session::{Session, SessionOptions};
 
-/// Consumes records: prints and remembers.
+/// Prints findings and keeps a session for the summary.
 pub struct Headless {
     findings: Findings,
     session: Session,
     start_ns: u64,
-    /// The reader of standard output is gone: keep quiet, and end.
+    /// Standard output is a closed pipe: nothing more is printed.
     closed: bool,
 }
 
 impl Headless {
-    /// Nothing has come yet.
+    /// A view without any record.
     pub fn new(config: &Config) -> Self {
         Headless {
             findings: Findings::new(config.workers_prefix.clone()),
@@ -33,22 +33,22 @@ impl Headless {
         }
     }
 
-    /// Whether nobody reads standard output any more.
+    /// Whether standard output is a closed pipe.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether a poll has not ended for so long that it hangs.
+    /// Whether a running poll has lasted so long that it counts as hung.
     pub fn sees_a_hang(&mut self) -> bool {
         let snapshot = self.session.snapshot(&report::query());
         let mut running = snapshot.running.iter();
         running.any(|poll| poll.held_ns() >= HANG_NS)
     }
 
-    /// Takes in a record.
+    /// Handles a record.
     ///
     /// # Errors
-    /// When standard output cannot be written, other than for being closed.
+    /// When standard output cannot be written, unless it is a closed pipe.
     pub fn take(&mut self, record: &Record) -> Result<()> {
         self.session.apply(record);
         match record {

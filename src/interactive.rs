@@ -1,4 +1,4 @@
-//! The interactive view at work: events and records in, pictures and effects out.
+//! Runs the interactive view: passes it records and events, draws it, and carries out its effects.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,27 +14,27 @@ use crate::target::process::Target;
 use crate::tui::terminal::{Input, Screen};
 use crate::tui::{App, AppOptions, Clipboard, Effect, Palette, Theme};
 
-/// Pictures come no closer together than this, unless a key was pressed.
+/// The screen is redrawn this often at most, unless a key was pressed.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
-/// How long a key is waited for before records are looked at again.
-const WAIT: Duration = Duration::from_millis(25);
+/// How long to wait for a key before records are handled again.
+const KEY_TIMEOUT: Duration = Duration::from_millis(25);
 
-/// The terminal and what is shown on it.
+/// The app and its terminal.
 pub struct Interactive {
     app: App,
     screen: Screen,
     drawn: Option<Instant>,
     live: bool,
     clipboard: Clipboard,
-    /// All poll time was asked to be sampled, or no longer.
+    /// The user asked to switch the sampling of all poll time on or off.
     all_poll_time: Option<bool>,
-    /// There may be input that was read and not handled yet.
+    /// Input may be available that was not handled yet.
     more: bool,
-    /// The user wants to see every thread.
+    /// The user asked for a list of every thread.
     wants_census: bool,
 }
 
-/// Whether to go on.
+/// Whether the view goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     GoOn,
@@ -43,10 +43,10 @@ pub enum Turn {
 }
 
 impl Interactive {
-    /// Takes the terminal.
+    /// Sets up the terminal.
     ///
     /// # Errors
-    /// When standard output is no terminal after all.
+    /// When standard output is not a terminal.
     pub fn new(config: &Config) -> Result<Self> {
         let replay = matches!(config.source, Source::Trace(_));
         let theme = Theme::from_env(|name| std::env::var(name).ok());
@@ -56,9 +56,9 @@ impl Interactive {
             replay,
             theme,
         });
-        let mut screen = Screen::enter().context("cannot take the terminal (try --headless)")?;
+        let mut screen = Screen::enter().context("cannot set up the terminal (try --headless)")?;
         if theme.palette == Palette::Indexed {
-            // The others have no colours of hud's own choice.
+            // The other palettes do not depend on the background.
             screen
                 .ask_background()
                 .context("cannot write to the terminal")?;
@@ -75,38 +75,39 @@ impl Interactive {
         })
     }
 
-    /// Takes in a record.
+    /// Handles a record.
     pub fn take(&mut self, record: &Record) {
         self.app.apply(record);
     }
 
-    /// Says something in the footer.
+    /// Shows a message.
     pub fn say(&mut self, message: &str) {
         self.app.say(message);
     }
 
-    /// Says what hud itself is busy with, for as long as it is.
+    /// Sets what hud itself is busy with, if with anything.
     pub fn set_status(&mut self, status: Option<String>) {
         self.app.set_status(status);
     }
 
-    /// Whether the user has just asked to sample all poll time, or no longer to.
+    /// Whether the user has asked to switch the sampling of all poll time on or off since the last
+    /// call.
     pub fn asked_for_all_poll_time(&mut self) -> Option<bool> {
         self.all_poll_time.take()
     }
 
-    /// Names the process that is going to be watched, before there is a first record.
+    /// Names the process about to be watched, before the first record.
     pub fn watches(&mut self, target: &Target) {
-        self.app.watches(&target.comm, target.pid, &target.command);
+        self.app.expect(&target.comm, target.pid, &target.command);
     }
 
-    /// Whether the user has asked to see every thread since this was asked last.
+    /// Whether the user has asked for a list of every thread since the last call.
     pub fn wants_census(&mut self) -> bool {
         std::mem::take(&mut self.wants_census)
     }
 
-    /// Draws if there is something new, and waits a moment for keys. A terminal that is gone ends
-    /// the view, not the session: what was asked to be recorded is still completed.
+    /// Draws if anything changed, and waits a moment for keys. A terminal that is gone ends the view,
+    /// not the session: the trace is still completed.
     pub fn turn(&mut self) -> Turn {
         match self.try_turn() {
             Ok(turn) => turn,
@@ -121,13 +122,13 @@ impl Interactive {
         if self.screen.follow_signals()? {
             self.draw()?;
         }
-        self.app.forget_old_message(Instant::now());
+        self.app.expire_message(Instant::now());
         let since = self.drawn.map_or(REDRAW_EVERY, |drawn| drawn.elapsed());
         if since >= REDRAW_EVERY && self.app.needs_redraw(since) {
             self.draw()?;
         }
-        if !self.more && !self.screen.wait(WAIT)? {
-            // A resize comes as no input.
+        if !self.more && !self.screen.wait(KEY_TIMEOUT)? {
+            // A resize is not seen as input.
             if self
                 .screen
                 .size()
@@ -139,8 +140,8 @@ impl Interactive {
         }
         let begun = Instant::now();
         self.more = true;
-        // A mouse that is dragged never rests: the picture follows it all the same.
-        while self.more && begun.elapsed() < WAIT {
+        // A mouse being dragged sends events without pause: draw in between.
+        while self.more && begun.elapsed() < KEY_TIMEOUT {
             let event = match self.screen.event()? {
                 Some(Input::Event(event)) => event,
                 Some(Input::Light(light)) => {
@@ -164,7 +165,7 @@ impl Interactive {
 
     fn draw(&mut self) -> io::Result<()> {
         self.app.refresh(self.live.then(clock::monotonic_ns));
-        self.screen.draw(&mut self.app)?;
+        self.screen.draw(|frame| self.app.draw(frame))?;
         log::trace!("drawn");
         self.drawn = Some(Instant::now());
         Ok(())
@@ -179,15 +180,15 @@ impl Interactive {
             Effect::Mouse(take) => self.screen.mouse(take)?,
             Effect::Copy(text) => {
                 let sent = match self.clipboard {
-                    Clipboard::Harmful => false,
-                    Clipboard::Taken | Clipboard::Doubtful => self.screen.copy(&text)?,
+                    Clipboard::Unsupported => false,
+                    Clipboard::Supported | Clipboard::Uncertain => self.screen.copy(&text)?,
                 };
                 let said = match (sent, self.clipboard) {
-                    (true, Clipboard::Taken) => {
-                        "copied to the clipboard (OSC 52); Y writes it into a file".to_owned()
+                    (true, Clipboard::Supported) => {
+                        "copied to the clipboard (OSC 52); Y writes a file".to_owned()
                     }
                     (true, _) => format!(
-                        "{}; the clipboard, too, if this terminal takes OSC 52",
+                        "{}, and copied to the clipboard if this terminal supports OSC 52",
                         write_down(&text)
                     ),
                     (false, _) => write_down(&text),
@@ -206,7 +207,7 @@ impl Interactive {
         Ok(Turn::GoOn)
     }
 
-    /// Writes what the session keeps into a trace of its own.
+    /// Writes what the session keeps into a new trace.
     fn save(&self, path: &Path) -> Result<()> {
         let mut records = self.app.session().kept_records().into_iter();
         let Some(Record::Header(header)) = records.next() else {
@@ -222,7 +223,7 @@ impl Interactive {
     }
 }
 
-/// Writes a text into a new file; says where, or why not.
+/// Writes a text into a new file; returns a message that says where, or why not.
 fn write_down(text: &str) -> String {
     match into_new_file(text) {
         Ok(name) => format!("written to {name}"),

@@ -32,6 +32,7 @@ pub mod run;
 pub mod session;
 pub mod stacks;
 pub mod target;
+pub mod text;
 pub mod tokio;
 pub mod tracking;
 pub mod tui;

@@ -17,7 +17,7 @@ pub use cause::Cause;
 pub use census::{Census, CensusThread, Duty, HANG_NS, ThreadWait};
 pub use name::Name;
 pub use own::{Losses, SelfCost};
-pub use poll::{Culprit, HeldBack, Release, ReleasedBy, SlowPoll, TimeSplit, task_name};
+pub use poll::{Culprit, HeldBack, Release, ReleasedBy, SlowPoll, TimeSplit};
 pub use stack::{Activity, CodeAddress, Frame, Location, Origin, WeightedStack};
 
 /// Which of Tokio's schedulers a worker belongs to.

@@ -167,7 +167,6 @@ fn a_console_without_a_size_gets_the_report() {
     assert!(out.contains("45 slow polls held workers"), "{out}");
     assert!(!out.contains("\u{1b}[?1049h"), "it took the screen");
     let mut rows = out.lines();
-    let row =
-        rows.find(|row| row.contains("shop::hash -> bcrypt::bcrypt") && row.contains("78.1 %"));
+    let row = rows.find(|row| row.contains("shop::hash -> bcrypt::bcrypt") && row.contains("78%"));
     assert!(row.is_some(), "the table is squeezed: {out}");
 }

@@ -12,13 +12,13 @@ use super::events::{
     Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
     ThreadExit, Usage,
 };
-use super::threads::comm;
 use crate::bpf::types::{
     hud_event_header, hud_event_kind, hud_other_stack, hud_poll, hud_poll_end_event,
     hud_poll_flags, hud_release_event, hud_release_kind, hud_site, hud_stack_event, hud_stack_head,
     hud_stack_kind, hud_thread_exit_event, hud_usage,
 };
 use crate::model::{HeldBack, Release};
+use crate::text::comm;
 
 // SAFETY: the generated interface types are `repr(C)`, made of integers only, and valid for every
 // bit pattern.

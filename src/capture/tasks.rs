@@ -13,11 +13,11 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use plain::Plain;
 
 use super::events::SavedRegisters;
-use super::threads::comm;
 use crate::arch;
 use crate::bpf::task_types::hud_task;
 use crate::bpf::{TasksSkel, TasksSkelBuilder};
 use crate::target::memory::{Memory as _, ProcessMemory};
+use crate::text::comm;
 use crate::tokio::ThreadView;
 
 // SAFETY: generated, `repr(C)`, integers only.

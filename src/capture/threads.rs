@@ -14,6 +14,7 @@ use super::decode;
 use super::events::{PollTimes, Site, Usage};
 use super::frames::Places;
 use crate::bpf::types::{hud_flavor, hud_phase, hud_seen, hud_thread};
+use crate::text::comm;
 
 /// What a worker was last seen doing (`enum hud_phase`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,16 +195,6 @@ impl Drop for ThreadStates {
         // SAFETY: exactly what was mapped.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
-}
-
-/// A `comm` as the kernel keeps it: bytes up to the first 0.
-pub(super) fn comm(bytes: &[i8]) -> String {
-    let bytes: Vec<u8> = bytes
-        .iter()
-        .map(|&byte| byte as u8)
-        .take_while(|&byte| byte != 0)
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {

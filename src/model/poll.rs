@@ -82,12 +82,6 @@ pub struct ReleasedBy {
     pub frames: Vec<Arc<Frame>>,
 }
 
-/// What a poll's task is called. None is the root future of a `current_thread` runtime, or a task
-/// whose id is not known: Tokio keeps none before 1.22, and none is on a stack (tier 4).
-pub fn task_name(task: Option<u64>) -> String {
-    task.map_or_else(|| "no task id".to_owned(), |id| format!("task {id}"))
-}
-
 /// One poll that held its worker for at least the threshold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlowPoll {
@@ -97,7 +91,8 @@ pub struct SlowPoll {
     pub worker: Option<u32>,
     /// [`Worker::runtime`](super::Worker::runtime) of that worker.
     pub runtime: u32,
-    /// Tokio's task id; see [`task_name`] for what has none.
+    /// Tokio's task id. None for the root future of a `current_thread` runtime and where the id is
+    /// not known.
     pub task: Option<u64>,
     pub start_ns: u64,
     /// When it ended or, while it runs, up to when it is known to have run.

@@ -1,16 +1,18 @@
-//! A census in the headless view: what is wrong in words, then every thread.
+//! A census in the report: what is wrong in words, then every thread.
 
-use super::format::{ALARM, BOLD, DIM, frame_style, paint, shorten_name};
+use super::style::{ALARM, BOLD, DIM, frame_style, paint};
 use crate::model::{Census, Origin};
 use crate::session::{RowKind, census_rows};
+use crate::text;
 
-/// Longest function and location in a row.
+/// Columns of a function and its location.
 const NAME: usize = 140;
 
-/// The census, ready for [`super::print`]; `start_ns` is what its moment is told from.
+/// The census, ready for [`super::print`]. Its moment is given relative to `start_ns`.
 pub fn census(census: &Census, start_ns: u64) -> String {
-    let at = census.at_ns.saturating_sub(start_ns) as f64 / 1e9;
-    let title = format!("Census of {} threads at {at:.3} s", census.threads.len());
+    let at = text::moment(census.at_ns.saturating_sub(start_ns));
+    let threads = text::counted(census.threads.len(), "thread");
+    let title = format!("Census of {threads} at {at}");
     let mut out = format!("\n{}\n", paint(BOLD, title));
     for (kind, text) in census_rows(census) {
         let row = match kind {
@@ -18,7 +20,7 @@ pub fn census(census: &Census, start_ns: u64) -> String {
             RowKind::Thread => paint(BOLD, text),
             RowKind::Frame(origin) => {
                 let mark = if origin == Origin::User { '>' } else { ' ' };
-                let text = shorten_name(&text, NAME);
+                let text = text::path(&text, NAME);
                 format!("   {mark} {}", paint(frame_style(origin), text))
             }
             RowKind::Note => format!("     {}", paint(DIM, text)),

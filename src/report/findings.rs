@@ -1,22 +1,22 @@
-//! One line for each finding, as it comes.
+//! One line for each finding, as it arrives.
 
 use std::collections::HashMap;
 
-use super::format::{BOLD, DIM, cause_color, duration, paint, shorten_location, shorten_name};
+use super::style::{BOLD, DIM, cause_color, paint};
 use crate::model::{Cause, Record, ReleasedBy, SlowPoll, Worker};
-use crate::session::display_name;
+use crate::text::{self, duration};
 
-/// A poll that runs is told after this long, and again each time it has doubled.
+/// A running poll is reported after this long, and again each time its duration has doubled.
 const STUCK_NS: u64 = 1_000_000_000;
-/// Longest culprit in a line.
+/// Columns of each of a culprit's names.
 const NAME: usize = 60;
 
-/// Makes lines of a session's records.
+/// Turns the records of a session into lines.
 #[derive(Debug, Default)]
 pub struct Findings {
     start_ns: u64,
     workers: HashMap<u32, Worker>,
-    /// For each thread the poll that was told as stuck, and how long it has to be held to be told
+    /// By thread: the start of the poll reported as stuck, and the duration at which it is reported
     /// again.
     stuck: HashMap<u32, (u64, u64)>,
     prefix: Option<String>,
@@ -31,7 +31,7 @@ impl Findings {
         }
     }
 
-    /// The line a record is worth, without a line break.
+    /// The line for a record, if it has one, without a line break.
     pub fn line(&mut self, record: &Record) -> Option<String> {
         match record {
             Record::Header(header) => self.start_ns = header.start_ns,
@@ -44,7 +44,7 @@ impl Findings {
             }
             Record::SlowPoll(poll) => {
                 self.stuck.remove(&poll.tid);
-                return self.wanted(poll).then(|| self.show(poll));
+                return self.is_selected(poll).then(|| self.show(poll));
             }
             Record::Running(poll) => {
                 let (start_ns, due) = self.stuck.entry(poll.tid).or_default();
@@ -56,14 +56,15 @@ impl Findings {
                     return None;
                 }
                 *due = held.saturating_mul(2);
-                return self.wanted(poll).then(|| self.show(poll));
+                return self.is_selected(poll).then(|| self.show(poll));
             }
-            // Said by then, as hud started.
+            // The header says the tier that hud started with.
             Record::TierChanged { at_ns, .. } if *at_ns <= self.start_ns => {}
             Record::TierChanged { tier, at_ns, why } => {
-                let since = at_ns.saturating_sub(self.start_ns) as f64 / 1e9;
-                let text = format!("poll tracking is now {}: {why}", tier.describe());
-                return Some(format!("{since:9.3} s  {}", paint(BOLD, text)));
+                let at = text::moment(at_ns.saturating_sub(self.start_ns));
+                let (tier, why) = (tier.describe(), text::reason(why));
+                let line = format!("poll tracking is now {tier}: {why}");
+                return Some(format!("{at:>11}  {}", paint(BOLD, line)));
             }
             // It comes again, with names.
             Record::Unnamed(_) | Record::NamesKnown => {}
@@ -78,7 +79,7 @@ impl Findings {
         None
     }
 
-    fn wanted(&self, poll: &SlowPoll) -> bool {
+    fn is_selected(&self, poll: &SlowPoll) -> bool {
         let worker = self.workers.get(&poll.tid);
         match (&self.prefix, worker) {
             (Some(prefix), Some(worker)) => worker.thread_name.starts_with(prefix.as_str()),
@@ -89,16 +90,16 @@ impl Findings {
     fn show(&self, poll: &SlowPoll) -> String {
         let several = self.workers.values().any(|worker| worker.runtime != 0);
         let name = match self.workers.get(&poll.tid) {
-            Some(worker) => display_name(worker, several),
-            None => format!("thread {}", poll.tid),
+            Some(worker) => text::worker(worker, several),
+            None => text::thread(None, poll.tid),
         };
         finding_line(poll, self.start_ns, &name)
     }
 }
 
-/// Time since the start, time held, cause, worker, culprit and location.
+/// When it started, how long it held its worker, cause, worker, culprit and location.
 pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
-    let since = poll.start_ns.saturating_sub(start_ns) as f64 / 1e9;
+    let at = text::moment(poll.start_ns.saturating_sub(start_ns));
     let held = duration(poll.held_ns());
     let held = match poll.running {
         true => format!("stuck for {held}"),
@@ -107,16 +108,16 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
     let cause = poll.cause.as_str();
     let cause = paint(cause_color(poll.cause).on_default(), format!("{cause:13}"));
     let what = match poll.cause.blames_code() {
-        true => paint(BOLD, shorten_name(&poll.culprit.function, NAME)),
+        true => paint(BOLD, name(&poll.culprit.function)),
         false => paint(DIM, format!("not the code's fault: {}", outside(poll))),
     };
-    let mut line = format!("{since:9.3} s  {held:>10}  {cause} {worker:10}  {what}");
+    let mut line = format!("{at:>11}  {held:>7}  {cause} {worker:10}  {what}");
     if poll.cause.blames_code() {
         if let Some(calls) = &poll.culprit.calls {
-            line += &format!(" -> {}", shorten_name(calls, NAME));
+            line += &format!(" -> {}", name(calls));
         }
         if let Some(location) = &poll.culprit.location {
-            line += &paint(DIM, format!("  {}", shorten_location(location)));
+            line += &paint(DIM, format!("  {}", text::location(location)));
         }
         if let Some(reason) = poll.held_back.reason() {
             let waited = duration(poll.split.run_queue_ns);
@@ -128,7 +129,7 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
         if let Some(by) = &poll.released_by {
             line += &match waits_for_others(poll.cause) {
                 true => format!(", released by {}", releaser(by)),
-                // The wait is a part of the poll only, and not its chief cause.
+                // The wait is a part of the poll, not its chief cause.
                 false => {
                     let wait = duration(by.wait_ns);
                     format!(", and a wait of {wait} released by {}", releaser(by))
@@ -139,7 +140,7 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
     line
 }
 
-/// Whether what a poll of this cause waits for is another thread's to give.
+/// Whether a poll of this cause waits for another thread.
 fn waits_for_others(cause: Cause) -> bool {
     matches!(
         cause,
@@ -147,17 +148,20 @@ fn waits_for_others(cause: Cause) -> bool {
     )
 }
 
-/// Who ended a wait, and in which code.
+/// The thread that ended a wait, and its code.
 pub fn releaser(by: &ReleasedBy) -> String {
-    let code = shorten_name(&by.culprit.function, NAME);
+    let thread = text::thread(Some(&by.thread), by.tid);
+    let code = paint(BOLD, name(&by.culprit.function));
     let calls = by.culprit.calls.as_ref();
-    let calls = calls.map_or_else(String::new, |calls| {
-        format!(" -> {}", shorten_name(calls, NAME))
-    });
-    format!("{} ({}) in {}{calls}", by.thread, by.tid, paint(BOLD, code))
+    let calls = calls.map_or_else(String::new, |calls| format!(" -> {}", name(calls)));
+    format!("{thread} in {code}{calls}")
 }
 
-/// What held a poll up from outside.
+fn name(function: &str) -> String {
+    text::path(function, NAME)
+}
+
+/// What delayed a poll from outside.
 fn outside(poll: &SlowPoll) -> &'static str {
     match poll.cause {
         Cause::Stopped => "the process was stopped",
@@ -197,11 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_poll_is_told_at_one_second_and_when_it_doubled_and_then_completes() {
+    fn a_stuck_poll_is_reported_after_a_second_at_each_doubling_and_when_it_ends() {
         let mut findings = Findings::new(None);
         findings.line(&t::header());
         findings.line(&t::worker(0));
-        let mut told = Vec::new();
+        let mut lines = Vec::new();
         for held in (100..=5000).step_by(100) {
             let mut poll = t::poll(
                 0,
@@ -212,7 +216,7 @@ mod tests {
                 "std::sync::Mutex::lock",
             );
             poll.running = true;
-            told.extend(findings.line(&Record::Running(Arc::new(poll))));
+            lines.extend(findings.line(&Record::Running(Arc::new(poll))));
         }
         let poll = t::poll(
             0,
@@ -222,15 +226,15 @@ mod tests {
             "shop::wait",
             "std::sync::Mutex::lock",
         );
-        told.extend(findings.line(&Record::SlowPoll(Arc::new(poll))));
-        let told: Vec<_> = told.iter().map(|line| plain(line)).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
+        lines.extend(findings.line(&Record::SlowPoll(Arc::new(poll))));
+        let lines: Vec<_> = lines.iter().map(|line| plain(line)).collect();
+        assert_eq!(lines.len(), 4, "{lines:#?}");
         assert_eq!(
-            told[1],
-            "    2.500 s  stuck for 2.00 s  lock          worker 0    shop::wait -> \
+            lines[1],
+            "  00:02.500  stuck for 2.00 s  lock          worker 0    shop::wait -> \
              std::sync::Mutex::lock  shop/src/main.rs:42"
         );
-        assert!(told[3].contains("     5.20 s  lock"), "{}", told[3]);
+        assert!(lines[3].contains("   5.20 s  lock"), "{}", lines[3]);
     }
 
     #[test]
@@ -249,7 +253,7 @@ mod tests {
             line.ends_with(", released by keeper (4090) in shop::hold -> std::thread::sleep"),
             "{line}"
         );
-        // A sleep is nobody's to end: what was released is another wait in the same poll.
+        // A sleep ends by itself: what was released is another wait in the same poll.
         let poll = t::poll(0, 0, 30, Cause::Sleep, "shop::nap", "std::thread::sleep");
         let poll = t::released(poll, 4090, "shop::hold");
         let wait = duration(poll.released_by.as_ref().unwrap().wait_ns);

@@ -2,16 +2,17 @@
 
 use std::fmt::{self, Write as _};
 
-use super::format::{BOLD, DIM, count, duration, paint, part, shorten_name};
-use super::{Layout, stacks, summary, table};
+use super::style::{BOLD, DIM, heading, paint};
+use super::{Layout, stacks, table};
 use crate::session::{ProfileView, Snapshot};
+use crate::text::{self, counted, duration};
 
-/// Rows that are shown; the rest is added up in a line.
+/// Rows shown; the others are added up in a line.
 const ROWS: usize = 20;
 /// Rows whose heaviest stack is shown.
 const STACKS: usize = 3;
 
-/// Writes the section, if all poll time was ever on.
+/// Writes the section if sampling was ever on.
 pub fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
     let Some(profile) = snap.profile.as_deref() else {
         return Ok(());
@@ -20,22 +21,25 @@ pub fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
         return Ok(());
     }
     let sampled = duration(snap.profiled_ns);
-    summary::heading(out, "All poll time: CPU time in polls, slow or not")?;
+    heading(out, "All poll time: CPU time in polls, slow or not")?;
     if profile.spots.is_empty() {
-        return writeln!(out, "Sampled for {sampled}, and no poll met a sample.");
+        return writeln!(
+            out,
+            "Sampled for {sampled}, and no sample fell into a poll."
+        );
     }
     writeln!(
         out,
         "{} in {sampled} ({} of one CPU), estimated from samples. These are not slow polls.\n",
         duration(profile.cpu_ns),
-        part(profile.cpu_ns, snap.profiled_ns)
+        text::percent_of(profile.cpu_ns, snap.profiled_ns)
     )?;
     let shown = profile.spots.get(..ROWS).unwrap_or(&profile.spots);
     out.write_str(&table::spots(profile, shown, layout))?;
     let hidden = profile.spots.get(ROWS..).unwrap_or_default();
     if !hidden.is_empty() {
         let cpu = hidden.iter().map(|row| row.cpu_ns).sum();
-        let rows = count(hidden.len() as u64, "more row");
+        let rows = counted(hidden.len(), "more row");
         writeln!(out, "and {rows}: {}", duration(cpu))?;
     }
     heaviest_stacks(out, profile)
@@ -43,7 +47,7 @@ pub fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
 
 fn heaviest_stacks(out: &mut String, profile: &ProfileView) -> fmt::Result {
     for (i, row) in profile.spots.iter().take(STACKS).enumerate() {
-        let name = paint(BOLD, shorten_name(&row.name(), 160));
+        let name = paint(BOLD, text::path(&row.name(), 160));
         for stack in row.tree.heaviest_stacks(1) {
             let (of, all) = (duration(stack.weight_ns), duration(row.cpu_ns));
             writeln!(out, "\n{}. {name}: {of} of {all} ({})", i + 1, stack.cause)?;

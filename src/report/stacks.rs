@@ -1,10 +1,11 @@
-//! A stack as people read it: leaf first, own code emphasised, the runtime folded.
+//! A stack as text: leaf first, the user's own code emphasised, the runtime's frames folded.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::format::{DIM, frame_style, paint, shorten_location, shorten_name};
+use super::style::{DIM, frame_style, paint};
 use crate::model::{Activity, Frame, Origin, WeightedStack};
+use crate::text;
 
 /// Lines of one stack.
 const MAX_LINES: usize = 24;
@@ -14,14 +15,14 @@ const NAME: usize = 90;
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'a> {
     Frame(&'a Frame),
-    /// So many frames of the runtime.
+    /// A run of frames of the runtime, and their number.
     Folded(usize),
 }
 
-/// Folds runs of the runtime's frames, and all that is below the last frame of other code.
+/// Folds runs of the runtime's frames, and all frames below the last one of other code.
 fn fold(frames: &[Arc<Frame>]) -> Vec<Line<'_>> {
-    let tells = |f: &Arc<Frame>| matches!(f.origin, Origin::User | Origin::ThirdParty);
-    let end = match frames.iter().rposition(tells) {
+    let is_application = |f: &Arc<Frame>| matches!(f.origin, Origin::User | Origin::ThirdParty);
+    let end = match frames.iter().rposition(is_application) {
         Some(last) => last + 1,
         None => frames.len().min(MAX_LINES / 2),
     };
@@ -49,7 +50,7 @@ pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
                 } else {
                     ' '
                 };
-                let name = shorten_name(&frame.function, NAME);
+                let name = text::path(&frame.function, NAME);
                 write!(
                     out,
                     "   {marker} {}",
@@ -60,7 +61,7 @@ pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
                 }
                 match (&frame.location, &frame.module) {
                     (Some(location), _) => {
-                        write!(out, "  {}", paint(DIM, shorten_location(location)))?;
+                        write!(out, "  {}", paint(DIM, text::location(location)))?;
                     }
                     (None, Some(module)) if !frame.function.starts_with(&**module) => {
                         write!(
@@ -74,7 +75,7 @@ pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
                 out.push('\n');
             }
             Line::Folded(n) => {
-                let frames = super::format::count(*n as u64, "frame");
+                let frames = text::counted(*n, "frame");
                 writeln!(
                     out,
                     "     {}",
@@ -93,7 +94,7 @@ pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
     Ok(())
 }
 
-/// What a thread was doing, in words.
+/// What a thread was doing.
 pub fn doing(activity: Activity) -> &'static str {
     match activity {
         Activity::OnCpu => "on CPU",

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::format::{ALARM, BOLD, DIM, bytes, count, duration, paint, part, setting, shorten_name};
+use super::style::{ALARM, BOLD, DIM, heading, paint};
 use super::{Layout, findings, poll_time, stacks, table};
 use crate::model::{Cause, Losses, Tier};
 use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
+use crate::text::{self, bytes, counted, duration, percent_of, setting};
 
 /// Culprits whose stacks are shown.
 pub const STACKS: usize = 5;
-/// Those who ended a culprit's waits that are named.
+/// How many threads that ended a culprit's waits are named.
 const RELEASERS: usize = 3;
-/// A second stack of a culprit is shown if it stands for this much of its time.
+/// A second stack of a culprit is shown if it accounts for this share of its time.
 const SECOND_STACK: f64 = 0.25;
 
-/// The whole report of what a snapshot holds, ready for [`super::print`]. Take the snapshot with
-/// [`super::query`].
+/// The report of a snapshot that was taken with [`super::query`], ready for [`super::print`].
 pub fn summary(snapshot: &Snapshot, layout: Layout) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
@@ -39,10 +39,6 @@ fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
     cost(out, snap)
 }
 
-pub(super) fn heading(out: &mut String, text: &str) -> fmt::Result {
-    writeln!(out, "\n{}", paint(BOLD, text))
-}
-
 fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
     let Some(header) = &snap.header else {
         return writeln!(out, "Nothing was recorded.");
@@ -55,7 +51,7 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
         paint(BOLD, title),
         setting(header.threshold_ns)
     )?;
-    writeln!(out, "{}", paint(DIM, shorten_name(&header.command, 200)))?;
+    writeln!(out, "{}", paint(DIM, text::cut(&header.command, 200)))?;
     let tokio = match &header.tokio_version {
         Some(version) => format!("Tokio {version}"),
         None => "Tokio of unknown version".to_owned(),
@@ -72,7 +68,8 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
             0 => "from the start".to_owned(),
             ns => format!("after {}", duration(ns)),
         };
-        let text = format!("{when} tier {}: {}", change.tier.number(), change.why);
+        let why = text::reason(&change.why);
+        let text = format!("{when} tier {}: {why}", change.tier.number());
         writeln!(out, "  {}", paint(ALARM, text))?;
     }
     if let (Scope::Window, Some(window)) = (snap.scope, snap.window_ns) {
@@ -84,11 +81,11 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-/// Silence has to be told from blindness.
+/// Distinguishes "nothing was slow" from "nothing could be observed".
 fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
     if snap.sees_no_polls() {
         let text =
-            "Polls could not be seen: nothing is known of what blocks, only how busy threads were.";
+            "Polls could not be observed: what blocks is unknown, only how busy threads were.";
         return writeln!(out, "\n{}", paint(ALARM, text));
     }
     let threshold = snap.header.as_ref().map_or(0, |h| h.threshold_ns);
@@ -108,31 +105,31 @@ fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
             .saturating_add(usage.blocked_ns);
         known = known.saturating_add(usage.known_ns());
     }
-    let workers = count(snap.workers.len() as u64, "worker");
+    let workers = counted(snap.workers.len(), "worker");
     match (snap.workers.len(), observed) {
         (0, _) => {
             let text = match snap.workers_left_out {
-                0 => "Not one worker was seen: the process may have no running runtime.".to_owned(),
+                0 => "No worker was found: the process may have no running runtime.".to_owned(),
                 n => format!(
-                    "Not one worker was watched: --workers left out {}.",
-                    count(n as u64, "worker")
+                    "No worker was watched: --workers left out {}.",
+                    counted(n, "worker")
                 ),
             };
             writeln!(out, "{}", paint(ALARM, text))
         }
         (_, 0) if known == 0 => writeln!(
             out,
-            "{workers} seen, but nothing was recorded of what they did."
+            "{workers} found, but nothing was recorded of what they did."
         ),
         (_, 0) => writeln!(
             out,
-            "{workers} watched, and not one poll seen: the runtime is idle."
+            "{workers} watched, and no poll observed: the runtime is idle."
         ),
         _ => writeln!(
             out,
             "{workers} watched, {} of the time busy; {} observed, the longest {}.",
-            super::format::part(busy, known),
-            count(observed, "poll"),
+            percent_of(busy, known),
+            counted(observed, "poll"),
             duration(longest)
         ),
     }
@@ -141,7 +138,7 @@ fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
 fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
     let text = format!(
         "{} held workers for {} in total, the longest for {}",
-        count(snap.blocking.polls, "slow poll"),
+        counted(snap.blocking.polls, "slow poll"),
         duration(snap.blocking.held_ns),
         duration(snap.blocking.max_ns)
     );
@@ -149,13 +146,13 @@ fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
     out.write_str(&table::culprits(snap, layout))?;
     let hidden = snap.rows.get(table::ROWS..).unwrap_or_default();
     if !hidden.is_empty() {
-        let polls = hidden.iter().map(|row| row.polls).sum();
+        let polls: u64 = hidden.iter().map(|row| row.polls).sum();
         let held = hidden.iter().map(|row| row.total_ns).sum();
-        let culprits = count(hidden.len() as u64, "more culprit");
+        let culprits = counted(hidden.len(), "more culprit");
         writeln!(
             out,
             "and {culprits}: {}, {}",
-            count(polls, "poll"),
+            counted(polls, "poll"),
             duration(held)
         )?;
     }
@@ -168,13 +165,10 @@ fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
 
 fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Result {
     let row = &detail.row;
-    let mut name = row.label.to_string();
-    if let Some(calls) = &row.calls {
-        name += &format!(" -> {calls}");
-    }
-    let name = paint(BOLD, shorten_name(&name, 160));
+    let name = text::call(&row.label, row.calls.as_deref());
+    let name = paint(BOLD, text::path(&name, 160));
     if detail.stacks.is_empty() {
-        return writeln!(out, "{number}. {name}: no stack could be taken");
+        return writeln!(out, "{number}. {name}: no stack was captured");
     }
     let all = detail.tree.total_ns().max(1);
     for (i, stack) in detail.stacks.iter().take(2).enumerate() {
@@ -197,11 +191,7 @@ fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Resu
         stacks::write(out, stack)?;
     }
     if !row.chain.is_empty() {
-        let chain: Vec<String> = row
-            .chain
-            .iter()
-            .map(|name| shorten_name(name, 60))
-            .collect();
+        let chain: Vec<String> = row.chain.iter().map(|name| text::path(name, 60)).collect();
         let text = format!("   called by {}", chain.join(" <- "));
         writeln!(out, "{}", paint(DIM, text))?;
     }
@@ -213,7 +203,7 @@ fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Resu
             out,
             "   released by {}: {} after {}",
             findings::releaser(&releaser.longest),
-            count(polls, "wait"),
+            counted(polls, "wait"),
             duration(total_ns)
         )?;
     }
@@ -241,7 +231,7 @@ fn running(out: &mut String, snap: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-/// Slow polls of one cause that no code is to blame for.
+/// Slow polls of one cause that is not the code's fault.
 #[derive(Default)]
 struct Waits {
     polls: u64,
@@ -252,15 +242,15 @@ struct Waits {
 }
 
 impl Waits {
-    /// Why they waited for a CPU.
+    /// Why they waited for a CPU, in words.
     fn why(&self) -> String {
         let mut why = "waiting for a CPU".to_owned();
         if self.throttled > 0 {
-            let polls = count(self.throttled, "poll");
+            let polls = counted(self.throttled, "poll");
             why += &format!("; in {polls} the cgroup's CPU limit was reached");
         }
         if self.stolen > 0 {
-            let polls = count(self.stolen, "poll");
+            let polls = counted(self.stolen, "poll");
             why += &format!("; in {polls} the hypervisor or interrupts had taken the CPU away");
         }
         match self.throttled + self.stolen {
@@ -289,7 +279,7 @@ fn not_code(out: &mut String, snap: &Snapshot) -> fmt::Result {
             Cause::Stopped => "the process was stopped by a signal or a debugger".to_owned(),
             _ => waits.why(),
         };
-        let polls = count(waits.polls, "slow poll");
+        let polls = counted(waits.polls, "slow poll");
         let (total, max) = (duration(waits.total_ns), duration(waits.max_ns));
         writeln!(out, "{cause}: {polls}, {total}, longest {max}: {why}")?;
     }
@@ -308,11 +298,14 @@ fn workers(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
         let n = views.len() as u64;
         let title = match first.flavor {
             Some(flavor) => {
-                let workers = count(n, "worker");
+                let workers = counted(n, "worker");
                 format!("Runtime {runtime}: {}, {workers}", flavor.as_str())
             }
-            // Of the blocking pool there may be some among them.
-            None => format!("{} named {}", count(n, "thread"), first.thread_name),
+            // Threads of the blocking pool may be among them.
+            None => {
+                let (threads, name) = (counted(n, "thread"), &first.thread_name);
+                format!("{threads} named {name}")
+            }
         };
         heading(out, &title)?;
         let (shown, more) = table::select_workers(views);
@@ -329,9 +322,9 @@ fn losses(out: &mut String, losses: &Losses) -> fmt::Result {
         return Ok(());
     }
     let lost = losses.by_kind().into_iter().filter(|(_, n)| *n > 0);
-    let lost: Vec<String> = lost.map(|(kind, n)| format!("{kind} {n}")).collect();
+    let lost: Vec<String> = lost.map(|(kind, n)| format!("{n} {kind}")).collect();
     let text = format!(
-        "Lost, so that the numbers above may be too small: {}",
+        "Lost, so the numbers above may be too small: {}",
         lost.join(", ")
     );
     writeln!(out, "\n{}", paint(ALARM, text))
@@ -347,13 +340,18 @@ fn cost(out: &mut String, snap: &Snapshot) -> fmt::Result {
     let watching = cost.cpu_ns.saturating_sub(start.cpu_ns);
     write!(
         out,
-        "\nhud {version} used {} of CPU time to start, {} to watch ({} of one core)",
+        "\nhud {version} used {} of CPU time to start and {} to watch ({} of one core)",
         duration(start.cpu_ns),
         duration(watching),
-        part(watching, cost.at_ns.saturating_sub(start.at_ns))
+        percent_of(watching, cost.at_ns.saturating_sub(start.at_ns))
     )?;
     if let Some(bpf) = cost.bpf_ns {
-        write!(out, ", {} in BPF ({})", duration(bpf), part(bpf, elapsed))?;
+        write!(
+            out,
+            ", {} in BPF ({})",
+            duration(bpf),
+            percent_of(bpf, elapsed)
+        )?;
     }
     writeln!(out, ", {} of memory at its peak.", bytes(cost.peak_rss))
 }
@@ -411,7 +409,7 @@ mod tests {
         let text = report(&records, None);
         assert!(text.contains("No slow polls: no code held a worker for 5 ms or longer."));
         let proof =
-            "1 worker watched, 25.0 % of the time busy; 1000 polls observed, the longest 3.00 ms.";
+            "1 worker watched, 25.0% of the time busy; 1000 polls observed, the longest 3.00 ms.";
         assert!(text.contains(proof), "{text}");
         assert!(!text.contains("Lost"));
     }
@@ -426,7 +424,7 @@ mod tests {
     fn silence_without_any_reading_is_not_taken_for_rest() {
         let text = report(&[t::header(), t::worker(0)], None);
         assert!(
-            text.contains("1 worker seen, but nothing was recorded"),
+            text.contains("1 worker found, but nothing was recorded"),
             "{text}"
         );
         assert!(!text.contains("idle"), "{text}");
@@ -446,7 +444,7 @@ mod tests {
         let text = report(&records, Some(100));
         assert!(text.contains("No slow polls"), "{text}");
         assert!(
-            text.contains("600.0 ms in 1.00 s (60.0 % of one CPU)"),
+            text.contains("600 ms in 1.00 s (60.0% of one CPU)"),
             "{text}"
         );
         assert!(text.contains("shop::render -> json::write"), "{text}");

@@ -1,4 +1,4 @@
-//! The tables of the summary: culprits, and workers.
+//! The tables of the summary: culprits, code by CPU time, workers.
 
 use std::sync::Arc;
 
@@ -7,22 +7,21 @@ use comfy_table::{
 };
 
 use super::Layout;
-use super::format::{
-    cause_color, count, duration, part, percent, shorten_location, shorten_name, wrap,
-};
+use super::style::cause_color;
 use crate::model::Cause;
 use crate::session::{ProfileView, Snapshot, SpotRow, WorkerView};
+use crate::text::{self, count, counted, duration, percent, percent_of};
 
-/// Culprits shown; the rest is added up in a line below.
+/// Culprits shown; the others are added up in a line below.
 pub const ROWS: usize = 30;
-/// Workers shown, those with most slow polls first where there are more.
+/// Workers shown; if there are more, those with most slow polls.
 pub const WORKERS: usize = 32;
 
-/// Terminals with fewer columns get locations below the names.
+/// In fewer columns, locations stand below the names.
 const NARROW: u16 = 110;
-/// Columns that the numbers and the longest cause take.
+/// Columns of the numbers and the longest cause.
 const NUMBERS: usize = 64;
-/// Columns that the numbers beside code take.
+/// Columns of the numbers in the table of code.
 const SPOT_NUMBERS: usize = 44;
 
 fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
@@ -30,7 +29,7 @@ fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
     let mut style = comfy_table::presets::NOTHING;
     style.header_separator = comfy_table::LineStyle::none().fill('-').junction('-');
     table.load_style(style);
-    // Escapes always: printing takes them out where they are not wanted.
+    // Always with escape sequences: printing removes them if the output takes none.
     table.enforce_styling();
     table.style_text_only();
     match layout.width {
@@ -58,7 +57,6 @@ fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
 /// The culprits, a row each.
 pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
     use CellAlignment::{Left, Right};
-    // Beside the numbers a narrow terminal has no room for a column of locations.
     let narrow = layout.width.is_some_and(|width| width < NARROW);
     let mut headings = vec![
         ("culprit", Left),
@@ -83,7 +81,7 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
         let location = row
             .location
             .as_ref()
-            .map(shorten_location)
+            .map(text::location)
             .unwrap_or_default();
         let mut lines = vec![row.label.to_string()];
         lines.extend(row.calls.iter().map(|calls| format!("-> {calls}")));
@@ -91,14 +89,16 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
             lines.push(location.clone());
         }
         let name = match layout.width {
-            None => shorten_name(&lines.join(" "), room),
-            Some(_) if narrow => fit(&lines, |line| wrap(&shorten_name(line, 3 * room), room)),
-            Some(_) => fit(&lines, |line| shorten_name(line, room)),
+            None => text::path(&lines.join(" "), room),
+            Some(_) if narrow => fit(&lines, |line| {
+                text::break_name(&text::path(line, 3 * room), room).join("\n")
+            }),
+            Some(_) => fit(&lines, |line| text::path(line, room)),
         };
         let mut cells = vec![
             Cell::new_owned(name).add_attribute(Attribute::Bold),
             Cell::new(row.cause).fg(color(row.cause)),
-            Cell::new(row.polls),
+            Cell::new(count(row.polls)),
             Cell::new(duration(row.total_ns)),
             Cell::new(duration(row.max_ns)),
             Cell::new(duration(row.p50_ns)),
@@ -110,7 +110,7 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
         }
         table.add_row(cells);
     }
-    // Names and numbers never break; locations give way.
+    // Names and numbers are never broken; locations are.
     for column in table.column_iter_mut().take(8) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
@@ -134,9 +134,9 @@ pub fn spots(profile: &ProfileView, rows: &[Arc<SpotRow>], layout: Layout) -> St
         Some(width) => (usize::from(width).saturating_sub(SPOT_NUMBERS) * 3 / 5).max(16),
     };
     for row in rows {
-        let location = row.location.as_ref().map(shorten_location);
+        let location = row.location.as_ref().map(text::location);
         table.add_row([
-            Cell::new_owned(shorten_name(&row.name(), room)).add_attribute(Attribute::Bold),
+            Cell::new_owned(text::path(&row.name(), room)).add_attribute(Attribute::Bold),
             Cell::new(row.cause).fg(color(row.cause)),
             Cell::new(duration(row.cpu_ns)),
             Cell::new(percent(profile.share(row))),
@@ -144,7 +144,7 @@ pub fn spots(profile: &ProfileView, rows: &[Arc<SpotRow>], layout: Layout) -> St
             Cell::new_owned(location.unwrap_or_default()),
         ]);
     }
-    // Names and numbers never break; locations give way.
+    // Names and numbers are never broken; locations are.
     for column in table.column_iter_mut().take(5) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
@@ -159,7 +159,7 @@ fn fit(lines: &[String], each: impl Fn(&str) -> String) -> String {
 /// One runtime's workers.
 pub fn workers(views: &[&WorkerView], layout: Layout) -> String {
     use CellAlignment::{Left, Right};
-    // In tier 5 sleep cannot be told apart, and of polls nothing is known.
+    // Tier 5 cannot tell parked from blocked, and knows nothing of polls.
     let in_tier_5 = |view: &&&WorkerView| view.usage.asleep_ns > 0;
     let in_polls = |view: &&&WorkerView| view.usage.blocked_ns + view.usage.parked_ns > 0;
     let has_asleep = views.iter().any(|view| in_tier_5(&view));
@@ -182,11 +182,11 @@ pub fn workers(views: &[&WorkerView], layout: Layout) -> String {
     for view in views {
         let usage = &view.usage;
         let known = usage.known_ns();
-        let mut name = crate::session::display_name(&view.worker, false);
+        let mut name = text::worker(&view.worker, false);
         if view.gone_ns.is_some() {
             name += " (ended)";
         }
-        let of_known = |ns| part(ns, known);
+        let of_known = |ns| percent_of(ns, known);
         let mut cells = vec![name];
         cells.extend([usage.on_cpu_ns, usage.run_queue_ns].map(of_known));
         if has_polls {
@@ -197,7 +197,7 @@ pub fn workers(views: &[&WorkerView], layout: Layout) -> String {
         }
         if has_polls {
             cells.extend([
-                view.slow.polls.to_string(),
+                count(view.slow.polls),
                 duration(view.slow.held_ns),
                 duration(usage.longest_poll_ns.max(view.slow.max_ns)),
             ]);
@@ -207,7 +207,7 @@ pub fn workers(views: &[&WorkerView], layout: Layout) -> String {
     finish(&table)
 }
 
-/// The workers to show of one runtime, and how many more there are.
+/// The workers of one runtime that are shown, and a line about the others.
 pub fn select_workers(mut views: Vec<&WorkerView>) -> (Vec<&WorkerView>, Option<String>) {
     let more = views.len().saturating_sub(WORKERS);
     if more == 0 {
@@ -215,11 +215,11 @@ pub fn select_workers(mut views: Vec<&WorkerView>) -> (Vec<&WorkerView>, Option<
     }
     views.sort_by_key(|v| std::cmp::Reverse((v.slow.held_ns, v.usage.on_cpu_ns)));
     let rest = views.split_off(WORKERS);
-    let slow = rest.iter().map(|v| v.slow.polls).sum();
+    let slow: u64 = rest.iter().map(|v| v.slow.polls).sum();
     let text = format!(
         "and {}, with {}",
-        count(more as u64, "more worker"),
-        count(slow, "slow poll")
+        counted(more, "more worker"),
+        counted(slow, "slow poll")
     );
     (views, Some(text))
 }
@@ -236,7 +236,7 @@ fn color(cause: Cause) -> Color {
     }
 }
 
-/// Lines without the spaces that pad them.
+/// The lines of a table without trailing spaces.
 fn finish(table: &Table) -> String {
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
     lines.collect()

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::model::{Cause, Location, Name, SlowPoll, task_name};
+use crate::model::{Cause, Location, Name, SlowPoll};
+use crate::text;
 
 /// What slow polls are put together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -162,7 +163,7 @@ impl RowKey {
             RowKey::File(Some(file), _) => file.clone().into(),
             RowKey::File(None, _) => "(no source known)".into(),
             RowKey::Cause(cause) => cause.as_str().into(),
-            RowKey::Task(task, _) => task_name(*task).into(),
+            RowKey::Task(task, _) => text::task(*task).into(),
             RowKey::Other(_) => "(all other culprits)".into(),
         }
     }

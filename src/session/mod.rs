@@ -48,7 +48,7 @@ pub use self::key::{CulpritKey, Group, RowKey};
 pub use self::profile::{ProfileView, SpotKey, SpotRow};
 pub use self::query::{Filter, Query, Scope, SessionOptions, Sort};
 pub use self::snapshot::{
-    Basis, Detail, Kept, Releaser, Row, Snapshot, Sum, Tally, TierChange, WorkerView, display_name,
+    Basis, Detail, Kept, Releaser, Row, Snapshot, Sum, Tally, TierChange, WorkerView,
 };
 pub use self::tree::{CallTree, Leaf, Node, ROOT};
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::tree::CallTree;
 use crate::model::{Cause, Location, Name, PollTime, ProfiledStack, Record};
+use crate::text;
 
 /// Nodes of all trees together.
 const TREE_NODES: usize = 60_000;
@@ -96,10 +97,7 @@ pub struct SpotRow {
 impl SpotRow {
     /// `function -> what it called`.
     pub fn name(&self) -> String {
-        match &self.key {
-            (function, Some(calls)) => format!("{function} -> {calls}"),
-            (function, None) => function.to_string(),
-        }
+        text::call(&self.key.0, self.key.1.as_deref())
     }
 }
 

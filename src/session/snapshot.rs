@@ -14,6 +14,7 @@ use crate::model::{
     Cause, Census, EndReason, Header, Location, Losses, Name, ReleasedBy, SelfCost, SlowPoll, Tier,
     TimeSplit, WeightedStack, Worker, WorkerUsage,
 };
+use crate::text;
 
 /// A session at one moment.
 #[derive(Clone, Debug)]
@@ -258,13 +259,17 @@ impl Snapshot {
         }
     }
 
-    /// How a thread is called: `worker 3`, with the runtime where there are several, or its name.
+    /// Whether workers of more than one runtime were found.
+    pub fn has_several_runtimes(&self) -> bool {
+        self.workers.iter().any(|w| w.worker.runtime != 0)
+    }
+
+    /// A worker by its thread id, as [`text::worker`] names it.
     pub fn worker_name(&self, tid: u32) -> String {
-        let several = self.workers.iter().any(|w| w.worker.runtime != 0);
         // The living come first, so a thread id that was used again names the newer worker.
         match self.workers.iter().find(|w| w.worker.tid == tid) {
-            Some(w) => display_name(&w.worker, several),
-            None => format!("thread {tid}"),
+            Some(w) => text::worker(&w.worker, self.has_several_runtimes()),
+            None => text::thread(None, tid),
         }
     }
 
@@ -274,18 +279,5 @@ impl Snapshot {
             (true, None) => self.now_ns.max(poll.end_ns).saturating_sub(poll.start_ns),
             _ => poll.held_ns(),
         }
-    }
-}
-
-/// `worker 3`, `runtime 1 worker 3` with `several` runtimes, or the thread's name where Tokio's
-/// index is not known.
-pub fn display_name(worker: &Worker, several: bool) -> String {
-    let name = match worker.index {
-        Some(index) => format!("worker {index}"),
-        None => format!("{} ({})", worker.thread_name, worker.tid),
-    };
-    match several {
-        true => format!("runtime {} {name}", worker.runtime),
-        false => name,
     }
 }

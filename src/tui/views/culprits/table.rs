@@ -1,0 +1,371 @@
+//! The table of culprits: which code held workers, how often and how long. Polls delayed from
+//! outside (run queue, stopped) follow below, under a heading of their own.
+
+use std::sync::Arc;
+
+use ratatui::layout::{Margin, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Widget, Wrap};
+
+use super::columns::{Column, Columns, Wanted};
+use crate::model::Cause;
+use crate::session::{Basis, Group, Row, RowKey, Snapshot, Sort, TREND_BINS};
+use crate::text;
+use crate::tui::widgets::bars::sparkline;
+use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of, scrolled};
+use crate::tui::widgets::row::RowText;
+use crate::tui::widgets::theme::Theme;
+
+/// The rows as shown, and the one under the cursor.
+#[derive(Debug, Default)]
+pub struct Table {
+    shown: Vec<Arc<Row>>,
+    /// How many of them are about code that blocks; the others follow.
+    blocking: usize,
+    /// The culprit under the cursor. None: the first row, whichever that is.
+    selected: Option<RowKey>,
+    /// Its row; kept for when its culprit has left the table.
+    at: usize,
+    offset: usize,
+    page: usize,
+    pub reversed: bool,
+}
+
+impl Table {
+    /// Takes the rows of a new snapshot; with a search, those that contain it.
+    pub fn update(&mut self, snap: &Snapshot, search: &str) {
+        let keep = |row: &&Arc<Row>| search.is_empty() || contains(row, search);
+        self.shown.clear();
+        self.shown.extend(snap.rows.iter().filter(keep).cloned());
+        self.blocking = self.shown.len();
+        let not_code = snap.not_code_rows.iter().filter(keep).cloned();
+        self.shown.extend(not_code);
+        if self.reversed {
+            let (blocking, not_code) = self.shown.split_at_mut(self.blocking);
+            blocking.reverse();
+            not_code.reverse();
+        }
+        self.at = match &self.selected {
+            None => 0,
+            Some(key) => {
+                let row = self.shown.iter().position(|row| row.key == *key);
+                row.unwrap_or(self.at.min(self.shown.len().saturating_sub(1)))
+            }
+        };
+    }
+
+    /// The culprit under the cursor. While the chosen one is not in the table, that is the one in
+    /// its place.
+    pub fn selected_key(&self) -> Option<RowKey> {
+        let row = self.shown.get(self.at).map(|row| row.key.clone());
+        row.or_else(|| self.selected.clone())
+    }
+
+    /// Puts the cursor on a culprit; None: on the first row, whichever that is.
+    pub fn select(&mut self, key: Option<RowKey>) {
+        self.selected = key;
+    }
+
+    /// Puts the cursor on a row as shown.
+    pub fn select_row(&mut self, at: usize) {
+        let at = at.min(self.shown.len().saturating_sub(1));
+        self.at = at;
+        self.selected = self.shown.get(at).map(|row| row.key.clone());
+    }
+
+    /// Moves the cursor by rows.
+    pub fn move_by(&mut self, by: isize) {
+        self.select_row(self.at.saturating_add_signed(by));
+    }
+
+    /// Rows that fit.
+    pub fn page(&self) -> usize {
+        self.page.max(1)
+    }
+
+    /// Rows of the screen that show everything, headings included.
+    pub fn height(&self) -> u16 {
+        let divided = self.blocking < self.shown.len();
+        narrow(2 + self.shown.len().max(1) + usize::from(divided))
+    }
+
+    /// Whether the cursor is on this row as shown.
+    pub fn is_at(&self, at: usize) -> bool {
+        self.at == at
+    }
+}
+
+fn contains(row: &Row, search: &str) -> bool {
+    let has = |text: &str| text.to_lowercase().contains(search);
+    has(&row.label)
+        || row.calls.as_deref().is_some_and(has)
+        || row.cause.as_str().contains(search)
+        || row.location.as_ref().is_some_and(|l| has(&l.file))
+        || row.chain.iter().any(|name| has(name))
+}
+
+/// Draws the table.
+pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &str) {
+    if area.height < 2 {
+        return;
+    }
+    let columns = Columns::fit(area.width, wanted(&table.shown, c.snap.group));
+    c.heading(area, 0, title(c.snap.group), &note(c.snap, search));
+    headings(c, area, &columns, sort, table.reversed);
+    let body = Rect {
+        y: area.y + 2,
+        height: area.height - 2,
+        ..area
+    };
+    if table.shown.is_empty() {
+        empty(c, body, search);
+        return;
+    }
+    // The heading of the other rows takes one row itself.
+    let divided = table.blocking < table.shown.len();
+    let height = usize::from(body.height).saturating_sub(usize::from(divided));
+    table.page = height;
+    table.offset = scrolled(table.offset, table.at, table.shown.len(), height);
+    let mut y = 0;
+    let last = (table.offset + height).min(table.shown.len());
+    for at in table.offset..last {
+        if divided && (at == table.blocking || at == table.offset && at > table.blocking) {
+            let not_code = c.snap.not_code;
+            let note = format!(
+                "{}, {}: not this code's fault",
+                text::counted(not_code.polls, "poll"),
+                text::duration(not_code.held_ns)
+            );
+            c.heading(body, y, "held up from outside", &note);
+            y += 1;
+        }
+        let row = &table.shown[at];
+        let line = line(c.theme, c.snap, row, &columns, at >= table.blocking);
+        c.row(body, y, line);
+        if table.is_at(at) {
+            c.style_row(body, y, c.theme.selected());
+        }
+        c.hit(row_of(body, y), Hit::Row(at));
+        y += 1;
+    }
+    let hidden = table.shown.len() - last;
+    if hidden > 0 {
+        let more = format!(" {} more below ", text::count(hidden as u64));
+        c.right(area, 0, Span::styled(more, c.theme.dim()));
+    }
+}
+
+fn title(group: Group) -> &'static str {
+    match group {
+        Group::Culprit => "Culprits",
+        Group::Function => "By function",
+        Group::File => "By file",
+        Group::Cause => "By cause",
+        Group::Future => "By future",
+        Group::Task => "By task",
+    }
+}
+
+/// What the table covers.
+fn note(snap: &Snapshot, search: &str) -> String {
+    let blocking = snap.blocking;
+    let mut note = format!(
+        "{} in {}",
+        text::duration(blocking.held_ns),
+        text::counted(blocking.polls, "slow poll")
+    );
+    match snap.window_ns {
+        Some(ns) => note.push_str(&format!(", last {}", text::duration(ns))),
+        None => note.push_str(" since start"),
+    }
+    if let Basis::Kept { since_ns } = snap.basis {
+        let ago = text::duration(snap.now_ns.saturating_sub(since_ns));
+        note.push_str(&format!(", from polls kept whole (last {ago})"));
+    }
+    if !search.is_empty() {
+        note.push_str(&format!(", matching \"{search}\""));
+    }
+    note
+}
+
+fn headings(c: &mut Canvas, area: Rect, columns: &Columns, sort: Sort, reversed: bool) {
+    let theme = c.theme;
+    let mark = |sorted: bool| match (sorted, reversed) {
+        (false, _) => "",
+        (true, false) => "▼",
+        (true, true) => "▲",
+    };
+    let style = |sorted: bool| match sorted {
+        true => theme.title(),
+        false => theme.dim().add_modifier(Modifier::BOLD),
+    };
+    let row = row_of(area, 1);
+    let mut line = RowText::default();
+    let mut clicks = Vec::new();
+    let by_name = sort == Sort::Name;
+    let heading = format!(
+        "  {}{}",
+        c.snap.group.as_str().to_uppercase(),
+        mark(by_name)
+    );
+    clicks.push((0, columns.name + 2, Sort::Name));
+    line.push(text::left(&heading, columns.name + 2), style(by_name));
+    for &(column, width) in &columns.fixed {
+        let sorted = column.sort() == Some(sort) && column != Column::Share;
+        let heading = format!("{}{}", mark(sorted), column.heading());
+        let text = match column {
+            Column::Cause | Column::Trend => text::left(&heading, width),
+            _ => text::right(&heading, width),
+        };
+        line.push(" ", Style::new());
+        if let Some(sort) = column.sort() {
+            clicks.push((line.used(), width, sort));
+        }
+        line.push(text, style(sorted));
+    }
+    if columns.location > 0 {
+        let sorted = sort == Sort::Location;
+        let heading = text::left(&format!("{}LOCATION", mark(sorted)), columns.location);
+        line.push(" ", Style::new());
+        clicks.push((line.used(), columns.location, Sort::Location));
+        line.push(heading, style(sorted));
+    }
+    if columns.future > 0 {
+        let heading = text::left("AWAITED BY", columns.future);
+        line.push(format!(" {heading}"), style(false));
+    }
+    c.row(area, 1, line.line());
+    for (x, width, sort) in clicks {
+        let click = Rect {
+            x: row.x + narrow(x),
+            width: narrow(width),
+            ..row
+        };
+        c.hit(click.intersection(row), Hit::Sort(sort));
+    }
+}
+
+fn line(
+    theme: Theme,
+    snap: &Snapshot,
+    row: &Row,
+    columns: &Columns,
+    outside: bool,
+) -> Line<'static> {
+    let mut line = RowText::default();
+    let share = snap.share(row);
+    let severity = match share {
+        _ if outside => ("  ", theme.dim()),
+        s if s >= 0.4 => ("▌ ", theme.cause(Cause::Cpu)),
+        s if s >= 0.1 => ("▎ ", theme.warn()),
+        _ => ("  ", Style::new()),
+    };
+    line.push(severity.0, severity.1);
+    name(&mut line, theme, row, columns.name, snap.group, outside);
+    for &(column, width) in &columns.fixed {
+        line.push(" ", Style::new());
+        let (text, style) = match column {
+            Column::Cause => {
+                let text = text::left(text::cause(row.cause, width), width);
+                line.push(text, theme.cause(row.cause));
+                continue;
+            }
+            Column::Polls => (text::count(row.polls), Style::new()),
+            Column::Total => (text::duration(row.total_ns), theme.strong()),
+            Column::Max => (text::duration(row.max_ns), Style::new()),
+            Column::P50 => (text::duration(row.p50_ns), Style::new()),
+            Column::P99 => (text::duration(row.p99_ns), Style::new()),
+            Column::Share => (text::percent(share), theme.strong()),
+            Column::Last => (
+                text::ago(snap.now_ns.saturating_sub(row.last_seen_ns)),
+                theme.dim(),
+            ),
+            Column::Trend => {
+                let bins = row.trend.last_until(snap.now_ns, TREND_BINS);
+                let text = text::left(&sparkline(&bins, width), width);
+                line.push(text, theme.cause(row.cause));
+                continue;
+            }
+        };
+        let style = if outside { theme.dim() } else { style };
+        line.push(text::right(&text, width), style);
+    }
+    if columns.location > 0 {
+        let location = row.location.as_ref().map(text::location);
+        let location = text::path(&location.unwrap_or_default(), columns.location);
+        let location = text::left(&location, columns.location);
+        line.push(format!(" {location}"), theme.dim());
+    }
+    if columns.future > 0 {
+        let future = text::path(future(row, snap.group).unwrap_or(""), columns.future);
+        line.push(format!(" {future}"), theme.dim());
+    }
+    line.line()
+}
+
+/// How wide the texts of the rows are, in bytes: an upper bound of the columns, and much cheaper.
+fn wanted(rows: &[Arc<Row>], group: Group) -> Wanted {
+    let longest = |length: fn(&Row, Group) -> usize| {
+        let lengths = rows.iter().map(|row| length(row, group));
+        lengths.max().unwrap_or(0)
+    };
+    Wanted {
+        name: longest(|row, group| {
+            let calls = calls(row, group).map_or(0, |calls| calls.len() + " → ".len());
+            row.label.len() + calls
+        }),
+        location: longest(|row, _| {
+            let line = |line: u32| line.checked_ilog10().unwrap_or(0) as usize + ":1".len();
+            let location = row.location.as_ref();
+            location.map_or(0, |at| at.file.len() + line(at.line))
+        }),
+        future: longest(|row, group| future(row, group).map_or(0, str::len)),
+    }
+}
+
+/// What the row's code called, if the row is about one function.
+fn calls(row: &Row, group: Group) -> Option<&str> {
+    match group {
+        Group::Culprit | Group::Function => row.calls.as_deref(),
+        _ => None,
+    }
+}
+
+/// The task's future, unless the row is itself about futures or tasks.
+fn future(row: &Row, group: Group) -> Option<&str> {
+    match group {
+        Group::Culprit | Group::Function | Group::File => {
+            row.chain.last().map(|name| name.as_str())
+        }
+        _ => None,
+    }
+}
+
+/// `function → what it called`, in exactly `columns`.
+fn name(line: &mut RowText, theme: Theme, row: &Row, columns: usize, group: Group, outside: bool) {
+    let own = if outside { theme.dim() } else { theme.strong() };
+    let (label, calls) = text::fit_call(&row.label, calls(row, group), columns);
+    let used = text::width(&label) + text::width(&calls);
+    line.push(label, own);
+    line.push(calls, theme.dim());
+    line.push(" ".repeat(columns.saturating_sub(used)), own);
+}
+
+fn empty(c: &mut Canvas, body: Rect, search: &str) {
+    let text = match search {
+        "" if c.snap.sees_no_polls() => match c.snap.tier_changes.last() {
+            Some(change) => {
+                let why = text::reason(&change.why);
+                format!("Tier {}: {why}", change.tier.number())
+            }
+            None => "Polls cannot be observed.".to_owned(),
+        },
+        "" => "No slow poll.".to_owned(),
+        search => format!("Nothing matches \"{search}\"; Esc clears the search."),
+    };
+    let inner = body.inner(Margin::new(2, 0)).intersection(c.buf.area);
+    Paragraph::new(Line::styled(text, c.theme.dim()))
+        .wrap(Wrap { trim: true })
+        .render(inner, c.buf);
+}
