@@ -202,6 +202,11 @@ pub struct Config {
     pub quiet: bool,
 }
 
+/// The command line's definition: the manual page and the completions are generated from it.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
 /// Parses the process's own arguments; prints help, version and usage errors itself.
 pub fn parse() -> Config {
     parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())

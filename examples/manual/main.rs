@@ -5,9 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
-use hud::cli::Args;
+use hud::cli;
 
 fn main() -> Result<()> {
     let folder = std::env::args_os()
@@ -18,7 +17,7 @@ fn main() -> Result<()> {
         .with_context(|| format!("cannot create {}", folder.display()))?;
     write_manual(&folder)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut Args::command(), "hud", &folder)
+        generate_to(shell, &mut cli::command(), "hud", &folder)
             .with_context(|| format!("cannot write the completions for {shell}"))?;
     }
     Ok(())
@@ -28,7 +27,7 @@ fn write_manual(folder: &Path) -> Result<()> {
     let path = folder.join("hud.1");
     let context = || format!("cannot write {}", path.display());
     let mut file = File::create(&path).with_context(context)?;
-    clap_mangen::Man::new(Args::command())
+    clap_mangen::Man::new(cli::command())
         .section("1")
         .manual("User Commands")
         .render(&mut file)
