@@ -238,11 +238,6 @@ pub enum Record {
     SlowPoll(Arc<SlowPoll>),
     /// A poll over the threshold that has not ended: replaces the previous one of that thread.
     Running(Arc<SlowPoll>),
-    /// A slow poll whose code has no names yet, ended or running: the same comes once more, as one
-    /// of the two above, when the target's symbols are read. Not in a trace.
-    Unnamed(Arc<SlowPoll>),
-    /// Every finding that was [`Record::Unnamed`] has come with its names. Not in a trace.
-    NamesKnown,
     Usage(WorkerUsage),
     /// All poll time was switched on or off.
     AllPollTime {

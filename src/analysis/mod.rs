@@ -3,7 +3,6 @@
 pub mod cause;
 pub mod census;
 pub mod diagnosis;
-mod early;
 pub mod fault_cost;
 pub mod late_names;
 pub mod naming;
@@ -11,5 +10,4 @@ pub mod pipeline;
 pub mod polls;
 mod profile;
 pub mod release;
-pub mod warm;
 pub mod workers;

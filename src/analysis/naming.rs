@@ -27,9 +27,6 @@ const PAGE_FAULTS: [&str; 5] = [
     "do_page_fault",
 ];
 
-/// What stands in the place of names that are not known yet.
-pub(super) const NAMING: &str = "naming…";
-
 /// The poll with names; none if its stacks show that it is no poll at all.
 pub fn name_poll(
     mut poll: Assembled,
@@ -45,19 +42,7 @@ pub fn name_poll(
     if poll.times.unconstrained && stacks.first().is_none_or(parks) {
         return None;
     }
-    let culprit = culprit_of(&stacks, poll.cause);
-    let released_by = poll.released_by.clone();
     Some(SlowPoll {
-        culprit,
-        stacks,
-        released_by,
-        ..without_names(poll, worker)
-    })
-}
-
-/// The poll as it is shown while its names are not known yet: everything but the code.
-pub fn without_names(poll: Assembled, worker: Option<&Worker>) -> SlowPoll {
-    SlowPoll {
         tid: poll.tid,
         worker: worker.and_then(|worker| worker.index),
         runtime: worker.map_or(0, |worker| worker.runtime),
@@ -70,10 +55,10 @@ pub fn without_names(poll: Assembled, worker: Option<&Worker>) -> SlowPoll {
         cause: poll.cause,
         causes: poll.causes,
         held_back: poll.times.held_back,
-        culprit: no_code(NAMING.to_owned()),
-        stacks: Vec::new(),
-        released_by: None,
-    }
+        culprit: culprit_of(&stacks, poll.cause),
+        stacks,
+        released_by: poll.released_by,
+    })
 }
 
 /// Stacks through the same functions become one: a loop is sampled at many addresses. Those without
@@ -134,16 +119,11 @@ fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
 pub fn shows_page_fault(kernel: &[Arc<Frame>], syscall: i32) -> bool {
     match kernel {
         [] => false,
-        [nameless] if nameless.function == NAMELESS_KERNEL => faults_without_names(syscall),
+        [nameless] if nameless.function == NAMELESS_KERNEL => syscall < 0,
         frames => frames
             .iter()
             .any(|frame| PAGE_FAULTS.contains(&frame.function.as_str())),
     }
-}
-
-/// The same of a thread that is in the kernel, where that is all that is known.
-pub fn faults_without_names(syscall: i32) -> bool {
-    syscall < 0
 }
 
 /// A stack with names.
@@ -186,12 +166,8 @@ pub(super) fn parks(stack: &WeightedStack) -> bool {
 
 /// Every stack of the poll was lost, or it never ran long enough for one.
 pub(super) fn nameless(cause: Cause) -> Culprit {
-    no_code(format!("[no stack: {cause}]"))
-}
-
-fn no_code(label: String) -> Culprit {
     Culprit {
-        function: label.into(),
+        function: format!("[no stack: {cause}]").into(),
         calls: None,
         location: None,
         chain: Vec::new(),

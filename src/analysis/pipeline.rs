@@ -7,9 +7,8 @@ mod loads;
 mod tiers;
 
 use std::collections::HashMap;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,12 +18,10 @@ use anyhow::{Context, Result};
 use self::tiers::Coming;
 use super::census;
 use super::diagnosis;
-use super::early::{self, Left};
 use super::naming;
 use super::polls::{Polls, Taken};
 use super::profile::Profile;
 use super::release::Releases;
-use super::warm::Warm;
 use super::workers::Workers;
 use crate::capture::{
     Capture, CaptureLosses, Drained, Event, Learnt, OtherStack, Released, SavedRegisters,
@@ -43,7 +40,7 @@ use crate::tracking::regain::Regain;
 use crate::tracking::trust::Trust;
 
 /// How often usage, losses and hud's own cost are reported.
-pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);
+const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// How often all poll time is told, while it is on.
 const PROFILE_EVERY: Duration = Duration::from_secs(1);
 /// How long the thread waits for something to do where nothing else is due.
@@ -60,6 +57,8 @@ pub struct Subject {
     pub discovery: Discovery,
     /// Where the kernel side learns of all that.
     pub learnt: Learnt,
+    /// Set once the symbols are read: findings have names from then on.
+    pub symbols_read: Arc<AtomicBool>,
     /// Set when the process has become another program.
     pub replaced: Arc<AtomicBool>,
     pub tier: Tier,
@@ -69,9 +68,8 @@ pub struct Subject {
     pub modules: ModuleMap,
 }
 
-/// Starts the thread; also gives what tells when it has read the binary's tables. It ends when the
-/// ring thread's end of `drained` is closed and all of it is worked off; the records' channel closes
-/// then.
+/// Starts the thread. It ends when the ring thread's end of `drained` is closed and all of it is
+/// worked off; the records' channel closes then.
 ///
 /// # Errors
 /// When the system has no thread to give, or the kernel refuses a look at the target's threads.
@@ -79,27 +77,20 @@ pub fn start(
     subject: Subject,
     drained: Receiver<Drained>,
     records: SyncSender<Record>,
-) -> Result<(JoinHandle<()>, Warm)> {
-    let warm = Warm::default();
+) -> Result<JoinHandle<()>> {
     let frames = match subject.tier {
         Tier::Frames => Some(Frames::new(subject.pid, subject.learnt.frames.clone())?),
         _ => None,
     };
-    let early = early::begin(&subject, drained, records.clone(), warm.clone())?;
-    let thread = thread::Builder::new()
+    thread::Builder::new()
         .name("hud-analysis".into())
-        .spawn({
-            let warm = warm.clone();
-            move || {
-                let mut pipeline = Pipeline::new(subject, records, frames);
-                pipeline.warm_up(&warm);
-                let early = early.join().unwrap_or_else(|panic| resume_unwind(panic));
-                // Nobody reading the records any more is no failure of this thread.
-                let _ = pipeline.work(early);
-            }
+        .spawn(move || {
+            let mut pipeline = Pipeline::new(subject, records, frames);
+            pipeline.read_symbols();
+            // Nobody reading the records any more is no failure of this thread.
+            let _ = pipeline.work(&drained);
         })
-        .context("cannot start a thread")?;
-    Ok((thread, warm))
+        .context("cannot start a thread")
 }
 
 /// Nobody reads the records any more.
@@ -170,39 +161,25 @@ impl Pipeline {
         }
     }
 
-    /// Reads the unwind tables and the symbols before the first stack comes: the first name of a
-    /// large binary takes long, all others no time.
-    fn warm_up(&mut self, warm: &Warm) {
+    /// Reads the unwind tables and the symbols before the first event is taken from the channel:
+    /// the first name of a large binary takes up to a second, all others no time.
+    fn read_symbols(&mut self) {
         log::debug!("reading symbols and unwind tables");
         let begun = Instant::now();
         let modules = &self.subject.modules;
         self.unwinder.set_modules(modules);
-        if let Some(main) = modules.main() {
-            let size = modules
-                .debug_file(main)
-                .map(|debug| &debug.file)
-                .or(main.file.as_ref())
-                .and_then(|file| file.metadata().ok());
-            warm.set_bytes(size.map_or(0, |size| size.len()));
-            if let Some(code) = main.ranges.first() {
-                self.symbolizer.frames(modules, &[code.start]);
-            }
+        if let Some(code) = modules.main().and_then(|main| main.ranges.first()) {
+            self.symbolizer.frames(modules, &[code.start]);
         }
         log::debug!("symbols and unwind tables read in {:?}", begun.elapsed());
-        warm.set_done();
+        self.subject.symbols_read.store(true, Ordering::Relaxed);
     }
 
-    /// Takes everything there is, what came before symbols were read first.
-    fn work(&mut self, early: Left) -> Result<(), Unread> {
-        self.workers = early.workers;
-        self.trust = early.trust;
-        for drained in early.kept {
-            self.take(drained)?;
-        }
-        self.send(Record::NamesKnown)?;
+    /// Takes everything that is drained, until the channel closes.
+    fn work(&mut self, drained: &Receiver<Drained>) -> Result<(), Unread> {
         loop {
             let rest = self.look_at_frames();
-            match early.drained.recv_timeout(rest) {
+            match drained.recv_timeout(rest) {
                 Ok(drained) => self.take(drained)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -47,8 +47,7 @@ impl Encoder {
     /// When the record cannot be written as JSON; `bytes` is unchanged.
     pub fn encode(&mut self, record: &Record) -> serde_json::Result<()> {
         match record {
-            // Polls without names follow once more when their names are known.
-            Record::Header(_) | Record::Unnamed(_) | Record::NamesKnown => return Ok(()),
+            Record::Header(_) => return Ok(()),
             Record::Running(poll) => {
                 self.running.insert(poll.tid, poll.clone());
                 return Ok(());

@@ -19,7 +19,6 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::analysis::fault_cost;
 use crate::analysis::pipeline::{self, Subject};
-use crate::analysis::warm::Warm;
 use crate::capture::{CaptureConfig, Drained, Learnt, RingThread, Tracking, census, messages};
 use crate::clock;
 use crate::failure::Failure;
@@ -32,8 +31,9 @@ use crate::target::process::Target;
 use crate::tokio::{self, Discovery, Found, TokioLayout, Waiting};
 use crate::tracking::{LayoutSearch, frames_tell_polls};
 
-/// Drained events that may wait for analysis; each holds a stack of some 16 KiB.
-const DRAINED_ROOM: usize = 2048;
+/// Drained events that may wait for the analysis, each with a stack of up to 16 KiB. It takes none
+/// while it reads symbols, for a second or so.
+const DRAINED_ROOM: usize = 4096;
 /// Records that may wait for the view.
 const RECORDS_ROOM: usize = 4096;
 
@@ -151,7 +151,9 @@ pub struct Live {
     pub notes: Vec<String>,
     /// The process has become another program.
     replaced: Arc<AtomicBool>,
-    warm: Warm,
+    symbols_read: Arc<AtomicBool>,
+    /// Size of the file that the symbols are read from; 0 where unknown.
+    symbol_bytes: u64,
     /// The way to the analysis for what comes not from the ring; closed when it is to end.
     drained: Option<SyncSender<Drained>>,
     ring: Option<RingThread>,
@@ -221,15 +223,18 @@ impl Live {
             let _ = records_in.send(Record::TierChanged { tier, at_ns, why });
         }
         let learnt = Learnt::beside(layout.as_ref());
+        let symbols_read = Arc::<AtomicBool>::default();
+        let symbol_bytes = symbol_bytes(&modules);
         let replaced = Arc::<AtomicBool>::default();
         let tokio_version = discovery.tokio_version().map(str::to_owned);
-        let (analysis, warm) = pipeline::start(
+        let analysis = pipeline::start(
             Subject {
                 pid: target.pid,
                 layout,
                 other_ticks: layout.map_or(Vec::new(), |layout| discovery.other_ticks(&layout)),
                 discovery,
                 learnt: learnt.clone(),
+                symbols_read: Arc::clone(&symbols_read),
                 replaced: Arc::clone(&replaced),
                 tier,
                 threshold: options.threshold,
@@ -265,20 +270,23 @@ impl Live {
             records,
             notes,
             replaced,
-            warm,
+            symbols_read,
+            symbol_bytes,
             drained: Some(drained_in),
             ring: Some(ring),
             analysis: Some(analysis),
         }))
     }
 
-    /// What names still wait for: the symbols of a large binary take a while to read.
+    /// What the analysis is busy with before it can report findings: the symbols of a large binary
+    /// take up to a second to read. What is captured meanwhile is reported afterwards.
     pub fn busy_with(&self) -> Option<String> {
-        let size = || match self.warm.bytes() {
+        let size = || match self.symbol_bytes {
             0 => String::new(),
             bytes => format!(" ({})", mebibytes(bytes)),
         };
-        (!self.warm.is_done()).then(|| format!("reading symbols{}: names follow", size()))
+        let is_read = self.symbols_read.load(Ordering::Relaxed);
+        (!is_read).then(|| format!("reading symbols{}: findings follow", size()))
     }
 
     /// Whether the process has replaced itself by another program: the one that was watched is gone.
@@ -369,6 +377,16 @@ fn gone_or(target: &Target, what: &str) -> String {
 /// When it cannot be opened, or is no ordinary file.
 pub fn open_twin(path: &Path) -> Result<DebugFile> {
     DebugFile::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Size of the file that has the executable's symbols.
+fn symbol_bytes(modules: &ModuleMap) -> u64 {
+    let main = modules.main();
+    let debug = main.and_then(|main| modules.debug_file(main));
+    let file = debug.map(|debug| &debug.file);
+    let file = file.or_else(|| main?.file.as_ref());
+    let metadata = file.and_then(|file| file.metadata().ok());
+    metadata.map_or(0, |metadata| metadata.len())
 }
 
 fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) -> Result<ModuleMap> {

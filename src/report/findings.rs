@@ -66,8 +66,6 @@ impl Findings {
                 let line = format!("poll tracking is now {tier}: {why}");
                 return Some(format!("{at:>11}  {}", paint(BOLD, line)));
             }
-            // It comes again, with names.
-            Record::Unnamed(_) | Record::NamesKnown => {}
             Record::Usage(_)
             | Record::AllPollTime { .. }
             | Record::PollTime(_)

@@ -28,7 +28,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod unnamed;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,7 +35,6 @@ use std::sync::Arc;
 
 use self::profile::Profile;
 use self::table::{Limits, Table};
-use self::unnamed::Unnamed;
 use self::workers::Workers;
 use crate::model::{Census, EndReason, Header, Losses, Record, SelfCost, SlowPoll, Tier};
 
@@ -71,7 +69,6 @@ pub struct Session {
     latest_ns: u64,
     workers: Workers,
     running: BTreeMap<u32, Arc<SlowPoll>>,
-    unnamed: Unnamed,
     recent: VecDeque<Arc<SlowPoll>>,
     longest: Vec<Arc<SlowPoll>>,
     polls_seen: u64,
@@ -110,7 +107,6 @@ impl Session {
             latest_ns: 0,
             workers: Workers::new(options.workers_prefix.clone()),
             running: BTreeMap::new(),
-            unnamed: Unnamed::default(),
             recent: VecDeque::new(),
             longest: Vec::new(),
             polls_seen: 0,
@@ -143,29 +139,20 @@ impl Session {
             Record::WorkerGone { tid, at_ns } => {
                 self.saw(*at_ns);
                 self.running.remove(tid);
-                self.unnamed.gone(*tid);
                 self.workers.gone(*tid, *at_ns);
             }
             Record::SlowPoll(poll) => {
                 if self.workers.is_ours(poll.tid) {
                     self.running.remove(&poll.tid);
-                    self.unnamed.named(poll);
                     self.add(poll);
                 }
             }
             Record::Running(poll) => {
                 if self.workers.is_ours(poll.tid) {
                     self.saw(poll.end_ns);
-                    self.unnamed.named(poll);
                     self.running.insert(poll.tid, poll.clone());
                 }
             }
-            Record::Unnamed(poll) => {
-                if self.workers.is_ours(poll.tid) {
-                    self.unnamed.take(poll);
-                }
-            }
-            Record::NamesKnown => self.unnamed.clear(),
             Record::Usage(usage) => {
                 self.saw(usage.at_ns);
                 self.workers.usage(usage);
@@ -234,7 +221,7 @@ impl Session {
             .header
             .iter()
             .map(|h| Record::Header(Box::new((**h).clone())));
-        let whole = self.stored_in((0, u64::MAX)).into_iter();
+        let whole = self.in_span((0, u64::MAX)).into_iter();
         let running = self.running.values().cloned();
         let tier_changes = self.tier_changes.iter().cloned();
         let tier_changes = tier_changes
@@ -262,7 +249,6 @@ impl Session {
         self.revision += 1;
         self.recent.clear();
         self.longest.clear();
-        self.unnamed.clear();
         self.polls_seen = 0;
         self.workers.clear();
         self.all = new_table(&self.options, Group::Culprit, Scope::Session);
@@ -352,16 +338,8 @@ impl Session {
         });
     }
 
-    /// The slow polls that overlap a span, those without names included.
+    /// The slow polls that overlap a span.
     fn in_span(&self, (from_ns, to_ns): (u64, u64)) -> Vec<Arc<SlowPoll>> {
-        let mut polls = self.stored_in((from_ns, to_ns));
-        let overlaps = |p: &&Arc<SlowPoll>| p.start_ns < to_ns && p.end_ns > from_ns;
-        polls.extend(self.unnamed.ended().filter(overlaps).cloned());
-        polls.sort_by_key(|poll| (poll.start_ns, poll.tid));
-        polls
-    }
-
-    fn stored_in(&self, (from_ns, to_ns): (u64, u64)) -> Vec<Arc<SlowPoll>> {
         let overlaps = |p: &&Arc<SlowPoll>| p.start_ns < to_ns && p.end_ns > from_ns;
         let mut polls: Vec<_> = self.recent.iter().filter(overlaps).cloned().collect();
         // The longest are kept beyond the recent ones.
@@ -386,8 +364,6 @@ impl Session {
         // Polls arrive nearly in the order of their ends.
         let polls = self.recent.iter().rev();
         let count = polls.take_while(|poll| poll.end_ns >= from).count();
-        let unnamed = self.unnamed.ended().filter(|poll| poll.end_ns >= from);
-        let count = count + unnamed.count();
         match span {
             0 => 0.0,
             span => count as f64 * 1e9 / span as f64,

@@ -1,6 +1,6 @@
 //! Takes the picture of a session that views draw.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::aggregate::Aggregate;
@@ -26,13 +26,10 @@ impl Session {
             (None, Some(window), Scope::Window) => (window, Basis::All),
             _ => (&mut self.all, Basis::All),
         };
-        // What has no names yet counts as well, on top of what is stored.
-        let mut with_unnamed = self.unnamed.in_table(table, &query.filter);
-        let table = with_unnamed.as_mut().unwrap_or(table);
         table.advance(now_ns);
 
         let mut kept = Kept {
-            polls_seen: self.polls_seen + self.unnamed.count(),
+            polls_seen: self.polls_seen,
             polls_of_other_culprits: 0,
         };
         let (mut blocking, mut not_code) = (Sum::default(), Sum::default());
@@ -53,8 +50,7 @@ impl Session {
 
         let recent = &self.recent;
         let last = |key: &RowKey| -> Vec<Arc<SlowPoll>> {
-            let newest_first = self.unnamed.ended().rev().chain(recent.iter().rev());
-            let matching = newest_first.filter(|poll| key.matches(poll));
+            let matching = recent.iter().rev().filter(|poll| key.matches(poll));
             matching.take(DETAIL_POLLS).cloned().collect()
         };
         let mut detail = |key: &RowKey| table.get_mut(key).map(|row| row.detail(last));
@@ -62,14 +58,7 @@ impl Session {
         let details = details.filter_map(|row| detail(&row.key)).collect();
         let selected = query.selected.as_ref().and_then(detail);
 
-        let running_on = |tid| {
-            let unnamed = self.unnamed.running().get(&tid);
-            self.running.get(&tid).or(unnamed)
-        };
-        let stuck = self.running.keys().chain(self.unnamed.running().keys());
-        let stuck: BTreeSet<u32> = stuck.copied().collect();
-        let stuck = stuck.into_iter().filter_map(running_on);
-        let mut running: Vec<_> = stuck.cloned().collect();
+        let mut running: Vec<_> = self.running.values().cloned().collect();
         running.sort_by_key(|poll| (poll.start_ns, poll.tid));
         let window = window_ns(&self.options, scope);
         let since_ns = window.map_or(0, |ns| now_ns.saturating_sub(ns));
@@ -77,7 +66,7 @@ impl Session {
             let chosen = query.filter.workers.as_ref();
             self.profile.view(window.is_some(), chosen, now_ns)
         });
-        let workers = self.workers.views(now_ns, running_on, &self.unnamed);
+        let workers = self.workers.views(now_ns, &self.running);
         Snapshot {
             header: self.header.clone(),
             tier: self.tier,

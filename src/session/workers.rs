@@ -1,10 +1,10 @@
 //! The workers of a session: who they are, and where their time went.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::bins::{Bins, Overflow, Slice};
 use super::snapshot::{Sum, WorkerView};
-use super::unnamed::Unnamed;
 use crate::model::{Record, SlowPoll, Worker, WorkerUsage};
 
 /// A lane covers the last half minute.
@@ -130,21 +130,14 @@ impl Workers {
         }
     }
 
-    /// Each worker at `now_ns`, with the poll it is stuck in, as `running` says, and with the slow
-    /// polls that have no names yet.
-    pub fn views<'a>(
-        &'a self,
-        now_ns: u64,
-        running: impl Fn(u32) -> Option<&'a std::sync::Arc<SlowPoll>>,
-        unnamed: &Unnamed,
-    ) -> Vec<WorkerView> {
+    /// Each worker at `now_ns`, with the slow poll that it has not ended, if `running` has one.
+    pub fn views(&self, now_ns: u64, running: &BTreeMap<u32, Arc<SlowPoll>>) -> Vec<WorkerView> {
         let mut views: Vec<WorkerView> = Vec::with_capacity(self.live.len() + self.gone.len());
         for state in self.live.values().chain(&self.gone) {
-            let stuck = running(state.worker.tid).filter(|_| state.gone_ns.is_none());
+            let stuck = running
+                .get(&state.worker.tid)
+                .filter(|_| state.gone_ns.is_none());
             let mut state = state.clone();
-            for poll in unnamed.ended_on(state.worker.tid) {
-                state.slow_poll(poll);
-            }
             if let Some(poll) = stuck {
                 state.add_slow(poll, now_ns.max(poll.end_ns));
             }

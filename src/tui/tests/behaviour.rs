@@ -313,35 +313,3 @@ fn the_terminals_word_on_its_background_changes_the_colours() {
     driven.draw();
     assert_eq!(driven.styles(), dark);
 }
-
-#[test]
-fn names_fill_in_as_they_come() {
-    let mut driven = Driven::empty(USUAL, Palette::Mono);
-    let named = |at_ms| {
-        t::poll(
-            0,
-            at_ms,
-            50,
-            Cause::Sleep,
-            "shop::retry",
-            "std::thread::sleep",
-        )
-    };
-    let unnamed = |at_ms| {
-        let mut poll = named(at_ms);
-        poll.culprit.function = "naming…".into();
-        poll.culprit.calls = None;
-        poll.culprit.location = None;
-        poll.stacks.clear();
-        Record::Unnamed(poll.into())
-    };
-    driven.take(&[t::header(), t::worker(0), unnamed(100), unnamed(300)]);
-    assert!(driven.has("BLOCKING  naming…: 100%"), "{}", driven.text());
-    assert!(driven.has("100 ms in 2 slow polls"));
-    driven.press("j");
-    driven.take(&[slow(named(100))]);
-    assert!(driven.has("100 ms in 2 slow polls") && driven.has("shop::retry"));
-    driven.take(&[slow(named(300)), Record::NamesKnown]);
-    assert!(driven.has("100 ms in 2 slow polls") && !driven.has("naming…"));
-    assert_eq!(driven.selected(), "shop::retry");
-}
