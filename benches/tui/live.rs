@@ -1,5 +1,5 @@
-//! hud in a terminal, watching a target with 1,000 slow polls a second: how soon a key is answered,
-//! and how much CPU time all of hud takes, beside what it takes without a view.
+//! hud in a terminal, watching a target with 1,000 slow polls a second: the latency of a key, and
+//! hud's CPU time with the view and without it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ pub const KEYS: u32 = 60;
 const SIZE: (u16, u16) = (120, 40);
 const RATE: u32 = 1000;
 const WORKERS: u32 = 16;
-/// For the table and its trends to have something to show.
+/// Fills the table and its trends before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// CPU time is counted over this long.
-const COUNTED: Duration = Duration::from_secs(10);
-/// Between two keys; out of step with the redraws.
+/// CPU time is measured over this long.
+const MEASURED: Duration = Duration::from_secs(10);
+/// Between two keys; not a multiple of the redraw interval.
 const BETWEEN_KEYS: Duration = Duration::from_millis(137);
 
-/// What the view took.
+/// What the view costs.
 pub struct View {
-    /// Findings a second there really were.
+    /// Findings a second, as counted by the target.
     pub rate: f64,
-    /// From a key to its answer on the screen.
+    /// From a key to its effect on the screen.
     pub median: Duration,
     pub longest: Duration,
     /// CPU time of hud's process, percent of one core, with the view and without.
@@ -49,7 +49,7 @@ pub fn view() -> Result<View> {
     headless.stdout(Stdio::null()).stderr(Stdio::null());
     let mut headless = headless.spawn().context("cannot run hud")?;
     thread::sleep(WARM_UP);
-    let headless_percent = share_of(headless.id(), || thread::sleep(COUNTED));
+    let headless_percent = share_of(headless.id(), || thread::sleep(MEASURED));
     headless.kill()?;
     headless.wait()?;
 
@@ -58,7 +58,7 @@ pub fn view() -> Result<View> {
     let mut screen = Screen::start(command, SIZE)?;
     screen.wait_for("BLOCKING", true)?;
     screen.rest(WARM_UP);
-    let cpu_percent = share_of(screen.pid(), || screen.rest(COUNTED))?;
+    let cpu_percent = share_of(screen.pid(), || screen.rest(MEASURED))?;
     let mut answers = Vec::new();
     for _ in 0..KEYS / 2 {
         for (key, there) in [("?", true), ("q", false)] {
@@ -80,18 +80,18 @@ pub fn view() -> Result<View> {
     })
 }
 
-/// The percentage of one core that a process uses meanwhile.
-fn share_of(pid: u32, meanwhile: impl FnOnce()) -> Result<f64> {
+/// The percentage of one core that a process uses during a function.
+fn share_of(pid: u32, during: impl FnOnce()) -> Result<f64> {
     let used = || -> Result<f64> {
         let stat = procfs::process::Process::new(i32::try_from(pid)?)?.stat()?;
         Ok((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
     };
     let (before, begun) = (used()?, Instant::now());
-    meanwhile();
+    during();
     Ok(100.0 * (used()? - before) / begun.elapsed().as_secs_f64())
 }
 
-/// The process that hud watches; ended when dropped.
+/// The process that hud watches. Dropping it kills it.
 struct Target {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -99,11 +99,12 @@ struct Target {
 
 impl Target {
     fn start() -> Result<Target> {
-        let counted = WARM_UP * 2 + COUNTED * 2 + (BETWEEN_KEYS + Duration::from_millis(50)) * KEYS;
+        let seconds =
+            WARM_UP * 2 + MEASURED * 2 + (BETWEEN_KEYS + Duration::from_millis(50)) * KEYS;
         let mut child = Command::new(program()?)
             .args(["slow", "--rate", &RATE.to_string()])
             .args(["--workers", &WORKERS.to_string()])
-            .args(["--seconds", &counted.as_secs().to_string()])
+            .args(["--seconds", &seconds.as_secs().to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
@@ -111,11 +112,14 @@ impl Target {
         Ok(Target { child, lines })
     }
 
-    /// Slow polls a second, by its own count at its end.
+    /// Slow polls a second, by its own count, once it has ended.
     fn rate(&mut self) -> Result<f64> {
-        let line = self.lines.next().context("the target told no result")??;
-        let told: Value = serde_json::from_str(&line)?;
-        let number = |name: &str| told[name].as_f64().with_context(|| format!("no {name}"));
+        let line = self
+            .lines
+            .next()
+            .context("the target printed no result")??;
+        let result: Value = serde_json::from_str(&line)?;
+        let number = |name: &str| result[name].as_f64().with_context(|| format!("no {name}"));
         Ok(number("ops")? / number("seconds")?)
     }
 }

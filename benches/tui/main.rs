@@ -1,7 +1,7 @@
-//! What the interactive view costs: a redraw over many culprits, and hud as a whole in a terminal
-//! while a target has 1,000 slow polls a second.
+//! The cost of the interactive view: a redraw over many culprits, and all of hud in a terminal while
+//! a target has 1,000 slow polls a second.
 //!
-//! `cargo bench --bench tui`; fails where a limit is exceeded. Without root, which loading BPF takes,
+//! Run with `cargo bench --bench tui`. Fails if a limit is exceeded. Without root, which BPF needs,
 //! only redraws are measured.
 
 mod live;
@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// What a redraw may take, in the median.
+/// Limit for the median redraw.
 const REDRAW: Duration = Duration::from_millis(5);
-/// What a key may take from being pressed to being answered on the screen, at the longest.
-const ANSWER: Duration = Duration::from_millis(50);
-/// What hud may take of one core meanwhile, percent.
+/// Limit from a key to its effect on the screen, for the slowest.
+const KEY: Duration = Duration::from_millis(50);
+/// Limit of hud's CPU time, percent of one core.
 const CPU: f64 = 5.0;
 
 fn main() -> Result<ExitCode> {
@@ -26,7 +26,7 @@ fn main() -> Result<ExitCode> {
         "redraw over {} culprits: median {median:.2?}, longest {longest:.2?}",
         redraw::CULPRITS
     );
-    let mut kept = median <= REDRAW;
+    let mut within_limits = median <= REDRAW;
     // SAFETY: no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         println!("skipped: the view over a live target (needs root)");
@@ -41,14 +41,12 @@ fn main() -> Result<ExitCode> {
             view.cpu_percent,
             view.headless_percent,
         );
-        kept &= view.longest <= ANSWER && view.cpu_percent < CPU;
+        within_limits &= view.longest <= KEY && view.cpu_percent < CPU;
     }
-    Ok(match kept {
+    Ok(match within_limits {
         true => ExitCode::SUCCESS,
         false => {
-            eprintln!(
-                "more than {REDRAW:?} for a redraw, {ANSWER:?} for a key or {CPU} % of a core"
-            );
+            eprintln!("more than {REDRAW:?} for a redraw, {KEY:?} for a key or {CPU} % of a core");
             ExitCode::FAILURE
         }
     })

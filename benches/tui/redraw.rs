@@ -36,7 +36,7 @@ pub fn times() -> (Duration, Duration) {
     let mut terminal = Terminal::new(TestBackend::new(200, 50)).expect("a test terminal");
     let mut times: Vec<Duration> = (0..ROUNDS as u64)
         .map(|i| {
-            // Each picture comes after new records, as it does live.
+            // Each redraw follows a new record, as in a live session.
             app.apply(&poll(i * 7 % CULPRITS));
             let begun = Instant::now();
             app.refresh(Some((CULPRITS + i) * MS));

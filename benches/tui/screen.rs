@@ -1,4 +1,4 @@
-//! hud in a terminal of its own, whose screen is read back.
+//! Runs hud in a pseudo-terminal and reads its screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// How long anything may take to appear.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Fails if an expected text takes longer to appear.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A program and its terminal. It is ended when dropped.
+/// A program and its terminal. Dropping it kills the program.
 pub struct Screen {
     child: Child,
     keys: File,
@@ -23,10 +23,10 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Starts a program in a terminal of that size.
+    /// Starts a program in a new terminal.
     ///
     /// # Errors
-    /// When the system has no terminal, or the program cannot be run.
+    /// When no terminal can be opened, or the program cannot be run.
     pub fn start(mut command: Command, (columns, rows): (u16, u16)) -> Result<Screen> {
         let size = libc::winsize {
             ws_row: rows,
@@ -50,7 +50,7 @@ impl Screen {
             "no terminal: {}",
             std::io::Error::last_os_error()
         );
-        // SAFETY: both were opened just now, and nobody else has them.
+        // SAFETY: both were opened just now and are owned by nothing else.
         let (keys, slave) = unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) };
         command
             .stdin(slave.try_clone()?)
@@ -68,7 +68,7 @@ impl Screen {
             });
         }
         let child = command.spawn().context("cannot run hud")?;
-        // The terminal closes when nobody but hud holds its side.
+        // The terminal closes once only hud holds its side.
         drop(command);
         let (send, output) = mpsc::channel();
         let mut from = keys.try_clone()?;
@@ -91,12 +91,12 @@ impl Screen {
         })
     }
 
-    /// The program's number.
+    /// The program's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Types something; gives when.
+    /// Types keys; returns when.
     ///
     /// # Errors
     /// When the terminal is gone.
@@ -106,18 +106,18 @@ impl Screen {
         Ok(at)
     }
 
-    /// Waits until the screen shows a text, or no longer does; gives when that was.
+    /// Waits until the screen shows a text (`there`) or no longer shows it; returns when it did.
     ///
     /// # Errors
-    /// When it does not become so.
+    /// When that does not happen in time.
     pub fn wait_for(&mut self, text: &str, there: bool) -> Result<Instant> {
         let begun = Instant::now();
         let mut at = begun;
         while self.parser.screen().contents().contains(text) != there {
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = TIMEOUT.saturating_sub(begun.elapsed());
             let (came, bytes) = self.output.recv_timeout(left).with_context(|| {
                 let screen = self.parser.screen().contents();
-                format!("waited in vain for {text:?}; there is\n{screen}")
+                format!("{text:?} did not appear on\n{screen}")
             })?;
             self.parser.process(&bytes);
             at = came;
@@ -125,7 +125,7 @@ impl Screen {
         Ok(at)
     }
 
-    /// Lets the screen go on for so long.
+    /// Reads the screen for a time.
     pub fn rest(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while let Ok((_, bytes)) = self

@@ -135,7 +135,7 @@ impl App {
                 let at = Group::ALL.iter().position(|g| *g == self.group);
                 let next = at.map_or(0, |i| (i + 1) % Group::ALL.len());
                 self.group = Group::ALL[next];
-                self.culprits.table.select(None);
+                self.culprits.table.select_first();
                 self.go(View::Culprits);
             }
             Action::Sort => self.sort_by(1),

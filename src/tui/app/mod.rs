@@ -310,7 +310,7 @@ impl App {
         self.session.clear();
         self.frozen = None;
         self.missed = 0;
-        self.culprits.table.select(None);
+        self.culprits.table.select_first();
     }
 
     /// The threshold that the capture applied, nanoseconds.

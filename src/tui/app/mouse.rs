@@ -52,7 +52,7 @@ impl App {
             (None, Hit::Row(at)) => match self.view {
                 // A second click on the row under the cursor opens it.
                 View::Culprits if self.culprits.table.is_at(at) => self.go(View::Detail),
-                View::Culprits => self.culprits.table.select_row(at),
+                View::Culprits => self.culprits.table.select(at),
                 View::Detail => self.detail.click(at),
                 View::PollTime => self.poll_time.click_tree(at),
                 View::Flame | View::Timeline => {}

@@ -26,7 +26,7 @@ fn the_cursor_follows_its_culprit() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     driven.press("j");
     assert_eq!(driven.selected(), "shop::retry");
-    // It becomes the first; the cursor moves along.
+    // Its row becomes the first; the cursor follows it.
     let poll = |i| {
         slow(t::poll(
             1,
@@ -92,7 +92,7 @@ fn a_wide_table_sorts_by_location_too() {
 }
 
 #[test]
-fn a_pause_freezes_the_picture_and_not_the_session() {
+fn a_pause_stops_the_view_and_not_the_session() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     driven.press(" ");
     let before = driven.text();
@@ -111,7 +111,7 @@ fn a_pause_freezes_the_picture_and_not_the_session() {
     assert!(!driven.has("shop::late"));
     assert!(driven.has("PAUSED  +2 slow polls since"));
     assert_eq!(before.lines().count(), driven.text().lines().count());
-    // What is frozen can still be asked.
+    // The paused view can still be sorted.
     driven.press("s");
     assert!(driven.has("▼POLLS"));
     driven.press(" ");
@@ -192,7 +192,7 @@ fn a_poll_of_the_timeline_leads_to_its_culprit_and_back() {
 }
 
 #[test]
-fn keys_that_come_together_act_one_after_another() {
+fn keys_between_two_drawings_act_one_after_another() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     for key in "4LL".chars() {
         driven
@@ -216,7 +216,7 @@ fn chosen_workers_narrow_every_view() {
 }
 
 #[test]
-fn the_keys_of_the_views_leave_what_lies_above_them() {
+fn the_keys_of_the_views_close_an_overlay() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     driven.press("?");
     assert!(driven.app.overlay.is_some());
@@ -226,7 +226,7 @@ fn the_keys_of_the_views_leave_what_lies_above_them() {
 }
 
 #[test]
-fn keys_that_act_outside() {
+fn keys_with_an_effect_for_the_caller() {
     let mut driven = Driven::new(USUAL, Palette::Mono);
     let control = |c| Event::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
     assert_eq!(driven.event(control('c')), Some(Effect::Quit));
@@ -266,7 +266,7 @@ fn an_exited_target_stays_readable() {
     let reason = EndReason::TargetExited;
     driven.take(&[Record::End { reason, at_ns }]);
     assert!(driven.has("EXITED") && driven.has("Stuck at the end") && driven.has("shop::stock"));
-    // The clock stands still.
+    // The clock does not advance.
     driven.now_ns = Some(START_NS + 60_000 * MS);
     let before = driven.text();
     driven.draw();
@@ -302,7 +302,7 @@ fn a_message_leaves_once_there_was_time_to_read_it() {
 }
 
 #[test]
-fn the_terminals_word_on_its_background_changes_the_colours() {
+fn a_light_background_changes_the_colours() {
     let mut driven = Driven::new(USUAL, Palette::Indexed);
     let dark = driven.styles();
     driven.app.set_light(true);

@@ -1,5 +1,5 @@
-//! Every view as text at three sizes, over one recorded session; what keys and records change is in
-//! `behaviour`.
+//! Every view as text at three sizes, over one recorded session. What keys and records change is
+//! tested in `behaviour`.
 
 mod behaviour;
 
@@ -19,8 +19,8 @@ const SMALL: (u16, u16) = (60, 16);
 const USUAL: (u16, u16) = (100, 30);
 const LARGE: (u16, u16) = (160, 45);
 
-/// Ten seconds of a process with two runtimes: blockers of several causes, names that are long or
-/// wide, one poll that is stuck, and one that was held up from outside.
+/// Ten seconds of a process with two runtimes: culprits of several causes, names that are long or
+/// wide, one poll that is stuck, and one that was delayed from outside.
 fn records() -> Vec<Record> {
     let mut records = t::session();
     records.pop(); // the end
@@ -117,7 +117,7 @@ impl Driven {
     fn draw(&mut self) {
         self.app.refresh(self.now_ns);
         self.terminal.draw(|frame| self.app.draw(frame)).unwrap();
-        // What depends on the size is asked for only once the size is known.
+        // The query depends on the size, which is known after the first drawing.
         self.app.refresh(self.now_ns);
         self.terminal.draw(|frame| self.app.draw(frame)).unwrap();
     }
@@ -203,7 +203,7 @@ impl Driven {
         self.text().contains(text)
     }
 
-    /// Where a text stands on the screen.
+    /// The position of a text on the screen.
     fn find(&self, wanted: &str) -> (u16, u16) {
         for (y, row) in self.text().lines().enumerate() {
             if let Some(at) = row.find(wanted) {
@@ -319,7 +319,7 @@ fn all_poll_time_drills_down_apart_from_slow_polls() {
         panic!("nothing copied");
     };
     assert!(text.contains("of CPU time in polls, slow or not"), "{text}");
-    // Chosen workers narrow it, too.
+    // The choice of workers applies here as well.
     driven.press("wa ");
     driven.key(KeyCode::Enter);
     assert!(driven.has("→ serde_json::to_string") && !driven.has("→ sqlx::encode"));
@@ -379,7 +379,7 @@ fn a_healthy_process_is_shown_to_be_watched() {
 }
 
 #[test]
-fn where_polls_cannot_be_seen_nothing_is_said_of_them() {
+fn without_visible_polls_nothing_is_claimed_about_them() {
     let mut driven = Driven::empty(USUAL, Palette::Mono);
     driven.take(&t::session_without_polls());
     insta::assert_snapshot!("without_polls", driven.text());

@@ -90,17 +90,28 @@ impl Canvas<'_> {
         }
     }
 
-    /// A section's heading with a rule to its right.
+    /// Draws a section's heading: title, note, and a rule up to the right end.
     pub fn heading(&mut self, area: Rect, row: u16, title: &str, note: &str) {
-        let rule = "─".repeat(usize::from(area.width));
+        self.heading_with_end(area, row, title, note, "");
+    }
+
+    /// Draws a section's heading with a text at its right end, which the note never covers.
+    pub fn heading_with_end(&mut self, area: Rect, row: u16, title: &str, note: &str, end: &str) {
+        let width = usize::from(area.width);
+        let rule = "─".repeat(width);
         self.row(area, row, Span::styled(rule, self.theme.dim()));
+        let end = match end {
+            "" => String::new(),
+            end => format!(" {end} "),
+        };
         let mut parts = vec![Span::styled(format!("{title} "), self.theme.title())];
         if !note.is_empty() {
-            let room = usize::from(area.width).saturating_sub(text::width(title) + 2);
-            let note = format!("{} ", text::cut(note, room));
+            let used = text::width(title) + 2 + text::width(&end);
+            let note = format!("{} ", text::cut(note, width.saturating_sub(used)));
             parts.push(Span::styled(note, self.theme.dim()));
         }
         self.row(area, row, Line::from(parts));
+        self.right(area, row, Span::styled(end, self.theme.dim()));
     }
 
     /// Makes an area clickable.

@@ -4,6 +4,7 @@
 pub mod bars;
 pub mod call_tree;
 pub mod canvas;
+pub mod cursor;
 pub mod flame_graph;
 pub mod lane;
 pub mod row;

@@ -1,22 +1,22 @@
-//! Colours and marks. Every meaning has a mark or a word of its own; colour only repeats it, so
-//! that NO_COLOR, 16 colours and light backgrounds lose nothing.
+//! Colours and marks. Every meaning has a mark or a word; colour only repeats it, so that nothing is
+//! lost with NO_COLOR, 16 colours or a light background.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::model::{Cause, Origin};
 
-/// How many colours there are to draw with.
+/// The colours to draw with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Palette {
     /// Bold, dim, reversed and underlined text only.
     Mono,
-    /// The terminal's own sixteen, which its owner chose to be readable.
+    /// The terminal's own sixteen colours, which its user configured.
     Ansi16,
     /// The 256-colour cube.
     Indexed,
 }
 
-/// The palette, and what it is drawn on.
+/// The palette and the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
     pub palette: Palette,
@@ -31,12 +31,12 @@ pub enum Lane {
     Blocked,
     RunQueue,
     Parked,
-    /// Parked or blocked: nothing tells.
+    /// Parked or blocked: tier 5 cannot tell.
     Asleep,
 }
 
 impl Theme {
-    /// What the environment says: `NO_COLOR`, `TERM`, `COLORTERM`, `COLORFGBG`.
+    /// From the environment: `NO_COLOR`, `TERM`, `COLORTERM`, `COLORFGBG`.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Theme {
         let set = |name: &str| get(name).filter(|value| !value.is_empty());
         let term = set("TERM").unwrap_or_default();
@@ -48,7 +48,7 @@ impl Theme {
         } else {
             Palette::Ansi16
         };
-        // "foreground;background" in the sixteen: 7 and 15 are the light ones.
+        // "foreground;background" as indexes of the sixteen colours: 7 and 15 are light.
         let background = set("COLORFGBG").and_then(|v| v.rsplit(';').next()?.parse::<u8>().ok());
         Theme {
             palette,
@@ -56,7 +56,8 @@ impl Theme {
         }
     }
 
-    /// A foreground: 256-colour index on dark, on light, and one of the sixteen.
+    /// A foreground: indexes of the 256 colours for a dark and a light background, and one of the
+    /// sixteen.
     fn fg(self, dark: u8, light: u8, ansi: Color) -> Style {
         match (self.palette, self.light) {
             (Palette::Mono, _) => Style::new(),
@@ -66,11 +67,11 @@ impl Theme {
         }
     }
 
-    /// Text that stands back.
+    /// Secondary text.
     pub fn dim(self) -> Style {
         match self.palette {
             Palette::Mono => Style::new().add_modifier(Modifier::DIM),
-            // Bright black is invisible on some dark themes, dim is not.
+            // Bright black is invisible in some dark schemes, dim is not.
             Palette::Ansi16 => Style::new().add_modifier(Modifier::DIM),
             Palette::Indexed => self.fg(245, 242, Color::DarkGray),
         }
@@ -81,7 +82,7 @@ impl Theme {
         self.fg(81, 25, Color::Cyan).add_modifier(Modifier::BOLD)
     }
 
-    /// What matters most in a row.
+    /// The most important text of a row.
     pub fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
@@ -91,13 +92,13 @@ impl Theme {
         self.fg(78, 28, Color::Green)
     }
 
-    /// Worth a look.
+    /// A warning.
     pub fn warn(self) -> Style {
         self.fg(214, 130, Color::Yellow)
             .add_modifier(Modifier::BOLD)
     }
 
-    /// Something is wrong now.
+    /// An alarm: something is wrong now.
     pub fn alarm(self) -> Style {
         self.fg(203, 160, Color::Red)
             .add_modifier(Modifier::BOLD | Modifier::REVERSED)
@@ -108,7 +109,7 @@ impl Theme {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// What the search found.
+    /// A search result.
     pub fn found(self) -> Style {
         self.fg(226, 90, Color::Magenta)
             .add_modifier(Modifier::UNDERLINED | Modifier::BOLD)
@@ -144,7 +145,7 @@ impl Theme {
         }
     }
 
-    /// A frame's name, by whose code it is: the target's own stands out.
+    /// A frame's name; the user's own code is emphasised.
     pub fn origin(self, origin: Origin) -> Style {
         match origin {
             Origin::User => self.strong().patch(self.fg(231, 16, Color::Reset)),
@@ -155,7 +156,7 @@ impl Theme {
         }
     }
 
-    /// The background of a frame in the flame view, and text readable on it.
+    /// The background of a frame in the flame graph, and text readable on it.
     pub fn flame(self, origin: Origin) -> Style {
         let on = |bg: u8| Style::new().fg(Color::Indexed(16)).bg(Color::Indexed(bg));
         let style = match self.palette {
@@ -181,7 +182,7 @@ impl Theme {
     }
 }
 
-/// One letter for a cause, for lanes; the legend and the help give its name.
+/// The letter of a cause in lanes. The help lists them.
 pub fn cause_letter(cause: Cause) -> char {
     match cause {
         Cause::Cpu => 'C',
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(palette(&[("TERM", "linux")]), Palette::Ansi16);
         let no_color = [("TERM", "xterm-256color"), ("NO_COLOR", "1")];
         assert_eq!(palette(&no_color), Palette::Mono);
-        // An empty NO_COLOR asks for nothing: no-color.org.
+        // An empty NO_COLOR has no effect: no-color.org.
         let empty = [
             ("TERM", "xterm"),
             ("NO_COLOR", ""),

@@ -30,17 +30,10 @@ pub struct CulpritsView {
 impl CulpritsView {
     /// Moves the cursor of the table, or scrolls the lanes.
     pub fn act(&mut self, action: Action) {
-        let page = self.table.page() as isize;
         match action {
-            Action::Up => self.table.move_by(-1),
-            Action::Down => self.table.move_by(1),
-            Action::PageUp => self.table.move_by(-page),
-            Action::PageDown => self.table.move_by(page),
-            Action::Home => self.table.select(None),
-            Action::End => self.table.select_row(usize::MAX),
             Action::LanesUp => self.scroll_lanes(-1),
             Action::LanesDown => self.scroll_lanes(1),
-            _ => {}
+            other => self.table.act(other),
         }
     }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use ratatui::layout::{Margin, Rect};
 use ratatui::style::{Modifier, Style};
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::columns::{Column, Columns, Wanted};
 use crate::model::Cause;
 use crate::session::{Basis, Group, Row, RowKey, Snapshot, Sort, TREND_BINS};
 use crate::text;
+use crate::tui::state::keys::Action;
 use crate::tui::widgets::bars::sparkline;
-use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of, scrolled};
+use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of};
+use crate::tui::widgets::cursor::{Cursor, Keyed};
 use crate::tui::widgets::row::RowText;
 use crate::tui::widgets::theme::Theme;
 
@@ -23,12 +25,7 @@ pub struct Table {
     shown: Vec<Arc<Row>>,
     /// How many of them are about code that blocks; the others follow.
     blocking: usize,
-    /// The culprit under the cursor. None: the first row, whichever that is.
-    selected: Option<RowKey>,
-    /// Its row; kept for when its culprit has left the table.
-    at: usize,
-    offset: usize,
-    page: usize,
+    cursor: Cursor<Arc<Row>>,
     pub reversed: bool,
 }
 
@@ -46,42 +43,34 @@ impl Table {
             blocking.reverse();
             not_code.reverse();
         }
-        self.at = match &self.selected {
-            None => 0,
-            Some(key) => {
-                let row = self.shown.iter().position(|row| row.key == *key);
-                row.unwrap_or(self.at.min(self.shown.len().saturating_sub(1)))
-            }
-        };
+        self.cursor.update(&self.shown);
     }
 
     /// The culprit under the cursor. While the chosen one is not in the table, that is the one in
     /// its place.
     pub fn selected_key(&self) -> Option<RowKey> {
-        let row = self.shown.get(self.at).map(|row| row.key.clone());
-        row.or_else(|| self.selected.clone())
+        let row = self.shown.get(self.cursor.at());
+        row.map(Keyed::key).or_else(|| self.cursor.key().cloned())
     }
 
-    /// Puts the cursor on a culprit; None: on the first row, whichever that is.
-    pub fn select(&mut self, key: Option<RowKey>) {
-        self.selected = key;
+    /// Puts the cursor on the first row, whichever that is.
+    pub fn select_first(&mut self) {
+        self.cursor.follow(None);
     }
 
     /// Puts the cursor on a row as shown.
-    pub fn select_row(&mut self, at: usize) {
-        let at = at.min(self.shown.len().saturating_sub(1));
-        self.at = at;
-        self.selected = self.shown.get(at).map(|row| row.key.clone());
+    pub fn select(&mut self, at: usize) {
+        self.cursor.select(at, &self.shown);
     }
 
     /// Moves the cursor by rows.
     pub fn move_by(&mut self, by: isize) {
-        self.select_row(self.at.saturating_add_signed(by));
+        self.cursor.move_by(by, &self.shown);
     }
 
-    /// Rows that fit.
-    pub fn page(&self) -> usize {
-        self.page.max(1)
+    /// Moves the cursor if the key asks for that.
+    pub fn act(&mut self, action: Action) {
+        self.cursor.act(action, &self.shown);
     }
 
     /// Rows of the screen that show everything, headings included.
@@ -92,7 +81,15 @@ impl Table {
 
     /// Whether the cursor is on this row as shown.
     pub fn is_at(&self, at: usize) -> bool {
-        self.at == at
+        self.cursor.at() == at
+    }
+}
+
+impl Keyed for Arc<Row> {
+    type Key = RowKey;
+
+    fn key(&self) -> RowKey {
+        self.key.clone()
     }
 }
 
@@ -111,7 +108,7 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         return;
     }
     let columns = Columns::fit(area.width, wanted(&table.shown, c.snap.group));
-    c.heading(area, 0, title(c.snap.group), &note(c.snap, search));
+    let note = note(c.snap, search);
     headings(c, area, &columns, sort, table.reversed);
     let body = Rect {
         y: area.y + 2,
@@ -119,18 +116,23 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         ..area
     };
     if table.shown.is_empty() {
+        c.heading(area, 0, title(c.snap.group), &note);
         empty(c, body, search);
         return;
     }
     // The heading of the other rows takes one row itself.
     let divided = table.blocking < table.shown.len();
-    let height = usize::from(body.height).saturating_sub(usize::from(divided));
-    table.page = height;
-    table.offset = scrolled(table.offset, table.at, table.shown.len(), height);
+    let height = body.height.saturating_sub(u16::from(divided));
+    let in_view = table.cursor.in_view(height, &table.shown);
+    let hidden = table.shown.len() - in_view.end;
+    let end = match hidden {
+        0 => String::new(),
+        hidden => format!("{} more below", text::count(hidden as u64)),
+    };
+    c.heading_with_end(area, 0, title(c.snap.group), &note, &end);
     let mut y = 0;
-    let last = (table.offset + height).min(table.shown.len());
-    for at in table.offset..last {
-        if divided && (at == table.blocking || at == table.offset && at > table.blocking) {
+    for at in in_view.clone() {
+        if divided && (at == table.blocking || at == in_view.start && at > table.blocking) {
             let not_code = c.snap.not_code;
             let note = format!(
                 "{}, {}: not this code's fault",
@@ -148,11 +150,6 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         }
         c.hit(row_of(body, y), Hit::Row(at));
         y += 1;
-    }
-    let hidden = table.shown.len() - last;
-    if hidden > 0 {
-        let more = format!(" {} more below ", text::count(hidden as u64));
-        c.right(area, 0, Span::styled(more, c.theme.dim()));
     }
 }
 

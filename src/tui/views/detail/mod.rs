@@ -20,6 +20,8 @@ pub struct DetailView {
     tree: CallTreeView,
     facts_focused: bool,
     facts_scroll: usize,
+    /// Rows of the facts when last drawn.
+    facts_page: u16,
 }
 
 impl DetailView {
@@ -32,7 +34,7 @@ impl DetailView {
 
     /// Does what a key asks for.
     pub fn act(&mut self, action: Action, search: &str) {
-        let page = self.tree.page() as isize;
+        let page = self.facts_page as isize;
         match action {
             Action::Pane => self.facts_focused = !self.facts_focused,
             Action::Up if self.facts_focused => self.scroll(-1, true),
@@ -92,6 +94,7 @@ impl DetailView {
         let shown = (&detail.tree, "Call tree");
         self.tree.draw(c, tree, shown, focused, search);
         c.hit(facts, Hit::Facts);
+        self.facts_page = facts.height.saturating_sub(1).max(1);
         facts::draw(
             c,
             facts,

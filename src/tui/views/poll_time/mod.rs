@@ -132,13 +132,15 @@ impl PollTimeView {
         let Some(profile) = c.snap.profile.clone() else {
             return;
         };
-        c.heading(area, 0, "All poll time", &note(c.snap, &profile));
+        let (title, note) = ("All poll time", note(c.snap, &profile));
+        let heading = area;
         let area = Rect {
             y: area.y + 1,
             height: area.height.saturating_sub(1),
             ..area
         };
         if profile.spots.is_empty() {
+            c.heading(heading, 0, title, &note);
             explain(c, area, replay);
             return;
         }
@@ -149,7 +151,11 @@ impl PollTimeView {
         let rows = self.table.height().min(most);
         let [table, below] =
             Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(area);
-        self.table.draw(c, table, &profile, search);
+        let end = match self.table.draw(c, table, &profile, search) {
+            0 => String::new(),
+            hidden => format!("{} more below", text::count(hidden as u64)),
+        };
+        c.heading_with_end(heading, 0, title, &note, &end);
         if self.as_flame {
             let about = match &self.about {
                 Some((function, _)) => function,

@@ -9,7 +9,8 @@ use ratatui::text::Span;
 use crate::session::{ProfileView, SpotKey, SpotRow};
 use crate::text;
 use crate::tui::state::keys::Action;
-use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of, scrolled};
+use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of};
+use crate::tui::widgets::cursor::{Cursor, Keyed};
 use crate::tui::widgets::row::RowText;
 
 /// From this many columns on, locations are shown.
@@ -19,11 +20,7 @@ const LOCATIONS: usize = 110;
 #[derive(Debug, Default)]
 pub struct Table {
     shown: Vec<Arc<SpotRow>>,
-    /// The code under the cursor. None: the first row, whichever that is.
-    selected: Option<SpotKey>,
-    at: usize,
-    offset: usize,
-    page: usize,
+    cursor: Cursor<Arc<SpotRow>>,
 }
 
 impl Table {
@@ -32,49 +29,32 @@ impl Table {
         let keep =
             |row: &&Arc<SpotRow>| search.is_empty() || row.name().to_lowercase().contains(search);
         self.shown = profile.spots.iter().filter(keep).cloned().collect();
-        let same = |row: &Arc<SpotRow>| Some(&row.key) == self.selected.as_ref();
-        self.at = match self.selected {
-            None => 0,
-            Some(_) => {
-                let at = self.shown.iter().position(same);
-                at.unwrap_or(self.at.min(self.shown.len().saturating_sub(1)))
-            }
-        };
+        self.cursor.update(&self.shown);
     }
 
     /// The row under the cursor.
     pub fn selected(&self) -> Option<&Arc<SpotRow>> {
-        self.shown.get(self.at)
+        self.shown.get(self.cursor.at())
     }
 
     /// Whether the cursor is on this row as shown.
     pub fn is_at(&self, at: usize) -> bool {
-        self.at == at
+        self.cursor.at() == at
     }
 
     /// Puts the cursor on a row as shown.
     pub fn select(&mut self, at: usize) {
-        self.at = at.min(self.shown.len().saturating_sub(1));
-        self.selected = self.shown.get(self.at).map(|row| row.key.clone());
+        self.cursor.select(at, &self.shown);
     }
 
     /// Moves the cursor by rows.
     pub fn move_by(&mut self, by: isize) {
-        self.select(self.at.saturating_add_signed(by));
+        self.cursor.move_by(by, &self.shown);
     }
 
-    /// Moves the cursor as a key asks for.
+    /// Moves the cursor if the key asks for that.
     pub fn act(&mut self, action: Action) {
-        let page = self.page.max(1) as isize;
-        match action {
-            Action::Up => self.move_by(-1),
-            Action::Down => self.move_by(1),
-            Action::PageUp => self.move_by(-page),
-            Action::PageDown => self.move_by(page),
-            Action::Home => self.selected = None,
-            Action::End => self.select(usize::MAX),
-            _ => {}
-        }
+        self.cursor.act(action, &self.shown);
     }
 
     /// Rows of the screen that show everything, headings included.
@@ -82,8 +62,14 @@ impl Table {
         narrow(self.shown.len().max(1) + 2)
     }
 
-    /// Draws the table.
-    pub fn draw(&mut self, c: &mut Canvas, area: Rect, profile: &ProfileView, search: &str) {
+    /// Draws the table. Returns the number of rows below those in view.
+    pub fn draw(
+        &mut self,
+        c: &mut Canvas,
+        area: Rect,
+        profile: &ProfileView,
+        search: &str,
+    ) -> usize {
         let width = usize::from(area.width);
         let cause = if width >= 100 { 13 } else { 7 };
         let numbers = cause + 8 + 6 + 3;
@@ -110,11 +96,10 @@ impl Table {
         if self.shown.is_empty() {
             let nothing = format!("  Nothing matches \"{search}\"; Esc clears the search.");
             c.row(body, 0, Span::styled(nothing, c.theme.dim()));
-            return;
+            return 0;
         }
-        self.page = usize::from(body.height);
-        self.offset = scrolled(self.offset, self.at, self.shown.len(), self.page);
-        let rows = self.shown.iter().enumerate().skip(self.offset);
+        let in_view = self.cursor.in_view(body.height, &self.shown);
+        let rows = self.shown.iter().enumerate().skip(in_view.start);
         for (y, (at, row)) in (0..body.height).zip(rows) {
             let share = profile.share(row);
             let (label, calls) = text::fit_call(&row.key.0, row.key.1.as_deref(), name);
@@ -134,15 +119,19 @@ impl Table {
                 line.push(format!("  {at}"), c.theme.dim());
             }
             c.row(body, y, line.line());
-            if at == self.at {
+            if self.is_at(at) {
                 c.style_row(body, y, c.theme.selected());
             }
             c.hit(row_of(body, y), Hit::Spot(at));
         }
-        let hidden = self.shown.len().saturating_sub(self.offset + self.page);
-        if hidden > 0 {
-            let more = format!(" {} more below ", text::count(hidden as u64));
-            c.right(area, 0, Span::styled(more, c.theme.dim()));
-        }
+        self.shown.len() - in_view.end
+    }
+}
+
+impl Keyed for Arc<SpotRow> {
+    type Key = SpotKey;
+
+    fn key(&self) -> SpotKey {
+        self.key.clone()
     }
 }

@@ -12,7 +12,8 @@ use crate::session::{CallTree, Node};
 use crate::text;
 use crate::tui::state::keys::Action;
 use crate::tui::widgets::bars::bar;
-use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of, scrolled};
+use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of};
+use crate::tui::widgets::cursor::{Cursor, Keyed};
 use crate::tui::widgets::row::RowText;
 
 /// The rows shown, and the one under the cursor.
@@ -22,10 +23,7 @@ pub struct CallTreeView {
     rows: Vec<TreeRow>,
     /// Functions of the rows, lower case, for the search.
     names: Vec<String>,
-    selected: Option<Path>,
-    at: usize,
-    offset: usize,
-    page: usize,
+    cursor: Cursor<TreeRow>,
     /// The cursor was put on the function that the tree is about.
     placed: bool,
 }
@@ -44,30 +42,14 @@ impl CallTreeView {
             self.placed = true;
             let own = about.to_lowercase();
             let at = self.names.iter().position(|name| *name == own);
-            self.select(at.unwrap_or(0));
+            self.cursor.select(at.unwrap_or(0), &self.rows);
         }
-        let same = |row: &TreeRow| Some(row.path) == self.selected;
-        self.at = match self.rows.iter().position(same) {
-            Some(at) => at,
-            None => self.at.min(self.rows.len().saturating_sub(1)),
-        };
-    }
-
-    fn select(&mut self, at: usize) {
-        self.at = at.min(self.rows.len().saturating_sub(1));
-        self.selected = self.rows.get(self.at).map(|row| row.path);
+        self.cursor.update(&self.rows);
     }
 
     /// Does what a key asks for.
     pub fn act(&mut self, action: Action, search: &str) {
-        let page = self.page.max(1) as isize;
         match action {
-            Action::Up => self.scroll(-1),
-            Action::Down => self.scroll(1),
-            Action::PageUp => self.scroll(-page),
-            Action::PageDown => self.scroll(page),
-            Action::Home => self.scroll(isize::MIN),
-            Action::End => self.scroll(isize::MAX),
             Action::Open => self.toggle(None),
             Action::Left => self.toggle(Some(true)),
             Action::Right => self.toggle(Some(false)),
@@ -77,30 +59,25 @@ impl CallTreeView {
             }
             Action::Next => self.find(search, false),
             Action::Previous => self.find(search, true),
-            _ => {}
+            other => self.cursor.act(other, &self.rows),
         }
     }
 
     /// Moves the cursor.
     pub fn scroll(&mut self, by: isize) {
-        self.select(self.at.saturating_add_signed(by));
+        self.cursor.move_by(by, &self.rows);
     }
 
     /// A click on a row: the cursor goes there; on the cursor's row, folds or unfolds.
     pub fn click(&mut self, at: usize) {
-        match at == self.at {
+        match at == self.cursor.at() {
             true => self.toggle(None),
-            false => self.select(at),
+            false => self.cursor.select(at, &self.rows),
         }
     }
 
-    /// Rows that fit.
-    pub fn page(&self) -> usize {
-        self.page.max(1)
-    }
-
     fn toggle(&mut self, fold: Option<bool>) {
-        let Some(row) = self.rows.get(self.at) else {
+        let Some(row) = self.rows.get(self.cursor.at()) else {
             return;
         };
         if row.folded_runtime > 0 {
@@ -124,9 +101,10 @@ impl CallTreeView {
         if search.is_empty() {
             return;
         }
+        let at = self.cursor.at();
         let step = |i: usize| match back {
-            false => (self.at + i) % n,
-            true => (self.at + n - i) % n,
+            false => (at + i) % n,
+            true => (at + n - i) % n,
         };
         let has = |at: &usize| {
             self.names
@@ -134,7 +112,7 @@ impl CallTreeView {
                 .is_some_and(|name| name.contains(search))
         };
         if let Some(at) = (1..=n).map(step).find(has) {
-            self.select(at);
+            self.cursor.select(at, &self.rows);
         }
     }
 
@@ -177,20 +155,27 @@ impl CallTreeView {
             );
             return;
         }
-        self.page = usize::from(body.height);
-        self.offset = scrolled(self.offset, self.at, self.rows.len(), self.page);
+        let in_view = self.cursor.in_view(body.height, &self.rows);
         let shown = self.rows.iter().zip(&self.names).enumerate();
-        for (y, (at, (row, name))) in (0..body.height).zip(shown.skip(self.offset)) {
+        for (y, (at, (row, name))) in (0..body.height).zip(shown.skip(in_view.start)) {
             let found = !search.is_empty() && name.contains(search);
             let Some(line) = line(c, tree, row, usize::from(body.width), found) else {
                 continue;
             };
             c.row(body, y, line);
-            if at == self.at && focused {
+            if at == self.cursor.at() && focused {
                 c.style_row(body, y, c.theme.selected());
             }
             c.hit(row_of(body, y), Hit::Row(at));
         }
+    }
+}
+
+impl Keyed for TreeRow {
+    type Key = Path;
+
+    fn key(&self) -> Path {
+        self.path
     }
 }
 
