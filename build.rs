@@ -24,6 +24,8 @@ fn main() -> Result<()> {
     }
 
     let clang = find_clang()?;
+    // For tests/verifier.rs: how much work the verifier has depends on the compiler.
+    println!("cargo:rustc-env=BPF_CLANG={}", major_version(&clang));
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
     for name in OBJECTS {
         SkeletonBuilder::new()
@@ -76,6 +78,15 @@ fn find_clang() -> Result<PathBuf> {
              Arch:            pacman -S clang\n\
              or name one with CLANG=/path/to/clang",
         )
+}
+
+/// The first number that a clang says of itself.
+fn major_version(clang: &Path) -> String {
+    let output = Command::new(clang).arg("--version").output();
+    let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    let text = String::from_utf8_lossy(&text);
+    let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.chars().take_while(char::is_ascii_digit).collect()
 }
 
 fn targets_bpf(clang: &OsStr) -> bool {

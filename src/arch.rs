@@ -30,6 +30,11 @@ impl Machine {
     #[cfg(target_arch = "aarch64")]
     pub const NATIVE: Machine = Machine::Aarch64;
 
+    /// Whether a CPU's stores become visible to other CPUs in program order.
+    pub fn keeps_store_order(self) -> bool {
+        self == Machine::X86_64
+    }
+
     /// The processor of an ELF file, from `e_machine`; None if hud does not support it.
     pub fn from_elf(e_machine: u16) -> Option<Machine> {
         match object::elf::Machine(e_machine) {

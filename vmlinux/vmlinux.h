@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The kernel types that hud's BPF programs touch, trimmed by hand.
+ * The kernel types that hud's BPF programs use, trimmed by hand.
  *
- * Every struct stands under preserve_access_index: the offsets here mean nothing, libbpf takes the
- * real ones from the running kernel's BTF. A field that some kernels lack is read behind
- * bpf_core_field_exists (compat.bpf.h).
+ * Every struct has preserve_access_index: libbpf replaces the offsets here by those of the running
+ * kernel's BTF. Fields that some kernels lack are guarded by bpf_core_field_exists (compat.bpf.h).
  */
 #ifndef HUD_VMLINUX_H
 #define HUD_VMLINUX_H
@@ -25,7 +24,7 @@ typedef _Bool bool;
 #define false 0
 #define NULL ((void *)0)
 
-/* UAPI constants, fixed for ever. */
+/* UAPI constants, which never change. */
 enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_STACK = 23,

@@ -476,6 +476,7 @@ impl Pipeline {
         self.losses.ring_full = losses.kernel.ring_full;
         self.losses.stack_unreadable = losses.kernel.stack_unreadable;
         self.losses.worker_untracked = losses.kernel.worker_untracked;
+        self.losses.state_unread = losses.kernel.state_unread;
         self.losses.undecodable = losses.undecodable;
         self.losses.analysis_full = losses.unreceived;
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* All that depends on the architecture: the thread pointer, user registers, syscall numbers. */
+/* What depends on the architecture: the thread pointer, user registers, syscall numbers. */
 #ifndef HUD_ARCH_BPF_H
 #define HUD_ARCH_BPF_H
 
@@ -46,7 +46,7 @@ static __always_inline bool is_transfer(s32 syscall)
 #define REGS_ARG2 regs[2]
 #define REGS_SYSCALL syscallno
 #define KERNEL_STACK_BYTES 16384
-#define SYSCALL_POLL -2 /* none here: libc calls ppoll */
+#define SYSCALL_POLL -2 /* does not exist: libc calls ppoll */
 #define SYSCALL_PPOLL 73
 #define SYSCALL_EPOLL_WAIT -2
 #define SYSCALL_EPOLL_PWAIT 22
@@ -66,7 +66,7 @@ static __always_inline bool is_transfer(s32 syscall)
 
 #endif
 
-/* A thread's user registers, as far as hud needs them. */
+/* The user registers of a thread that hud uses. */
 struct user_regs {
 	u64 ip;
 	u64 sp;
@@ -77,7 +77,7 @@ struct user_regs {
 	u32 unused;
 };
 
-/* The user registers of a thread that is in the kernel. `task` must be a trusted BTF pointer. */
+/* Reads the user registers of a thread in the kernel. `task` must be a trusted BTF pointer. */
 static __always_inline void read_user_regs(struct task_struct *task, struct user_regs *out)
 {
 	if (has_task_pt_regs()) {
@@ -92,7 +92,7 @@ static __always_inline void read_user_regs(struct task_struct *task, struct user
 		out->args[2] = regs->REGS_ARG2;
 		out->syscall = regs->REGS_SYSCALL;
 	} else {
-		/* They lie at the top of the kernel stack. */
+		/* They are at the top of the kernel stack. */
 		struct pt_regs *regs = (void *)BPF_CORE_READ(task, stack) + KERNEL_STACK_BYTES -
 				       bpf_core_type_size(struct pt_regs);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The kernel's facts about a sleeping thread: the file it waits for, whether it has children. */
+/* Kernel facts about a thread: the file that a syscall uses, whether the thread has children. */
 #ifndef HUD_FACTS_BPF_H
 #define HUD_FACTS_BPF_H
 
 #include "arch.bpf.h"
 #include "hud.h"
 
-/* The file behind a descriptor, or NULL. */
+/* The file of a descriptor, or NULL. */
 static __always_inline struct file *file_of(struct files_struct *files, s32 fd)
 {
 	struct fdtable *table;
@@ -22,7 +22,7 @@ static __always_inline struct file *file_of(struct files_struct *files, s32 fd)
 	return file;
 }
 
-/* i_mode of the file behind a descriptor; 0 for none. */
+/* i_mode of a descriptor's file; 0 if there is none. */
 static __always_inline u16 file_mode(struct files_struct *files, s32 fd)
 {
 	struct file *file = file_of(files, fd);
@@ -30,7 +30,7 @@ static __always_inline u16 file_mode(struct files_struct *files, s32 fd)
 	return file ? BPF_CORE_READ(file, f_inode, i_mode) : 0;
 }
 
-/* The descriptor a syscall waits for: argument 0, or the first of poll's. */
+/* The descriptor that a syscall waits for: its argument 0, or the first pollfd's. */
 static __always_inline s32 awaited_fd(struct user_regs *regs)
 {
 	s32 fd = -1;

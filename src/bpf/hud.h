@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The whole interface between hud's BPF programs and its user space.
+ * The interface between hud's BPF programs and its user space.
  *
- * The Rust types are generated from this file; nothing is declared twice. Fields have fixed
- * widths and structs have no implicit padding. Times are nanoseconds. "clock" is the scheduler's
- * own clock (rq->clock), which costs no read of a hardware clock; "mono" is CLOCK_MONOTONIC; both
- * appear together where user space has to convert.
+ * The Rust types are generated from this file, so nothing is declared twice. Fields have fixed
+ * widths and structs have no implicit padding. Durations (`_ns`) are in nanoseconds. Points in time
+ * are nanoseconds too: `_clock` on the scheduler's clock (rq->clock), which a switch brings up to
+ * date at no cost, `mono` on CLOCK_MONOTONIC. Events carry both, so that user space can convert.
  */
 #ifndef HUD_H
 #define HUD_H
@@ -17,24 +17,21 @@ typedef unsigned long long u64;
 typedef int s32;
 typedef long long s64;
 
-/* User stack bytes in one capture. Copies stop at the top of the stack, so most are far smaller. */
+/* Limit of one capture of a user stack. Copies end at the top of the stack; most are far smaller.
+ */
 #define HUD_STACK_PAGES 32
 #define HUD_PAGE 4096
 #define HUD_STACK_BYTES (HUD_STACK_PAGES * HUD_PAGE)
 #define HUD_KERNEL_FRAMES 32
-/* Distinct places where one poll blocked; the last one collects the rest. */
+/* Sites kept per poll; the last one sums up all that do not fit. */
 #define HUD_SITES 8
 #define HUD_COMM 16
-/* User stack bytes taken of threads other than the one that was held: their innermost frames. */
-#define HUD_OTHER_PAGES 4
-#define HUD_OTHER_BYTES (HUD_OTHER_PAGES * HUD_PAGE)
-/* Ways from a worker's loop into a poll; how many return addresses name one, and their variants. */
-#define HUD_WAYS 4
-#define HUD_WAY_LEVELS 3
-#define HUD_WAY_RETURNS 4
-#define HUD_WAY_COUNTERS 16
+/* Limit of a partial stack: the innermost frames of a thread that ended a wait. */
+#define HUD_PARTIAL_PAGES 4
+#define HUD_PARTIAL_BYTES (HUD_PARTIAL_PAGES * HUD_PAGE)
+#define HUD_PARK_SIGNATURES 2
 
-/* How much of Tokio's structs is read at once: of Context, and of scheduler::Context. */
+/* Bytes read of Tokio's Context, and of its scheduler::Context. */
 enum hud_read_sizes {
 	HUD_CONTEXT_BYTES = 128,
 	HUD_SCHEDULER_CONTEXT_BYTES = 64,
@@ -52,166 +49,184 @@ struct hud_tokio {
 	u32 flavor;
 	u32 current_thread_core;
 	u32 multi_thread_core;
-	/* 0: only current_thread is compiled in, there is no discriminant. */
+	/* 0: only one flavor is compiled in, and there is no discriminant. */
 	u32 has_flavor;
-	/* Before Tokio 1.29 `scheduler` does not exist: each flavor's own thread-local. 0: none. */
+	/* With own_thread_locals: each flavor's pointer to its scheduler; 0: none. */
 	s64 current_thread_scheduler;
 	s64 multi_thread_scheduler;
-	u32 apart;
-	/* 0 before 1.22: then the budget that is left tells polls of one tick apart. */
+	/* Before Tokio 1.29, Context has no `scheduler`; each flavor has a thread-local of its own.
+	 */
+	u32 own_thread_locals;
+	/* 0 before Tokio 1.22: the remaining budget distinguishes polls of the same tick instead.
+	 */
 	u32 has_task_id;
 };
 
-/* Offsets of Core::tick: where they are guesses, a flavor that starts later may correct its own. */
+/* Offsets of Core::tick. User space corrects a guessed one when that flavor starts later. */
 struct hud_core_ticks {
 	u32 current_thread;
 	u32 multi_thread;
 };
 
-/* A number of a worker that grows with its rounds. */
-struct hud_counter {
-	/* Where on the stack a pointer to its surroundings is kept: bytes above the way's lowest
-	 * word. */
+/*
+ * Tier 4 (frames.bpf.h), all of it: these limits and structs, and in the structs below the fields
+ * marked "tier 4".
+ */
+enum hud_frame_limits {
+	HUD_FRAME_PATHS = 4,
+	/* Return addresses that identify a path, and the variants of each. */
+	HUD_FRAME_LEVELS = 3,
+	HUD_FRAME_VARIANTS = 4,
+	HUD_FRAME_COUNTERS = 16,
+};
+
+/* A number in a worker's memory that grows with each scheduling round. */
+struct hud_frame_counter {
+	/* Stack slot that holds a pointer: bytes above the path's base. */
 	u32 pointer;
-	/* From there, bytes. */
+	/* The number: bytes above that pointer. */
 	u32 offset;
 };
 
 /*
- * One way from a worker's loop into a poll: three return addresses that lie one above the other on
- * the stack of every thread that takes it.
+ * One path of calls from a worker's loop into a poll: three return addresses on the stack, at the
+ * same distances from each other in every thread that takes the path. The base of the path is the
+ * address of the innermost one.
  */
-struct hud_way {
-	/* Where they lie, in bytes above the lowest one. */
-	u32 places[HUD_WAY_LEVELS];
+struct hud_frame_path {
+	/* Bytes above the base, innermost first. */
+	u32 slots[HUD_FRAME_LEVELS];
 	u32 flavor;
-	/* What they may be; 0: none. */
-	u64 returns[HUD_WAY_LEVELS][HUD_WAY_RETURNS];
-	/* In the place of the second one: where calls of the loop return to that park. */
-	u64 parks[HUD_WAY_RETURNS];
+	/* The return addresses found in each slot; 0: unused. */
+	u64 returns[HUD_FRAME_LEVELS][HUD_FRAME_VARIANTS];
+	/* Return addresses found in the second slot while the loop parks. */
+	u64 park_returns[HUD_FRAME_VARIANTS];
 	u32 counter_count;
-	/* Where the worker's core is kept on the stack, in bytes as above; 0: unknown. */
+	/* Stack slot of the pointer to the worker's core, bytes above the base; 0: not known. */
 	u32 core;
-	struct hud_counter counters[HUD_WAY_COUNTERS];
+	struct hud_frame_counter counters[HUD_FRAME_COUNTERS];
 };
 
-/* Set before load, constant afterwards. */
+/* Set before the programs are loaded, constant afterwards. */
 struct hud_config {
 	struct hud_tokio tokio;
 	u64 threshold_ns;
-	/* How far apart samples of a thread need to be at most. */
+	/* The longest time between two samples of a running thread. */
 	u64 sample_period_ns;
-	/* How far apart the scheduler's ticks are. */
+	/* Period of the scheduler's tick; 0: not used. */
 	u64 tick_ns;
 	u32 tgid;
 	u32 own_tgid;
-	/* All poll time: of this many samples of a thread inside polls one stack is sent. */
+	/* Profile of all poll time: one stack is sent per this many samples of a thread in polls.
+	 */
 	u32 profile_stride;
-	/* Polls are known by `ways`: Tokio's state cannot be read. */
+	/* Tier 4: polls are identified by `frame_paths`, not by Tokio's state. */
 	u32 by_frames;
 };
 
-/* How the scheduler's tick is known from other timers. */
+/* What distinguishes the scheduler's tick from other timers. */
 struct hud_tick {
 	u64 expires;
-	/* The timer's callback, equal on all CPUs. */
+	/* The timer's callback, the same on all CPUs. */
 	u64 function;
-	/* The outermost kernel frame of a tick that interrupts user mode. */
+	/* Outermost kernel frame of a tick that interrupts user mode. */
 	u64 user_entry;
-	/* How often all of this was seen again, less how often something else was. */
+	/* Ticks that confirmed the values above, less those that contradicted them. */
 	u64 confirmed;
 };
 
-/* What a thread was last seen doing. */
+/* What a worker was doing when last observed. */
 enum hud_phase {
 	HUD_PHASE_UNKNOWN = 0,
-	/* Not holding a worker's core: block_in_place, or the core is being handed over. */
+	/* It holds no core: in block_in_place, or while the core is handed over. */
 	HUD_PHASE_DETACHED = 1,
-	/* Holding a core, not polling: parked, or between polls. */
+	/* It holds a core and polls nothing: parked, or between polls. */
 	HUD_PHASE_IDLE = 2,
 	HUD_PHASE_POLL = 3,
 };
 
-/* How a thread was last seen. */
-enum hud_seen {
-	HUD_SEEN_SAMPLED = 0,
-	HUD_SEEN_RUNNABLE = 1,
-	HUD_SEEN_BLOCKED = 2,
-	HUD_SEEN_STOPPED = 3,
+/* How a thread stood with the scheduler when observed. */
+enum hud_observed {
+	/* On the CPU: a sample. */
+	HUD_OBSERVED_RUNNING = 0,
+	/* Switched out: preempted, asleep, or stopped by a signal or a debugger. */
+	HUD_OBSERVED_RUNNABLE = 1,
+	HUD_OBSERVED_BLOCKED = 2,
+	HUD_OBSERVED_STOPPED = 3,
 };
 
 enum hud_flavor {
 	HUD_FLAVOR_CURRENT_THREAD = 0,
 	HUD_FLAVOR_MULTI_THREAD = 1,
-	/* One that the layout in use knows nothing of. */
+	/* Not described by the layout in use. */
 	HUD_FLAVOR_OTHER = 2,
 };
 
 enum hud_poll_flags {
 	/* Under way when hud attached. */
 	HUD_POLL_BEGAN_BEFORE = 1,
-	/* CPU bandwidth control held the thread back. */
+	/* CPU bandwidth control (a cgroup's quota) kept the thread off the CPU. */
 	HUD_POLL_THROTTLED = 2,
-	/* The poll passed the threshold: what was kept back has been sent. */
+	/* The poll passed the threshold; the captures kept for it have been sent. */
 	HUD_POLL_SLOW = 4,
-	/* Known by its task id alone: the coop budget was not in force. */
+	/* Identified by its task id alone: the coop budget was not in force. */
 	HUD_POLL_UNCONSTRAINED = 8,
-	/* The hypervisor or interrupts took the CPU away; counted as run queue. */
+	/* The hypervisor or interrupts took CPU time from the poll, counted as run queue. */
 	HUD_POLL_STOLEN = 16,
 };
 
-/* The kernel's facts about one place where a poll blocked. */
+/* A place where a poll blocks, identified by syscall, first argument and stack pointer. */
 struct hud_site {
 	u64 sp;
 	u64 args[3];
 	u64 blocked_ns;
 	s32 syscall;
+	/* The thread's last syscall but this one; it identifies a restarted one. */
 	s32 previous_syscall;
 	u32 count;
 	/* i_mode of the file in argument 0 (or of the first pollfd); 0: none. */
 	u16 fd_mode;
 	u8 in_iowait;
 	u8 has_children;
-	/* A stack of it was captured in this poll. */
+	/* The poll has a capture of this site. */
 	u32 captured;
 	u32 unused;
 };
 
-/* One poll of one task, so far. */
+/* One poll of one task. */
 struct hud_poll {
-	u64 sequence; /* of this thread */
+	u64 sequence; /* counts the thread's observed polls */
 	u64 core;
-	u64 task; /* 0: the root future of block_on */
-	u64 start_clock;
-	/* When it was seen first; before, its time is an estimate. */
+	u64 task;	 /* 0: the root future of block_on */
+	u64 start_clock; /* estimated, no later than first_seen_clock */
 	u64 first_seen_clock;
 	u64 on_cpu_ns;
-	/* Of it, what lies before it was seen first, and after it was seen last. */
+	/* The part of on_cpu_ns before the first observation and after the last one. */
 	u64 estimated_ns;
 	u64 run_queue_ns;
 	u64 blocked_ns;
 	u64 stopped_ns;
-	/* The part of run_queue_ns that came in pieces below 1 ms right after a wake. */
+	/* The part of run_queue_ns in waits of less than WAKE_DELAY_NS right after a wake-up. */
 	u64 wake_delay_ns;
-	/* Page faults since the poll began, and in the moment before. */
+	/* Page faults from the observation before the poll on. */
 	u64 faults;
 	u32 tick;
 	u32 flags;
 	u32 site_count;
-	/* What is left of the coop budget, where no task id is known; else 0. */
+	/* The remaining coop budget where Tokio has no task ids; else 0. */
 	u32 budget_left;
 	struct hud_site sites[HUD_SITES];
 };
 
-/* A blocked state known to be a park: recognised without reading the target's memory. */
-struct hud_park {
+/* What a park looks like from the kernel: identifies one without reading the target's memory. */
+struct hud_park_signature {
 	u64 sp;
 	u64 arg0;
 	s32 syscall;
 	u32 uses;
 };
 
-/* Where a worker's time went since hud attached. */
+/* A worker's time since hud attached. */
 struct hud_usage {
 	u64 on_cpu_ns;
 	u64 run_queue_ns;
@@ -221,82 +236,92 @@ struct hud_usage {
 	u64 longest_poll_ns;
 };
 
-/* The state of one worker thread, in a map that user space has mapped. */
+/*
+ * The state of one worker thread, in a map that user space maps too.
+ *
+ * A seqlock guards the fields down to `poll`: `sequence` is odd while the kernel side writes them
+ * (begin_write and end_write in thread.bpf.h). Only the CPU that runs the thread writes them.
+ */
 struct hud_thread {
-	u32 tid; /* 0: free */
-	/* Odd while being written. */
 	u32 sequence;
+	u32 tid; /* 0: the slot is free */
 	u32 phase;
-	u32 seen_as;
+	u32 observed_as;
 	u32 flavor;
-	u32 skipped;
+	/* Index of the site it is asleep at; valid in a poll while observed_as is BLOCKED. */
+	u32 site;
+	/* Which captures of the open poll wait to be sent: see stack.bpf.h. */
+	u32 newest_valid;
+	u32 costliest_valid;
+	u32 sample_valid;
+	/* Slow polls whose end is uncertain by more than UNCERTAIN_NS.
+	 */
+	u32 uncertain_edges;
+	u64 observed_clock;
 	u64 scheduler;
 	u64 thread_pointer;
-	/* Where the lowest word of each way lies on its stack; 0: not known to take it. */
-	u64 ways[HUD_WAYS];
-	/* Its state was set before hud attached, at this many context switches less 1; else 0. */
+	char comm[HUD_COMM];
+	struct hud_usage usage;
+	struct hud_poll poll;
+
+	/* Written by user space at any time, a word at a time: not under the seqlock. */
+
+	/* A perf clock of its own samples the thread, more often than slow polls need. */
+	u32 has_own_clock;
+	u32 unused;
+	/* Tier 4: the base of each path on the thread's stack; 0: it does not take the path. */
+	u64 frame_bases[HUD_FRAME_PATHS];
+
+	/* Used by the kernel side alone. */
+
+	/* Switches were skipped since the last observation. */
+	u32 skipped;
+	s32 last_syscall;
+	/* Set by user space before hud attached, at this many context switches less 1; else 0. */
 	u64 seeded;
-	/* Full reads of a runnable thread are limited: see may_read. */
-	u64 read_credit_clock;
-	/* The id in Context while the worker polls nothing, and the core it had then (0: unknown).
-	 */
-	u64 idle_task;
-	u64 idle_core;
-	/* Samples inside polls that no stack was sent for yet. */
-	u32 profile_samples;
-	u32 site; /* where it is blocked, while seen_as is BLOCKED inside a poll */
-	u64 seen_clock;
-	u64 delay_seen;
-	u64 exec_seen;
-	/* All page faults of its life; 0: not known. */
-	u64 faults_seen;
-	/* All CPU time of its life when it last left the CPU; 0: not known. */
-	u64 exec_out;
-	/* A stint on the CPU by its arrival, and what was stolen in it so far. */
+	/* The scheduler's counters at the last observation. */
+	u64 observed_run_delay;
+	u64 observed_exec;
+	u64 observed_faults; /* 0: not known */
+	/* CPU time when it last left the CPU (0: not known), and the stint on the CPU since. */
+	u64 switched_out_exec;
 	u64 stint_arrival;
 	u64 stint_stolen;
-	/* A poll's length in general: CPU time by scheduling rounds. */
-	u64 mean_poll_ns;
-	/* What the rounds before the poll under way teach of it, if that one is not slow; else 0.
-	 */
-	u64 round_ns;
-	/* The least time seen from a sleep to a poll, and from a poll to its park; 0: none yet. */
-	u64 to_poll_ns;
-	u64 to_park_ns;
-	/* The newest sample that was taken in, and the newest of perf's clock, whatever it met. */
-	u64 sampled_clock;
-	u64 interrupted_clock;
-	/* All poll time: usage.on_cpu_ns at the newest sample, and what no stack was sent for yet.
-	 */
-	u64 profiled_cpu_ns;
-	u64 profile_ns;
-	/* The core whose tick was read last (0: none is known), that tick, and the time on the CPU
-	 * since then.
-	 */
+	/* Task id in Context while it polls nothing, and the core it had then (0: not known). */
+	u64 idle_task;
+	u64 idle_core;
+	/* The core whose tick was read last (0: none), the tick, and the CPU time since. */
 	u64 tick_core;
 	u64 tick_on_cpu_ns;
 	u32 tick;
-	/* User space has it sampled more often than slow polls need: for the edges between them. */
-	u32 closely;
+	/* All poll time: samples inside polls that no stack was sent for yet. */
+	u32 profile_samples;
+	u64 profiled_cpu_ns; /* usage.on_cpu_ns at the last sample */
+	u64 profile_ns;	     /* CPU time in polls that no stack was sent for yet */
+	/* Mean CPU time of a scheduling round. */
+	u64 mean_poll_ns;
+	/* Mean of the rounds just before the open poll; used if that poll is not slow. 0: none. */
+	u64 round_ns;
+	/* Shortest times observed from a wake-up to a poll, and from a poll to a park; 0: none. */
+	u64 wake_to_poll_ns;
+	u64 poll_to_park_ns;
+	/* The last sample that was used, and the last one by a perf clock, used or not. */
+	u64 sampled_clock;
+	u64 interrupted_clock;
+	/* The last sample whose stack was kept for the open poll. */
+	u64 captured_clock;
+	/* Credits of take_credit. */
+	u64 read_credit_clock;
 	u64 capture_credit_clock;
 	u64 preempted_credit_clock;
-	/* The longest wait of this poll whose waker was told. */
-	u64 told_wait_ns;
-	u64 last_sample_clock;
-	s32 last_syscall;
-	/* Which of the two buffers holds the stack worth keeping / the newest one. */
-	u32 kept;
-	u32 kept_valid;
-	u32 newest_valid;
-	u32 sample_valid;
-	u32 kept_site;
-	struct hud_park parks[2];
+	/* Longest wait of the open poll whose end was reported. */
+	u64 released_wait_ns;
+	/* Index of the buffer with the costliest blocked stack, and its site. */
+	u32 costliest;
+	u32 costliest_site;
 	u32 next_park;
-	/* How often a slow poll ended nobody knows when between two samples. */
-	u32 unsure_edges;
-	struct hud_usage usage;
-	char comm[HUD_COMM];
-	struct hud_poll poll;
+	u32 unused2;
+	struct hud_park_signature parks[HUD_PARK_SIGNATURES];
 };
 
 enum hud_event_kind {
@@ -305,13 +330,10 @@ enum hud_event_kind {
 	HUD_EVENT_THREAD_EXIT = 3,
 	HUD_EVENT_EXEC = 4,
 	HUD_EVENT_RELEASE = 5,
-	/* A sample of all poll time: a struct hud_stack_event. */
+	/* A sample for the profile of all poll time: a struct hud_stack_event. */
 	HUD_EVENT_PROFILE = 6,
-	/*
-	 * Of a thread that is not known to be a worker, or of a worker in a place that is not
-	 * known: a struct hud_stack_event.
-	 */
-	HUD_EVENT_STRANGER = 7,
+	/* Tier 4: a stack that no path explains: a struct hud_stack_event. */
+	HUD_EVENT_UNKNOWN_FRAMES = 7,
 };
 
 struct hud_event_header {
@@ -330,10 +352,10 @@ enum hud_stack_kind {
 	HUD_STACK_PREEMPTED = 2,
 };
 
-/* A stack inside a poll: all but the stack's bytes. */
+/* A captured stack without the stack's bytes. */
 struct hud_stack_head {
 	struct hud_event_header header;
-	/* The poll, and its times up to this capture. */
+	/* The poll, with its times up to this capture. */
 	u64 poll_sequence;
 	u64 task;
 	u64 start_clock;
@@ -347,12 +369,12 @@ struct hud_stack_head {
 	u64 lr;
 	u32 stack_kind;
 	u32 poll_flags;
-	/* HUD_STACK_BLOCKED: the place. Its times are as of the capture. */
+	/* HUD_STACK_BLOCKED: the site, with its times up to this capture. */
 	struct hud_site site;
 	u64 kernel[HUD_KERNEL_FRAMES];
 	/*
-	 * Where it is in `kernel`, the frames up to it are those of the interrupt that took the
-	 * sample; where it is the last, user mode was interrupted.
+	 * If `kernel` holds this address, the frames up to it belong to the interrupt that took the
+	 * sample; if it is the last one, user mode was interrupted.
 	 */
 	u64 interrupt_entry;
 	/* HUD_EVENT_PROFILE: the CPU time inside polls that the stack stands for. */
@@ -363,13 +385,13 @@ struct hud_stack_head {
 	u64 stack_base;
 };
 
-/* `stack` is sent only as far as it was filled. */
+/* Only the filled part of `stack` is sent. */
 struct hud_stack_event {
 	struct hud_stack_head head;
 	u8 stack[HUD_STACK_BYTES];
 };
 
-/* The captures of one worker that wait for its poll to turn out slow. */
+/* The captures of one worker that are kept until its poll turns out slow, or ends. */
 struct hud_captures {
 	struct hud_stack_event blocked[2];
 	struct hud_stack_event sample;
@@ -388,21 +410,20 @@ struct hud_thread_exit_event {
 
 /* How one thread ended another's wait. */
 enum hud_release_kind {
-	/* It woke the waiters of the futex that was waited for. */
+	/* It woke the waiters of the same futex. */
 	HUD_RELEASE_FUTEX = 1,
-	/* It ended, and was waited for. */
+	/* It exited while the other waited for that. */
 	HUD_RELEASE_EXIT = 2,
 	/* It used the other end of the pipe, socket or eventfd. */
 	HUD_RELEASE_FILE = 3,
 };
 
-/* The innermost part of a thread's user stack, at some moment. */
-struct hud_other_stack {
+/* The innermost part of a thread's user stack at one moment. */
+struct hud_partial_stack {
 	u32 tid;
-	u32 seen_as;
+	u32 observed_as;
 	u64 clock;
-	/* Voluntary context switches of its life. */
-	u64 switches;
+	u64 switches; /* the thread's voluntary context switches */
 	u64 ip;
 	u64 sp;
 	u64 fp;
@@ -413,55 +434,42 @@ struct hud_other_stack {
 	/* Address of the first byte. */
 	u64 stack_base;
 	u64 credit_clock;
-	u8 stack[HUD_OTHER_BYTES];
+	u8 stack[HUD_PARTIAL_BYTES];
 };
 
-/* A long wait inside a poll (of header.tid) was ended by another thread of the process. */
+/* Another thread of the process ended a long wait inside a poll (of header.tid). */
 struct hud_release_event {
 	struct hud_event_header header;
 	u64 poll_sequence;
-	/* How long this one wait was. */
+	/* Length of this one wait. */
 	u64 wait_ns;
 	u64 waited_for; /* the futex's address, or the descriptor */
 	u32 release_kind;
-	/* `meanwhile` holds the waker's last stack of the time that was waited. */
-	u32 has_meanwhile;
+	/* `during_wait` holds the waker's last stack from the time of the wait. */
+	u32 has_during_wait;
 	char comm[HUD_COMM];
-	struct hud_other_stack at_wake;
-	struct hud_other_stack meanwhile;
+	struct hud_partial_stack at_wake;
+	struct hud_partial_stack during_wait;
 };
 
-/* What the kernel side knows it lost. */
+/* What the kernel side had to drop. */
 struct hud_losses {
 	u64 ring_full;
-	u64 stack_overwritten;
 	u64 stack_unreadable;
 	u64 worker_untracked;
 };
 
-/* Every enum of this file, for the generated Rust: its constants are taken from there. */
-struct hud_enums {
-	enum hud_read_sizes read_sizes;
-	enum hud_phase phase;
-	enum hud_seen seen;
-	enum hud_flavor flavor;
-	enum hud_poll_flags poll_flags;
-	enum hud_event_kind event_kind;
-	enum hud_stack_kind stack_kind;
-	enum hud_release_kind release_kind;
-};
-
-/* How often the dearer paths were taken: for the benches and for hud's own view. */
+/* How often the expensive paths ran: for the benches and hud's own view. */
 struct hud_work {
 	u64 reads;
 	u64 captures;
 	u64 samples;
 	u64 releases;
-	/* Waits that make up a good part of the threshold, in polls that are slow by then. */
+	/* Waits of a good part of the threshold, in polls that were slow when they ended. */
 	u64 long_waits;
 };
 
-/* One thread as the task iterator sees it. */
+/* One thread as the task iterator reads it. */
 struct hud_task {
 	u32 tid;
 	u32 state;
@@ -472,17 +480,30 @@ struct hud_task {
 	u64 lr;
 	u64 args[3];
 	s64 syscall;
-	u64 switches; /* voluntary and not: unchanged means it has not run since */
+	u64 switches; /* voluntary and involuntary: if unchanged, it has not run since */
 	u64 run_delay;
 	u64 sum_exec;
 	u64 last_arrival;
-	/* When it last left the CPU, on the scheduler's task clock. */
+	/* When it last left the CPU, on the run queue's task clock. */
 	u64 exec_start;
 	u16 fd_mode;
 	u8 in_iowait;
 	u8 has_children;
-	u32 on_cpu; /* it runs right now */
+	u32 on_cpu; /* it is running now */
 	char comm[HUD_COMM];
+};
+
+/* Every enum of this file: the Rust constants are generated from the fields' types. */
+struct hud_enums {
+	enum hud_read_sizes read_sizes;
+	enum hud_frame_limits frame_limits;
+	enum hud_phase phase;
+	enum hud_observed observed;
+	enum hud_flavor flavor;
+	enum hud_poll_flags poll_flags;
+	enum hud_event_kind event_kind;
+	enum hud_stack_kind stack_kind;
+	enum hud_release_kind release_kind;
 };
 
 #endif

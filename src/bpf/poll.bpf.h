@@ -1,176 +1,87 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * Follows each worker from poll to poll.
+ * Tracks each worker from poll to poll.
  *
- * A worker is observed at switches and samples only. Between two observations the scheduler's own
- * counters say how its time was spent, and Tokio's tick says how many polls came and went; where
- * exactly a poll ended or began in that span is estimated from the worker's mean poll.
+ * A worker is observed only at switches and samples. Between two observations the scheduler's
+ * counters tell how its time was spent, and Tokio's tick how many polls ran; where in that time a
+ * poll ended or began is estimated from the worker's mean poll.
  */
 #ifndef HUD_POLL_BPF_H
 #define HUD_POLL_BPF_H
 
+#include "interval.bpf.h"
 #include "stack.bpf.h"
 #include "tokio.bpf.h"
 
-/* Run-queue wait below this right after a wake belongs to the sleep: it is the wake's own cost. */
+/* A run-queue wait shorter than this right after a wake-up is part of the sleep's cost. */
 #define WAKE_DELAY_NS (1000 * 1000ull)
-/* On the CPU, less than this that the thread did not get is rounding, or an interrupt's due. */
-#define STOLEN_NS (1000 * 1000ull)
-/* Of the waits in a poll those are long that last this part of the threshold. */
-#define LONG_WAIT_PART 8
+/* A wait in a poll is long from this fraction of the threshold on. */
+#define LONG_WAIT_DIVISOR 8
+/* No scheduling round is shorter: below it, another thread had the core in between. */
+#define MIN_ROUND_NS 16
+/* The mean poll until rounds have been observed. */
+#define FIRST_MEAN_NS (20 * 1000ull)
+/* A poll this many times longer than the mean is not an ordinary one. */
+#define FAR_ABOVE_MEAN 4
+/* Upper limit of the time between a wake-up and a poll, and between a poll and a park. */
+#define MAX_GAP_NS (20 * 1000ull)
+/* An edge between polls is uncertain if it lies in an interval of more than twice this. */
+#define UNCERTAIN_NS (250 * 1000ull)
 
-/* What the scheduler knows of a thread at one moment. */
-struct moment {
-	u64 now;
-	u64 arrival; /* when it last got onto a CPU */
-	u64 delay;   /* all run-queue wait of its life */
-	u64 exec;    /* all CPU time of its life */
-	u64 stolen;  /* on the CPU, newly known to have been taken from it */
-	u64 faults;  /* all page faults of its life */
-	u32 seen_as;
-	u32 unused;
-};
-
-/* How the time since the previous observation was spent. */
-struct interval {
-	u64 on_cpu;
-	u64 run_queue;
-	u64 off;    /* neither: asleep, or stopped */
-	u64 stolen; /* on the CPU, but taken away by the hypervisor or interrupts */
-	u64 low;    /* since when it has been on the CPU under no one's eyes */
-	u64 faults; /* page faults; 0 where not known */
-};
-
-/*
- * What `a` is above `b`, or 0. Times lie far below 2^63. Without a branch: the verifier would go
- * both ways from each of them, again and again.
- */
-static __always_inline u64 less(u64 a, u64 b)
-{
-	s64 difference = a - b;
-	u64 negative = difference >> 63;
-
-	barrier_var(negative); /* or clang makes a branch of it */
-	return difference & ~negative;
-}
-
-static __always_inline u64 smaller(u64 a, u64 b)
-{
-	return a - less(a, b);
-}
-
-static __always_inline void measure(struct hud_thread *thread, struct moment *at,
-				    struct interval *out)
-{
-	u64 wall = less(at->now, thread->seen_clock);
-
-	out->faults = thread->faults_seen ? less(at->faults, thread->faults_seen) : 0;
-	out->run_queue = 0;
-	out->off = 0;
-	out->on_cpu = wall;
-	out->low = thread->seen_clock;
-	out->stolen = smaller(at->stolen, wall);
-	if (at->arrival <= thread->seen_clock) {
-		out->on_cpu -= out->stolen;
-		return;
-	}
-	out->low = at->arrival;
-	/* More than one stint on the CPU: only the scheduler's sum tells. */
-	out->on_cpu =
-		thread->skipped ? less(at->exec, thread->exec_seen) : less(at->now, at->arrival);
-	out->on_cpu = smaller(out->on_cpu, wall);
-	out->run_queue = smaller(less(at->delay, thread->delay_seen), wall - out->on_cpu);
-	out->off = wall - out->on_cpu - out->run_queue;
-	if (thread->seen_as == HUD_SEEN_RUNNABLE || thread->seen_as == HUD_SEEN_SAMPLED) {
-		/* It never slept. A sample's sum is not up to date. */
-		if (thread->skipped && at->seen_as != HUD_SEEN_SAMPLED && out->off >= STOLEN_NS)
-			out->stolen = out->off;
-		else
-			out->on_cpu += out->off;
-		out->off = 0;
-	}
-	if (thread->skipped && at->seen_as != HUD_SEEN_SAMPLED)
-		return;
-	out->stolen = smaller(out->stolen, out->on_cpu);
-	out->on_cpu -= out->stolen;
-}
-
-static __always_inline void add_usage(struct hud_thread *thread, struct interval *span)
-{
-	if (thread->phase != HUD_PHASE_POLL && thread->phase != HUD_PHASE_IDLE)
-		return;
-	thread->usage.on_cpu_ns += span->on_cpu;
-	thread->usage.run_queue_ns += span->run_queue + span->stolen;
-	if (thread->phase == HUD_PHASE_POLL)
-		thread->usage.blocked_ns += span->off;
-	else
-		thread->usage.parked_ns += span->off;
-}
-
-/* Charges the poll with what happened while it surely still ran. */
+/* Charges the open poll with the part of the interval that certainly belongs to it. */
 static __always_inline void charge_poll(struct hud_thread *thread, struct interval *span, u64 now)
 {
 	struct hud_poll *poll = &thread->poll;
 	u32 site = thread->site;
 
 	poll->run_queue_ns += span->run_queue;
-	if (thread->seen_as == HUD_SEEN_STOPPED) {
-		poll->stopped_ns += span->off;
+	if (thread->observed_as == HUD_OBSERVED_STOPPED) {
+		poll->stopped_ns += span->asleep;
 	} else {
-		poll->blocked_ns += span->off;
+		poll->blocked_ns += span->asleep;
 	}
-	if (thread->seen_as != HUD_SEEN_BLOCKED)
+	if (thread->observed_as != HUD_OBSERVED_BLOCKED)
 		return;
 	if (span->run_queue < WAKE_DELAY_NS)
 		poll->wake_delay_ns += span->run_queue;
 	if (site < HUD_SITES)
-		poll->sites[site].blocked_ns += span->off;
-	if (span->off >= config.threshold_ns / LONG_WAIT_PART &&
-	    less(now, poll->start_clock) >= config.threshold_ns)
+		poll->sites[site].blocked_ns += span->asleep;
+	if (span->asleep >= config.threshold_ns / LONG_WAIT_DIVISOR &&
+	    saturating_sub(now, poll->start_clock) >= config.threshold_ns)
 		count(work.long_waits);
 	settle_captures(thread);
 }
 
 /*
- * Whether a poll that lasts until `now` is slow. Its edges are estimates: it must also have been
- * seen to last half the threshold, which every poll of twice the threshold is (the samples come
- * often enough).
+ * Whether a poll that ends at `end` is slow. Its edges are estimates: so it must also have been
+ * observed for half the threshold, as samples ensure for every poll of twice the threshold.
  */
-static __always_inline bool is_slow(struct hud_poll *poll, u64 now, u64 last_seen)
+static __always_inline bool is_slow(struct hud_poll *poll, u64 end, u64 last_seen)
 {
-	return less(now, poll->start_clock) >= config.threshold_ns &&
-	       less(last_seen, poll->first_seen_clock) >= config.threshold_ns / 2;
+	return saturating_sub(end, poll->start_clock) >= config.threshold_ns &&
+	       saturating_sub(last_seen, poll->first_seen_clock) >= config.threshold_ns / 2;
 }
 
-/* No scheduling round takes less: where it looks so, the core was elsewhere meanwhile. */
-#define MIN_ROUND_NS 16
-
-/* Rounds are taken to be this short until some were seen. */
-#define FIRST_MEAN_NS (20 * 1000ull)
-/* Far above the mean: a part of a long poll is in it. */
-#define FAR_ABOVE 4
-
 /*
- * Learns from scheduling rounds that took `poll_ns` each. If a long poll reaches into them
- * (`from_inside`), they are no ordinary ones: the mean grows but slowly.
+ * Updates the mean poll from rounds that took `round_ns` each. `mixed`: the rounds may include part
+ * of a long poll, and so raise the mean only slowly.
  */
-static __always_inline void learn_mean(struct hud_thread *thread, u64 poll_ns, bool from_inside)
+static __always_inline void update_mean_poll(struct hud_thread *thread, u64 round_ns, bool mixed)
 {
 	u64 mean = thread->mean_poll_ns;
 
 	if (!mean)
-		mean = from_inside ? smaller(poll_ns, FIRST_MEAN_NS) : poll_ns;
-	else if (from_inside && poll_ns > mean * FAR_ABOVE)
+		mean = mixed ? min_u64(round_ns, FIRST_MEAN_NS) : round_ns;
+	else if (mixed && round_ns > mean * FAR_ABOVE_MEAN)
 		mean += mean / 8 + 1;
 	else
-		mean = (mean * 7 + poll_ns) / 8;
+		mean = (mean * 7 + round_ns) / 8;
 	thread->mean_poll_ns = mean;
 }
 
 /*
- * Ends the poll at `end`; it was seen to run until `last_seen`. Global, as send_captures is: the
- * verifier looks at it once, and not anew for each way that leads to it. Such functions take
- * numbers only.
+ * Ends the open poll at `end`; it was observed running until `last_seen`. A global function, for
+ * the same reason as send_captures.
  */
 __noinline int close_poll(u32 index, u64 end, u64 last_seen)
 {
@@ -182,10 +93,10 @@ __noinline int close_poll(u32 index, u64 end, u64 last_seen)
 	if (!thread)
 		return 0;
 	poll = &thread->poll;
-	held = less(end, poll->start_clock);
+	held = saturating_sub(end, poll->start_clock);
 	thread->usage.polls_observed++;
 	if (thread->round_ns && !(poll->flags & HUD_POLL_SLOW))
-		learn_mean(thread, thread->round_ns, true);
+		update_mean_poll(thread, thread->round_ns, true);
 	if (held > thread->usage.longest_poll_ns)
 		thread->usage.longest_poll_ns = held;
 	if (poll->flags & HUD_POLL_SLOW || is_slow(poll, end, last_seen)) {
@@ -201,9 +112,7 @@ __noinline int close_poll(u32 index, u64 end, u64 last_seen)
 			count(losses.ring_full);
 		}
 	}
-	thread->kept_valid = 0;
-	thread->newest_valid = 0;
-	thread->sample_valid = 0;
+	drop_captures(thread);
 	return 0;
 }
 
@@ -219,7 +128,7 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 	poll->tick = state->tick;
 	poll->start_clock = start;
 	poll->first_seen_clock = now;
-	poll->on_cpu_ns = less(now, start);
+	poll->on_cpu_ns = saturating_sub(now, start);
 	poll->run_queue_ns = 0;
 	poll->blocked_ns = 0;
 	poll->stopped_ns = 0;
@@ -230,11 +139,11 @@ static __always_inline void open_poll(struct hud_thread *thread, struct tokio_st
 		poll->flags |= HUD_POLL_BEGAN_BEFORE;
 	poll->site_count = 0;
 	thread->site = HUD_SITES;
-	thread->last_sample_clock = 0;
-	thread->told_wait_ns = 0;
+	thread->captured_clock = 0;
+	thread->released_wait_ns = 0;
 }
 
-/* The poll was on the CPU, and did not get that much of it. */
+/* Stolen time counts as run queue. */
 static __always_inline void add_stolen(struct hud_poll *poll, u64 ns)
 {
 	poll->run_queue_ns += ns;
@@ -242,81 +151,75 @@ static __always_inline void add_stolen(struct hud_poll *poll, u64 ns)
 		poll->flags |= HUD_POLL_STOLEN;
 }
 
-/* What a worker does between a sleep and a poll is known to take no longer than this. */
-#define MOST_BETWEEN_NS (20 * 1000ull)
-
 /*
- * How long a worker takes at least from a sleep to a poll, or from a poll to its park: the shortest
- * way seen, of which `width` is one more. Forgotten slowly.
+ * The shortest gap observed so far between a wake-up and a poll, or a poll and a park, where
+ * `width` is one more observation. It grows slowly, so that an outlier is forgotten.
  */
-static __always_inline u64 least_between(u64 *least, u64 width)
+static __always_inline u64 update_gap(u64 *shortest, u64 width)
 {
-	*least = *least ? smaller(*least + *least / 16, width) : width;
-	return smaller(*least, MOST_BETWEEN_NS);
+	*shortest = *shortest ? min_u64(*shortest + *shortest / 16, width) : width;
+	return min_u64(*shortest, MAX_GAP_NS);
 }
 
-/* The edge between two polls may lie this far from where it is taken to be: it is unsure. */
-#define UNSURE_NS (250 * 1000ull)
-
-/* Where an old poll ended and a new one began, between two observations. */
+/* Estimated edges of polls between two observations. */
 struct edges {
-	u64 end;
-	u64 start;
-	u64 stolen; /* on the CPU, but taken away: how much each of them bears */
-	/* What the rounds in between teach of a poll's length, if the new one is not slow; else 0.
-	 */
+	u64 end;    /* of the poll before */
+	u64 start;  /* of the poll now */
+	u64 stolen; /* stolen time that each of these polls bears */
+	/* As in struct hud_thread: for the poll now. */
 	u64 round_ns;
 };
 
 /*
- * Between the last observation and this one the thread went from one poll (or none) to another (or
- * none). Estimates the edges, both within [low, now].
+ * The worker went from one poll (`was_poll`) or none to another (`is_poll`) or none. Estimates when
+ * the first ended and the second began, both within [span->running_from, at->now].
  */
 static __always_inline void estimate_edges(struct hud_thread *thread, struct tokio_state *state,
-					   struct interval *span, struct moment *at, bool was_poll,
-					   bool is_poll, struct edges *out)
+					   struct interval *span, struct observation *at,
+					   bool was_poll, bool is_poll, struct edges *out)
 {
-	u64 now = at->now, width = less(now, span->low), others = 0, own, part;
+	u64 now = at->now, width = saturating_sub(now, span->running_from);
 	u64 mean = thread->mean_poll_ns ? thread->mean_poll_ns : FIRST_MEAN_NS;
-	/* Scheduling rounds since the tick was read last, where known, and the CPU time they took.
-	 */
+	/* Scheduling rounds since the tick was last read, and their CPU time. */
 	u64 rounds = 0, on_cpu = thread->tick_on_cpu_ns;
+	/* Of the width: what neither poll had, and what one or both had. */
+	u64 others = 0, own, part;
 
 	out->stolen = 0;
 	out->round_ns = 0;
 	if (config.by_frames && !state->tick_known) {
-		/* While it ran it may have been in any number of polls: only the sleep is sure. */
-		out->end = span->low;
+		/* It may have run any number of polls: only the sleep certainly belongs to one. */
+		out->end = span->running_from;
 		out->start = now;
 		return;
 	}
 	if (state->tick_known && thread->tick_core == state->tick_core)
 		rounds = (u32)(state->tick - thread->tick);
 	if (rounds > 1 && rounds * MIN_ROUND_NS < on_cpu) {
-		/* Whole polls that came and went in between. */
+		/* Whole polls ran in between. */
 		others = (rounds - 1) * mean;
-		/* What is left of a slow poll says nothing of ordinary ones. */
-		if (!span->off && !(was_poll && thread->poll.flags & HUD_POLL_SLOW)) {
+		/* The rest of a slow poll tells nothing about ordinary ones. */
+		if (!span->asleep && !(was_poll && thread->poll.flags & HUD_POLL_SLOW)) {
 			if (is_poll)
 				out->round_ns = on_cpu / rounds;
 			else
-				learn_mean(thread, on_cpu / rounds, was_poll);
+				update_mean_poll(thread, on_cpu / rounds, was_poll);
 		}
 	} else if (!thread->mean_poll_ns && !was_poll && state->tick > 1) {
-		/* A worker met at work: all its life's polls say how long one takes at most. */
-		others = less(width, at->exec / state->tick * FAR_ABOVE);
+		/* A worker new to hud: the CPU time of its life bounds the mean. */
+		others = saturating_sub(width, at->exec / state->tick * FAR_ABOVE_MEAN);
 	}
-	/* Between two polls, and the tick cannot be read either: short ones came and went. */
+	/* Between two polls with an unreadable tick: short polls ran in between. */
 	if (was_poll && state->phase == HUD_PHASE_DETACHED && !state->tick_known &&
-	    at->seen_as != HUD_SEEN_BLOCKED && mean * FAR_ABOVE < width)
+	    at->as != HUD_OBSERVED_BLOCKED && mean * FAR_ABOVE_MEAN < width)
 		others = width;
-	if (!was_poll && is_poll && span->off)
-		others += least_between(&thread->to_poll_ns, width);
-	else if (was_poll && state->phase == HUD_PHASE_IDLE && at->seen_as == HUD_SEEN_BLOCKED)
-		others += least_between(&thread->to_park_ns, width);
-	/* Whose time was stolen is not known: each bears as much of it as it has of the rest. */
-	own = less(width, span->stolen);
-	part = less(own, others);
+	if (!was_poll && is_poll && span->asleep)
+		others += update_gap(&thread->wake_to_poll_ns, width);
+	else if (was_poll && state->phase == HUD_PHASE_IDLE && at->as == HUD_OBSERVED_BLOCKED)
+		others += update_gap(&thread->poll_to_park_ns, width);
+	/* Whose time was stolen is not known: it is shared out by on-CPU time. */
+	own = saturating_sub(width, span->stolen);
+	part = saturating_sub(own, others);
 	if (own)
 		out->stolen = part * 1024 / own * span->stolen / 1024;
 	else if (others < width / 2)
@@ -326,16 +229,17 @@ static __always_inline void estimate_edges(struct hud_thread *thread, struct tok
 		part /= 2;
 		out->stolen /= 2;
 	}
-	out->end = span->low + part;
+	out->end = span->running_from + part;
 	out->start = now - part;
 }
 
 /*
- * Takes in one observation: what the thread is doing (`state`) at a moment. The single place where
- * a worker's state changes. Returns whether it is inside a poll. (If no caller used what a
- * function returns, clang would leave anything in the register, and the verifier refuse it.)
+ * Updates a worker's state by one observation: what it is doing (`state`), and the scheduler's
+ * counters. All changes of the state's phase and poll are made here, within a write of the seqlock.
+ * Returns whether the worker is in a poll. (Where no caller used the returned value, clang would
+ * leave the register undefined, and the verifier would reject that.)
  */
-static __noinline int observe(struct hud_thread *thread, u32 index, struct moment *at,
+static __noinline int observe(struct hud_thread *thread, u32 index, struct observation *at,
 			      struct tokio_state *state)
 {
 	bool was_poll = thread->phase == HUD_PHASE_POLL;
@@ -345,8 +249,7 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	struct edges edges;
 	u64 until_end;
 
-	thread->sequence++;
-	measure(thread, at, &span);
+	measure_interval(thread, at, &span);
 	add_usage(thread, &span);
 	thread->tick_on_cpu_ns += span.on_cpu;
 	if (was_poll)
@@ -359,18 +262,20 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 	} else {
 		estimate_edges(thread, state, &span, at, was_poll, is_poll, &edges);
 		if (was_poll) {
-			until_end = less(less(span.on_cpu + span.stolen, less(at->now, edges.end)),
-					 edges.stolen);
+			until_end =
+				saturating_sub(saturating_sub(span.on_cpu + span.stolen,
+							      saturating_sub(at->now, edges.end)),
+					       edges.stolen);
 			poll->on_cpu_ns += until_end;
 			poll->estimated_ns += until_end;
 			add_stolen(poll, edges.stolen);
-			/* Those between two polls are nobody's. */
+			/* Between two polls, faults are attributed to neither. */
 			if (!is_poll)
 				poll->faults += span.faults;
-			close_poll(index, edges.end, span.low);
+			close_poll(index, edges.end, span.running_from);
 			if (is_poll && poll->flags & HUD_POLL_SLOW &&
-			    less(edges.end, span.low) > UNSURE_NS)
-				thread->unsure_edges++;
+			    saturating_sub(edges.end, span.running_from) > UNCERTAIN_NS)
+				thread->uncertain_edges++;
 		}
 		if (is_poll) {
 			open_poll(thread, state, edges.start, at->now);
@@ -382,16 +287,15 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		}
 		thread->round_ns = edges.round_ns;
 	}
-	/* Asleep without its core it may run another worker next, in a blocking task of another id.
-	 */
-	if (state->phase == HUD_PHASE_DETACHED && at->seen_as == HUD_SEEN_BLOCKED)
+	/* Asleep without a core, it may next run another worker, whose idle task id differs. */
+	if (state->phase == HUD_PHASE_DETACHED && at->as == HUD_OBSERVED_BLOCKED)
 		thread->idle_core = 0;
 	thread->phase = state->phase;
-	thread->seen_clock = at->now;
-	thread->delay_seen = at->delay;
-	thread->exec_seen = at->exec;
-	thread->faults_seen = at->faults;
-	thread->seen_as = at->seen_as;
+	thread->observed_as = at->as;
+	thread->observed_clock = at->now;
+	thread->observed_run_delay = at->run_delay;
+	thread->observed_exec = at->exec;
+	thread->observed_faults = at->faults;
 	thread->skipped = 0;
 	if (state->tick_known) {
 		thread->tick_core = state->tick_core;
@@ -404,18 +308,20 @@ static __noinline int observe(struct hud_thread *thread, u32 index, struct momen
 		poll->flags |= HUD_POLL_SLOW;
 		send_captures(index);
 	}
-	thread->sequence++;
 	return is_poll;
 }
 
-/* A running poll's stack is worth taking: always the first, then ever more rarely. */
-static __always_inline bool wants_running_stack(struct hud_thread *thread, u64 now)
+/*
+ * Whether to capture the running poll's stack: always until it is slow, then after ever longer
+ * times.
+ */
+static __always_inline bool should_capture_running(struct hud_thread *thread, u64 now)
 {
-	u64 held = less(now, thread->poll.start_clock);
+	u64 held = saturating_sub(now, thread->poll.start_clock);
 
 	if (!(thread->poll.flags & HUD_POLL_SLOW))
 		return true;
-	return less(now, thread->last_sample_clock) >= held / 32;
+	return saturating_sub(now, thread->captured_clock) >= held / 32;
 }
 
 #endif

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The places where a poll fell asleep or runs, each with the kernel's facts about it. */
+/* The sites where a poll blocks, or is sampled, each with the kernel's facts about it. */
 #ifndef HUD_SITE_BPF_H
 #define HUD_SITE_BPF_H
 
 #include "facts.bpf.h"
-#include "state.bpf.h"
+#include "thread.bpf.h"
 
-/*
- * Finds or makes the site of this sleep in the poll. The place is known by its syscall, first
- * argument and stack pointer; the last site takes all that find no room.
- */
+/* Makes the site of this sleep the thread's current one; adds it to the poll if it is new there. */
 static __noinline int enter_site(struct hud_thread *thread, struct task_struct *task,
 				 struct user_regs *regs)
 {
@@ -53,8 +50,11 @@ static __noinline int enter_site(struct hud_thread *thread, struct task_struct *
 	return 0;
 }
 
-/* The same facts about what a sampled thread runs in: a transfer may cost more than it waits. */
-static __noinline int describe_running(u32 index, struct task_struct *task, struct user_regs *regs)
+/*
+ * Adds the same facts to the captured sample of a running thread: a read or write may take more CPU
+ * time than it waits.
+ */
+static __noinline int describe_sample(u32 index, struct task_struct *task, struct user_regs *regs)
 {
 	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
 	struct hud_site *site;

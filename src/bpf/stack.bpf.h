@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * Captures of stacks inside polls, and when they are sent.
+ * Captures stacks inside polls, and decides when they are sent.
  *
- * A stack is worth sending only if its poll turns out slow, which is known later. Until then the
- * captures wait in three buffers a worker: the blocked stack that has cost most so far, the newest
- * blocked stack, and the newest sample. Once the poll is slow everything is sent at once.
+ * A stack is worth sending only if its poll turns out slow. Until that is known, each worker's
+ * captures stay in three buffers: the blocked stack whose site has cost most so far, the newest
+ * blocked stack, and the newest sample. Once the poll is slow they are sent, and later ones at
+ * once.
  *
- * All poll time, where it is asked for, is sampled apart from that: its samples are sent at once.
+ * Samples for the profile of all poll time are sent at once, slow poll or not.
  */
 #ifndef HUD_STACK_BPF_H
 #define HUD_STACK_BPF_H
 
 #include "arch.bpf.h"
-#include "state.bpf.h"
+#include "thread.bpf.h"
 
-/* At most one capture per this long on average, and a burst of some dozens. */
+/* Rate limit of the captures of one thread's blocked stacks. */
 #define CAPTURE_EVERY_NS (250 * 1000ull)
 #define CAPTURE_BURST 64
 
@@ -24,8 +25,8 @@ static __always_inline bool may_capture(struct hud_thread *thread, u64 now)
 }
 
 /*
- * Copies the current thread's user stack from `base` up into as many pages as there is room for, as
- * far as it can be read. Returns the bytes copied. `max_pages` must be a constant.
+ * Copies the current thread's user stack from the page address `base` up, until a page is
+ * unreadable. Returns the number of bytes copied. `max_pages` must be a constant.
  */
 static __always_inline u32 copy_user_stack(u8 *to, u64 base, u32 max_pages)
 {
@@ -39,7 +40,7 @@ static __always_inline u32 copy_user_stack(u8 *to, u64 base, u32 max_pages)
 	return pages * HUD_PAGE;
 }
 
-/* Fills `event` from the current thread: registers, kernel frames, and user stack up to its top. */
+/* Fills `event` from the current thread: registers, kernel frames, user stack. */
 static __noinline int capture_stack(void *ctx, struct hud_stack_event *event,
 				    struct hud_thread *thread, struct user_regs *regs, u64 now)
 {
@@ -68,7 +69,7 @@ static __noinline int capture_stack(void *ctx, struct hud_stack_event *event,
 
 	kernel = bpf_get_stack(ctx, event->head.kernel, sizeof(event->head.kernel), 0);
 	event->head.kernel_count = kernel > 0 ? kernel / sizeof(u64) : 0;
-	event->head.interrupt_entry = tick_seen.user_entry;
+	event->head.interrupt_entry = tick_signature.user_entry;
 
 	event->head.stack_bytes = copy_user_stack(event->stack, base, HUD_STACK_PAGES);
 	if (!event->head.stack_bytes)
@@ -89,7 +90,17 @@ static __noinline int send_stack(struct hud_stack_event *event)
 	return 0;
 }
 
-/* Sends what was kept back: the poll is slow. */
+static __always_inline void drop_captures(struct hud_thread *thread)
+{
+	thread->costliest_valid = 0;
+	thread->newest_valid = 0;
+	thread->sample_valid = 0;
+}
+
+/*
+ * Sends the captures kept for a poll that has become slow. A global function: the verifier checks
+ * it once, not for each path that leads to it. Such functions take only numbers.
+ */
 __noinline int send_captures(u32 index)
 {
 	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
@@ -97,19 +108,17 @@ __noinline int send_captures(u32 index)
 
 	if (!all || !thread)
 		return 0;
-	if (thread->kept_valid)
-		send_stack(thread->kept ? &all->blocked[1] : &all->blocked[0]);
+	if (thread->costliest_valid)
+		send_stack(thread->costliest ? &all->blocked[1] : &all->blocked[0]);
 	if (thread->newest_valid)
-		send_stack(thread->kept ? &all->blocked[0] : &all->blocked[1]);
+		send_stack(thread->costliest ? &all->blocked[0] : &all->blocked[1]);
 	if (thread->sample_valid)
 		send_stack(&all->sample);
-	thread->kept_valid = 0;
-	thread->newest_valid = 0;
-	thread->sample_valid = 0;
+	drop_captures(thread);
 	return 0;
 }
 
-/* Captures where the thread falls asleep. */
+/* Captures a thread that falls asleep at its current site. */
 static __noinline int capture_blocked(void *ctx, struct hud_thread *thread, u32 index,
 				      struct user_regs *regs, u64 now)
 {
@@ -119,7 +128,7 @@ static __noinline int capture_blocked(void *ctx, struct hud_thread *thread, u32 
 
 	if (!all || site >= HUD_SITES)
 		return 0;
-	event = thread->kept ? &all->blocked[0] : &all->blocked[1];
+	event = thread->costliest ? &all->blocked[0] : &all->blocked[1];
 	capture_stack(ctx, event, thread, regs, now);
 	event->head.stack_kind = HUD_STACK_BLOCKED;
 	event->head.site = thread->poll.sites[site];
@@ -131,6 +140,29 @@ static __noinline int capture_blocked(void *ctx, struct hud_thread *thread, u32 
 	return 0;
 }
 
+/*
+ * Once the thread has run again, the cost of the newest blocked stack is known: it replaces the
+ * costliest one if it costs more.
+ */
+static __always_inline void settle_captures(struct hud_thread *thread)
+{
+	u32 site = thread->site, costliest = thread->costliest_site;
+
+	if (!thread->newest_valid || site >= HUD_SITES || costliest >= HUD_SITES)
+		return;
+	thread->newest_valid = 0;
+	if (thread->costliest_valid &&
+	    thread->poll.sites[costliest].blocked_ns >= thread->poll.sites[site].blocked_ns) {
+		thread->poll.sites[site].captured = 0;
+		return;
+	}
+	if (thread->costliest_valid)
+		thread->poll.sites[costliest].captured = 0;
+	thread->costliest ^= 1;
+	thread->costliest_valid = 1;
+	thread->costliest_site = site;
+}
+
 /* Captures a running or preempted thread into its buffer for samples. */
 static __noinline int capture_running(void *ctx, struct hud_thread *thread, u32 index,
 				      struct user_regs *regs, u64 now)
@@ -140,13 +172,14 @@ static __noinline int capture_running(void *ctx, struct hud_thread *thread, u32 
 	if (!all)
 		return 0;
 	capture_stack(ctx, &all->sample, thread, regs, now);
-	all->sample.head.stack_kind =
-		thread->seen_as == HUD_SEEN_SAMPLED ? HUD_STACK_SAMPLE : HUD_STACK_PREEMPTED;
+	all->sample.head.stack_kind = thread->observed_as == HUD_OBSERVED_RUNNING
+					      ? HUD_STACK_SAMPLE
+					      : HUD_STACK_PREEMPTED;
 	return 0;
 }
 
-/* What was just captured tells of the poll: it is sent if the poll is slow, and waits otherwise. */
-static __noinline int keep_running(struct hud_thread *thread, u32 index, u64 now)
+/* Uses the sample just captured for the open poll: sends it if the poll is slow, else keeps it. */
+static __noinline int keep_sample(struct hud_thread *thread, u32 index, u64 now)
 {
 	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
 
@@ -156,18 +189,19 @@ static __noinline int keep_running(struct hud_thread *thread, u32 index, u64 now
 		send_stack(&all->sample);
 	else
 		thread->sample_valid = 1;
-	thread->last_sample_clock = now;
+	thread->captured_clock = now;
 	return 0;
 }
 
 /*
- * All poll time: what the thread used of the CPU since its sample before goes to what this sample
- * meets. (A sample does not simply stand for one period: threads lose the CPU at the tick, so on a
- * busy machine a tick meets those that have not run for a whole period before it.) Returns whether
- * a stack is to be sent now; it stands for all that has come together. Half of the ring stays free
+ * Profile of all poll time: attributes the CPU time since the thread's last sample to what this
+ * sample interrupts, and returns whether to send its stack now, for all the time summed up so far.
+ *
+ * A sample does not stand for one period: threads lose the CPU at the tick, so on a busy machine a
+ * tick interrupts mostly threads that have run for less than a period. Half of the ring stays free
  * for slow polls.
  */
-static __always_inline bool wants_profile_stack(struct hud_thread *thread, bool in_poll)
+static __always_inline bool should_send_profile(struct hud_thread *thread, bool in_poll)
 {
 	if (in_poll) {
 		thread->profile_ns += thread->usage.on_cpu_ns - thread->profiled_cpu_ns;
@@ -178,15 +212,15 @@ static __always_inline bool wants_profile_stack(struct hud_thread *thread, bool 
 	       bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < RING_BYTES / 2;
 }
 
-/* All poll time is off: it begins with the next sample. */
-static __always_inline void forget_profile(struct hud_thread *thread)
+/* While the profile is off: it starts from the last sample before it is switched on. */
+static __always_inline void reset_profile(struct hud_thread *thread)
 {
 	thread->profiled_cpu_ns = thread->usage.on_cpu_ns;
 	thread->profile_ns = 0;
 	thread->profile_samples = 0;
 }
 
-/* Sends what was just captured for all poll time. */
+/* Sends the sample just captured for the profile. */
 static __noinline int send_profile(struct hud_thread *thread, u32 index)
 {
 	struct hud_captures *all = bpf_map_lookup_elem(&captures, &index);
@@ -200,29 +234,6 @@ static __noinline int send_profile(struct hud_thread *thread, u32 index)
 	thread->profile_ns = 0;
 	thread->profile_samples = 0;
 	return 0;
-}
-
-/*
- * The thread has run again, so the newest blocked stack's cost is known: of it and the one kept
- * before, the costlier stays.
- */
-static __always_inline void settle_captures(struct hud_thread *thread)
-{
-	u32 site = thread->site, kept = thread->kept_site;
-
-	if (!thread->newest_valid || site >= HUD_SITES || kept >= HUD_SITES)
-		return;
-	thread->newest_valid = 0;
-	if (thread->kept_valid &&
-	    thread->poll.sites[kept].blocked_ns >= thread->poll.sites[site].blocked_ns) {
-		thread->poll.sites[site].captured = 0;
-		return;
-	}
-	if (thread->kept_valid)
-		thread->poll.sites[kept].captured = 0;
-	thread->kept ^= 1;
-	thread->kept_valid = 1;
-	thread->kept_site = site;
 }
 
 #endif

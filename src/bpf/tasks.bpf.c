@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Every thread of one process as it stands now: registers, scheduler counters, what it sleeps in.
- * Read as a stream of struct hud_task. It serves the start (which threads are workers, and in which
- * state) and polls that have been asleep since before hud attached.
+ * Task iterator: every thread of one process at this moment, with its registers, scheduler counters
+ * and what it sleeps in, as a stream of struct hud_task. At the start it tells which threads are
+ * workers and which polls are asleep already; later it serves the census, and tier 5.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -14,7 +14,7 @@
 
 const volatile u32 tasks_tgid;
 
-/* The type of the records, for the generated Rust. */
+/* One record, for the generated Rust. */
 struct hud_task task_type;
 
 SEC("iter/task")
@@ -24,7 +24,7 @@ int tasks(struct bpf_iter__task *ctx)
 	struct hud_task out = {};
 	struct user_regs regs = {};
 
-	/* 5.10 ignores the iterator's own filter. */
+	/* Linux 5.10 ignores the filter given to the iterator. */
 	if (!task || task->tgid != tasks_tgid)
 		return 0;
 	read_user_regs(task, &regs);

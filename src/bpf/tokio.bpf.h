@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Reads from Tokio's own thread-local state what the current thread is doing. */
+/* Reads Tokio's thread-local state: what the current thread is doing. */
 #ifndef HUD_TOKIO_BPF_H
 #define HUD_TOKIO_BPF_H
 
-#include "state.bpf.h"
+#include "thread.bpf.h"
 
 struct tokio_state {
-	u64 scheduler; /* 0: the thread runs no scheduler */
+	u64 scheduler; /* address of scheduler::Context; 0: the thread runs no scheduler */
 	u64 core;
 	u64 task;
-	u64 tick_core; /* whose tick it is */
+	u64 tick_core; /* the core that `tick` was read from */
 	u32 tick;
 	u32 phase;
 	u32 flavor;
 	u32 constrained; /* the coop budget is in force */
 	u32 tick_known;
-	u32 budget_left; /* as in struct hud_poll */
-	u32 doubtful;	 /* neither a poll nor a park that is known: taken for idle */
+	u32 budget_left;    /* as in struct hud_poll */
+	u32 unknown_frames; /* tier 4: no path explains the return addresses */
 };
 
-/* Offsets come from user space, checked there; the masks are for the verifier. */
+/* The u64 at an offset from user space, which has checked it; the mask is for the verifier. */
 static __always_inline u64 u64_at(const u8 *bytes, u32 offset, u32 size)
 {
 	return *(const u64 *)(bytes + (offset & (size - 1) & ~7u));
 }
 
-/* Takes what `Context` says of the poll. */
-static __always_inline void take_context(const u8 *bytes, struct tokio_state *state)
+/* Decodes Context: the budget and the task id. */
+static __always_inline void decode_context(const u8 *bytes, struct tokio_state *state)
 {
 	u32 budget = config.tokio.budget;
 
@@ -43,17 +43,17 @@ static __always_inline void take_context(const u8 *bytes, struct tokio_state *st
 }
 
 /*
- * Takes the flavor's scheduler that the thread-local at `place` points to, if there is one.
+ * Reads a flavor's scheduler and core through the thread-local at `offset`, if that is set.
  * Returns 0, or -1 for unreadable memory.
  */
-static __always_inline int take_scheduler(u64 thread_pointer, s64 place, u32 core, u32 flavor,
-					  struct tokio_state *state)
+static __always_inline int read_own_thread_local(u64 thread_pointer, s64 offset, u32 core,
+						 u32 flavor, struct tokio_state *state)
 {
 	u64 scheduler = 0;
 
-	if (!place)
+	if (!offset)
 		return 0;
-	if (bpf_probe_read_user(&scheduler, sizeof(scheduler), (void *)(thread_pointer + place)))
+	if (bpf_probe_read_user(&scheduler, sizeof(scheduler), (void *)(thread_pointer + offset)))
 		return -1;
 	if (!scheduler)
 		return 0;
@@ -65,29 +65,31 @@ static __always_inline int take_scheduler(u64 thread_pointer, s64 place, u32 cor
 }
 
 /*
- * Before Tokio 1.29. In block_in_place a worker may run a current_thread runtime on top of its own:
- * then both pointers are set, and the worker has no core.
+ * Before Tokio 1.29. A worker in block_in_place may run a current_thread runtime on top of its own:
+ * both pointers are set then, and the worker has no core.
  */
-static __always_inline int read_apart(u64 thread_pointer, u8 *bytes, struct tokio_state *state)
+static __always_inline int read_own_thread_locals(u64 thread_pointer, u8 *bytes,
+						  struct tokio_state *state)
 {
-	if (take_scheduler(thread_pointer, config.tokio.multi_thread_scheduler,
-			   config.tokio.multi_thread_core, HUD_FLAVOR_MULTI_THREAD, state))
+	if (read_own_thread_local(thread_pointer, config.tokio.multi_thread_scheduler,
+				  config.tokio.multi_thread_core, HUD_FLAVOR_MULTI_THREAD, state))
 		return -1;
 	if (!state->core &&
-	    take_scheduler(thread_pointer, config.tokio.current_thread_scheduler,
-			   config.tokio.current_thread_core, HUD_FLAVOR_CURRENT_THREAD, state))
+	    read_own_thread_local(thread_pointer, config.tokio.current_thread_scheduler,
+				  config.tokio.current_thread_core, HUD_FLAVOR_CURRENT_THREAD,
+				  state))
 		return -1;
 	if (!state->scheduler)
 		return 0;
 	if (bpf_probe_read_user(bytes, HUD_CONTEXT_BYTES,
 				(void *)(thread_pointer + config.tokio.context)))
 		return -1;
-	take_context(bytes, state);
+	decode_context(bytes, state);
 	return 0;
 }
 
-/* Since Tokio 1.29: Context -> scheduler::Context. */
-static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct tokio_state *state)
+/* Since Tokio 1.29: Context points to scheduler::Context, which points to the core. */
+static __always_inline int read_context(u64 thread_pointer, u8 *bytes, struct tokio_state *state)
 {
 	u64 tag;
 
@@ -97,7 +99,7 @@ static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct toki
 	state->scheduler = u64_at(bytes, config.tokio.scheduler, HUD_CONTEXT_BYTES);
 	if (!state->scheduler)
 		return 0;
-	take_context(bytes, state);
+	decode_context(bytes, state);
 	if (bpf_probe_read_user(bytes, HUD_SCHEDULER_CONTEXT_BYTES, (void *)state->scheduler))
 		return -1;
 	tag = config.tokio.current_thread_tag;
@@ -119,13 +121,13 @@ static __always_inline int read_chain(u64 thread_pointer, u8 *bytes, struct toki
 }
 
 /*
- * Follows Tokio's state to the worker's Core in the memory of the *current* thread; at a switch
- * that is still `prev`. `thread` is what is known of it, or NULL: without the budget only the id
- * that its Context holds while it polls nothing tells an unconstrained poll from a park.
- * Returns 0, or -1 for unreadable memory and for a flavor that is not known.
+ * Follows Tokio's state to the worker's Core in the memory of the current thread; at a switch that
+ * is still `prev`. `thread` is its state so far, or NULL: where no budget is in force, only the
+ * task id that its Context holds while it polls nothing distinguishes a poll from a park.
+ * Returns 0, or -1 for unreadable memory or an unknown flavor.
  *
- * Not inlined: the buffer would lie on the stack below all that the caller calls later. A chain of
- * calls has 512 bytes together, and older kernels round each frame up to 32.
+ * Not inlined: `bytes` would stay on the stack below everything that the caller calls later. A
+ * chain of calls has 512 bytes in all, and older kernels round each frame up to 32.
  */
 static __noinline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 				 struct tokio_state *state)
@@ -135,10 +137,10 @@ static __noinline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 	int error;
 
 	__builtin_memset(state, 0, sizeof(*state));
-	if (config.tokio.apart)
-		error = read_apart(thread_pointer, bytes, state);
+	if (config.tokio.own_thread_locals)
+		error = read_own_thread_locals(thread_pointer, bytes, state);
 	else
-		error = read_chain(thread_pointer, bytes, state);
+		error = read_context(thread_pointer, bytes, state);
 	if (error)
 		return -1;
 	if (!state->core)
@@ -151,7 +153,7 @@ static __noinline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 	else
 		state->phase = HUD_PHASE_IDLE;
 	state->tick_core = state->core;
-	/* Between two polls the core is in the loop's own hands, where it was before in memory. */
+	/* Between two polls the worker's loop owns the core, which stays at the same address. */
 	if (!state->core && thread && state->scheduler)
 		state->tick_core = thread->tick_core;
 	if (!state->tick_core)

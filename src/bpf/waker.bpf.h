@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The other side of a wait: which thread of the target ended it, and what that thread had been
- * doing meanwhile.
+ * Who ended a wait: which thread of the target, and what it was doing during the wait.
  *
- * Whoever happens to run when a thread is woken is no evidence: interrupts wake over innocent
- * threads. The waker counts only if the kernel's own objects tie it to the wait: it wakes the
- * waiters of the same futex, or is the thread whose end was waited for, or uses the other end of
- * the same pipe, socket or eventfd.
+ * That a thread is current at a wake-up proves nothing: an interrupt may issue the wake-up while an
+ * unrelated thread is current. The current thread counts as the waker only if kernel objects
+ * connect it to the wait: it wakes the waiters of the same futex, is the thread whose exit was
+ * awaited, or uses the other end of the same pipe, socket or eventfd.
  */
 #ifndef HUD_WAKER_BPF_H
 #define HUD_WAKER_BPF_H
@@ -15,7 +14,7 @@
 #include "poll.bpf.h"
 #include "stack.bpf.h"
 
-/* Last stacks are taken this often on average, of one thread and of all, and bursts of these. */
+/* Rate limits of last stacks: of one thread, and of all threads together. */
 #define LAST_STACK_EVERY_NS (500 * 1000ull)
 #define LAST_STACK_BURST 32
 #define ALL_LAST_STACKS_EVERY_NS (50 * 1000ull)
@@ -32,7 +31,7 @@
 #define FUTEX_WAKE_BITSET 10
 #define FUTEX_LOCK_PI2 13
 #define FUTEX_COMMAND 127
-/* The calls of Linux 6.7, numbered alike everywhere. */
+/* Since Linux 6.7, with the same number on every architecture. */
 #define SYSCALL_FUTEX_WAKE 454
 #define SYSCALL_FUTEX_WAIT 455
 
@@ -44,7 +43,6 @@
 #define FAMILY_INET 2
 #define FAMILY_INET6 10
 
-/* For all threads together. */
 u64 last_stacks_credit_clock;
 
 static __always_inline bool waits_on_futex(struct user_regs *regs)
@@ -79,7 +77,7 @@ static __always_inline bool same_address6(struct in6_addr *a, struct in6_addr *b
 	return left[0] == right[0] && left[1] == right[1];
 }
 
-/* Whether one socket is the other's peer on this machine. */
+/* Whether two sockets of this machine are connected to each other. */
 static __always_inline bool are_peers(struct sock *a, struct sock *b)
 {
 	struct sock_common *left = &a->__sk_common, *right = &b->__sk_common;
@@ -101,7 +99,7 @@ static __always_inline bool are_peers(struct sock *a, struct sock *b)
 	       same_address6(&right->skc_v6_daddr, &left->skc_v6_rcv_saddr);
 }
 
-/* Whether two files are the ends of one channel: writing to one wakes who reads the other. */
+/* Whether two files are the ends of one pipe, or connected sockets. */
 static __always_inline bool are_ends_of_one(struct file *a, struct file *b)
 {
 	struct inode *inode = BPF_CORE_READ(a, f_inode);
@@ -118,12 +116,12 @@ static __always_inline bool are_ends_of_one(struct file *a, struct file *b)
 	return type == FILE_FIFO && inode == BPF_CORE_READ(b, f_inode);
 }
 
-/* Transfers of eventfds are eight bytes. */
+/* Every read and write of an eventfd has this size. */
 #define EVENTFD_BYTES 8
 
 /*
- * Whether both transfer to and from one eventfd. Anonymous inodes look like files on some kernels,
- * but who waits for a disk is known.
+ * Whether both threads read and write one eventfd. Its anonymous inode looks like a regular file on
+ * some kernels; in_iowait excludes waits for a disk.
  */
 static __always_inline bool share_eventfd(struct file *a, struct file *b, struct user_regs *waker,
 					  struct task_struct *waiter, struct user_regs *waiter_regs)
@@ -137,8 +135,8 @@ static __always_inline bool share_eventfd(struct file *a, struct file *b, struct
 }
 
 /*
- * How the current thread `waker` ends the wait of `waiter`, two threads of one process; 0 for not
- * at all.
+ * How the current thread `waker` ends the wait of `waiter`, a thread of the same process; 0 if it
+ * does not.
  */
 static __noinline u32 release_kind(struct task_struct *waker, struct user_regs *waker_regs,
 				   struct task_struct *waiter, struct user_regs *waiter_regs)
@@ -169,8 +167,8 @@ static __noinline u32 release_kind(struct task_struct *waker, struct user_regs *
 }
 
 /* Fills `out` from the current thread. */
-static __noinline int capture_other(struct hud_other_stack *out, struct user_regs *regs, u32 tid,
-				    u64 now)
+static __noinline int capture_partial(struct hud_partial_stack *out, struct user_regs *regs,
+				      u32 tid, u64 now)
 {
 	u64 base = regs->sp & ~(u64)(HUD_PAGE - 1);
 
@@ -183,18 +181,18 @@ static __noinline int capture_other(struct hud_other_stack *out, struct user_reg
 	out->arg0 = regs->args[0];
 	out->syscall = regs->syscall;
 	out->stack_base = base;
-	out->stack_bytes = copy_user_stack(out->stack, base, HUD_OTHER_PAGES);
+	out->stack_bytes = copy_user_stack(out->stack, base, HUD_PARTIAL_PAGES);
 	return 0;
 }
 
-/* Remembers where the current thread of the target is. */
-static __noinline int remember_stack(struct user_regs *regs, u32 tid, u64 switches, u32 seen_as,
-				     u64 now)
+/* Records the current thread's stack as its last one, where wake-ups are tracked. */
+static __noinline int record_last_stack(struct user_regs *regs, u32 tid, u64 switches,
+					u32 observed_as, u64 now)
 {
 	u32 key = tid % LAST_STACKS;
-	struct hud_other_stack *last;
+	struct hud_partial_stack *last;
 
-	if (!hears_wakes)
+	if (!tracking_wakes)
 		return 0;
 	last = bpf_map_lookup_elem(&last_stacks, &key);
 	if (!last)
@@ -202,48 +200,50 @@ static __noinline int remember_stack(struct user_regs *regs, u32 tid, u64 switch
 	if (!take_credit(&last->credit_clock, now, LAST_STACK_EVERY_NS, LAST_STACK_BURST) ||
 	    !take_credit(&last_stacks_credit_clock, now, ALL_LAST_STACKS_EVERY_NS,
 			 ALL_LAST_STACKS_BURST)) {
-		/* It is not its last any more. */
+		/* What is there is no longer its last stack. */
 		if (last->tid == tid)
 			last->tid = 0;
 		return 0;
 	}
-	last->seen_as = seen_as;
+	last->observed_as = observed_as;
 	last->switches = switches;
-	capture_other(last, regs, tid, now);
+	capture_partial(last, regs, tid, now);
 	return 0;
 }
 
 /*
- * Whether a stack of the waker's was its stack in the time that was waited, from `since` on: taken
- * in that time, or when it fell asleep before it, to wake only in it.
+ * Whether `last` shows what the thread `tid` was doing during a wait that began at `since`: it was
+ * taken during the wait, or as the thread fell asleep before the wait and woke during it.
  */
-static __always_inline bool was_meanwhile(struct hud_other_stack *last, u32 tid, u64 switches,
-					  u64 arrival, u64 since)
+static __always_inline bool is_from_wait(struct hud_partial_stack *last, u32 tid, u64 switches,
+					 u64 arrival, u64 since)
 {
 	if (last->tid != tid)
 		return false;
 	if (last->clock >= since)
 		return true;
-	return last->seen_as == HUD_SEEN_BLOCKED && last->switches == switches && arrival >= since;
+	return last->observed_as == HUD_OBSERVED_BLOCKED && last->switches == switches &&
+	       arrival >= since;
 }
 
 /*
- * `waiter`, a worker asleep inside a poll, is being woken: tells of it if the poll is slow, the
- * wait was long, and the current thread is the one that ended it.
+ * `waiter`, a worker asleep inside a poll, is being woken: reports that if the poll is slow, the
+ * wait was long, and the current thread ended it.
  */
-static __noinline int tell_release(struct task_struct *waiter, struct hud_thread *thread)
+static __noinline int report_release(struct task_struct *waiter, struct hud_thread *thread)
 {
 	struct hud_release_event *event;
 	struct user_regs regs, waiter_regs;
-	struct hud_other_stack *last;
+	struct hud_partial_stack *last;
 	struct task_struct *waker;
 	u64 now, wait, switches;
 	u32 key, kind, tid = bpf_get_current_pid_tgid();
 
-	now = bpf_ktime_get_ns() - mono_minus_clock;
-	wait = less(now, thread->seen_clock);
-	if (less(now, thread->poll.start_clock) < config.threshold_ns ||
-	    wait < config.threshold_ns / LONG_WAIT_PART || wait <= thread->told_wait_ns * 5 / 4)
+	now = clock_now();
+	wait = saturating_sub(now, thread->observed_clock);
+	if (saturating_sub(now, thread->poll.start_clock) < config.threshold_ns ||
+	    wait < config.threshold_ns / LONG_WAIT_DIVISOR ||
+	    wait <= thread->released_wait_ns * 5 / 4)
 		return 0;
 	if (has_task_pt_regs())
 		waker = bpf_get_current_task_btf();
@@ -254,7 +254,7 @@ static __noinline int tell_release(struct task_struct *waiter, struct hud_thread
 	kind = release_kind(waker, &regs, waiter, &waiter_regs);
 	if (!kind)
 		return 0;
-	thread->told_wait_ns = wait;
+	thread->released_wait_ns = wait;
 	count(work.releases);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
@@ -267,16 +267,15 @@ static __noinline int tell_release(struct task_struct *waiter, struct hud_thread
 	event->waited_for = waiter_regs.args[0];
 	event->release_kind = kind;
 	BPF_CORE_READ_STR_INTO(&event->comm, waker, comm);
-	capture_other(&event->at_wake, &regs, tid, now);
-	event->has_meanwhile = 0;
+	capture_partial(&event->at_wake, &regs, tid, now);
+	event->has_during_wait = 0;
 	key = tid % LAST_STACKS;
 	last = bpf_map_lookup_elem(&last_stacks, &key);
 	switches = BPF_CORE_READ(waker, nvcsw);
-	if (last &&
-	    was_meanwhile(last, tid, switches, BPF_CORE_READ(waker, sched_info.last_arrival),
-			  thread->seen_clock)) {
-		bpf_probe_read_kernel(&event->meanwhile, sizeof(event->meanwhile), last);
-		event->has_meanwhile = event->meanwhile.tid == tid;
+	if (last && is_from_wait(last, tid, switches, BPF_CORE_READ(waker, sched_info.last_arrival),
+				 thread->observed_clock)) {
+		bpf_probe_read_kernel(&event->during_wait, sizeof(event->during_wait), last);
+		event->has_during_wait = event->during_wait.tid == tid;
 	}
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;

@@ -13,7 +13,7 @@ use super::events::{
     ThreadExit, Usage,
 };
 use crate::bpf::types::{
-    hud_event_header, hud_event_kind, hud_other_stack, hud_poll, hud_poll_end_event,
+    hud_event_header, hud_event_kind, hud_partial_stack, hud_poll, hud_poll_end_event,
     hud_poll_flags, hud_release_event, hud_release_kind, hud_site, hud_stack_event, hud_stack_head,
     hud_stack_kind, hud_thread_exit_event, hud_usage,
 };
@@ -34,7 +34,7 @@ const EVENT_THREAD_EXIT: u32 = hud_event_kind::HUD_EVENT_THREAD_EXIT.0;
 const EVENT_EXEC: u32 = hud_event_kind::HUD_EVENT_EXEC.0;
 const EVENT_RELEASE: u32 = hud_event_kind::HUD_EVENT_RELEASE.0;
 const EVENT_PROFILE: u32 = hud_event_kind::HUD_EVENT_PROFILE.0;
-const EVENT_STRANGER: u32 = hud_event_kind::HUD_EVENT_STRANGER.0;
+const EVENT_STRANGER: u32 = hud_event_kind::HUD_EVENT_UNKNOWN_FRAMES.0;
 
 /// Bytes that are no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,11 +168,11 @@ fn released(bytes: &[u8]) -> Result<Released, DecodeError> {
         waker: event.at_wake.tid,
         waker_name: comm(&event.comm),
         at_wake: other_stack(&event.at_wake),
-        meanwhile: (event.has_meanwhile != 0).then(|| other_stack(&event.meanwhile)),
+        meanwhile: (event.has_during_wait != 0).then(|| other_stack(&event.during_wait)),
     })
 }
 
-fn other_stack(raw: &hud_other_stack) -> OtherStack {
+fn other_stack(raw: &hud_partial_stack) -> OtherStack {
     let length = (raw.stack_bytes as usize).min(raw.stack.len());
     OtherStack {
         registers: SavedRegisters {

@@ -5,13 +5,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::seed::FoundWorker;
-use crate::bpf::types::{hud_counter, hud_flavor, hud_way};
+use crate::bpf::types::{hud_flavor, hud_frame_counter, hud_frame_limits, hud_frame_path};
 
-// As in hud.h.
-pub const MAX_WAYS: usize = 4;
-pub const WAY_LEVELS: usize = 3;
-pub const WAY_RETURNS: usize = 4;
-pub const WAY_COUNTERS: usize = 16;
+pub const MAX_WAYS: usize = hud_frame_limits::HUD_FRAME_PATHS.0 as usize;
+pub const WAY_LEVELS: usize = hud_frame_limits::HUD_FRAME_LEVELS.0 as usize;
+pub const WAY_RETURNS: usize = hud_frame_limits::HUD_FRAME_VARIANTS.0 as usize;
+pub const WAY_COUNTERS: usize = hud_frame_limits::HUD_FRAME_COUNTERS.0 as usize;
 
 /// Where the lowest word of each way lies on a thread's stack; 0: the thread does not take it.
 pub type Places = [u64; MAX_WAYS];
@@ -43,26 +42,31 @@ pub struct Counter {
 }
 
 impl Way {
-    pub(super) fn to_kernel(&self) -> hud_way {
+    pub(super) fn to_kernel(&self) -> hud_frame_path {
         let flavor = match self.multi_thread {
             true => hud_flavor::HUD_FLAVOR_MULTI_THREAD,
             false => hud_flavor::HUD_FLAVOR_CURRENT_THREAD,
         };
-        let mut way = hud_way {
-            places: self.places,
+        let mut way = hud_frame_path {
+            slots: self.places,
             flavor: flavor.0,
             counter_count: self.counters.len().min(WAY_COUNTERS) as u32,
             core: self.core.unwrap_or(0),
-            ..hud_way::default()
+            ..hud_frame_path::default()
         };
         let known = self.returns.iter().chain([&self.parks]);
-        for (to, from) in way.returns.iter_mut().chain([&mut way.parks]).zip(known) {
+        for (to, from) in way
+            .returns
+            .iter_mut()
+            .chain([&mut way.park_returns])
+            .zip(known)
+        {
             for (to, from) in to.iter_mut().zip(from) {
                 *to = *from;
             }
         }
         for (to, from) in way.counters.iter_mut().zip(&self.counters) {
-            *to = hud_counter {
+            *to = hud_frame_counter {
                 pointer: from.pointer,
                 offset: from.offset,
             };
@@ -120,17 +124,6 @@ impl FrameTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::types::hud_thread;
-
-    #[test]
-    fn the_limits_are_those_of_the_kernel_side() {
-        let way = hud_way::default();
-        assert_eq!(hud_thread::default().ways.len(), MAX_WAYS);
-        assert_eq!(way.places.len(), WAY_LEVELS);
-        assert_eq!(way.returns.len(), WAY_LEVELS);
-        assert_eq!(way.returns[0].len(), WAY_RETURNS);
-        assert_eq!(way.counters.len(), WAY_COUNTERS);
-    }
 
     #[test]
     fn more_than_there_is_room_for_is_cut() {

@@ -36,9 +36,10 @@ pub struct CaptureConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelLosses {
     pub ring_full: u64,
-    pub stack_overwritten: u64,
     pub stack_unreadable: u64,
     pub worker_untracked: u64,
+    /// Worker states that could not be read for all the writes to them.
+    pub state_unread: u64,
 }
 
 impl KernelLosses {
@@ -46,9 +47,9 @@ impl KernelLosses {
     pub(super) fn and(self, other: KernelLosses) -> KernelLosses {
         KernelLosses {
             ring_full: self.ring_full + other.ring_full,
-            stack_overwritten: self.stack_overwritten + other.stack_overwritten,
             stack_unreadable: self.stack_unreadable + other.stack_unreadable,
             worker_untracked: self.worker_untracked + other.worker_untracked,
+            state_unread: self.state_unread + other.state_unread,
         }
     }
 }
@@ -157,9 +158,9 @@ impl<'obj> Loaded<'obj> {
         let losses = unsafe { std::ptr::addr_of!(data.losses).read_volatile() };
         KernelLosses {
             ring_full: losses.ring_full,
-            stack_overwritten: losses.stack_overwritten,
             stack_unreadable: losses.stack_unreadable,
             worker_untracked: losses.worker_untracked + self.untracked,
+            state_unread: self.threads.unread(),
         }
     }
 
@@ -210,7 +211,7 @@ impl<'obj> Loaded<'obj> {
     pub fn learn_frames(&mut self, table: &FrameTable) -> Result<Vec<Capture>> {
         let news = table.take();
         if let (Some(ways), Some(data)) = (news.ways, self.skeleton.maps.bss_data.as_deref_mut()) {
-            for (to, from) in data.ways.iter_mut().zip(&ways) {
+            for (to, from) in data.frame_paths.iter_mut().zip(&ways) {
                 // SAFETY: plain integers that the kernel reads at any time, hence volatile.
                 unsafe { std::ptr::from_mut(to).write_volatile(from.to_kernel()) };
             }
@@ -274,7 +275,7 @@ impl<'obj> Loaded<'obj> {
             let data = self.skeleton.maps.bss_data.as_deref();
             // SAFETY: a plain integer that the kernel writes at any time, hence volatile.
             let confirmed = data.map_or(0, |data| unsafe {
-                std::ptr::addr_of!(data.tick_seen.confirmed).read_volatile()
+                std::ptr::addr_of!(data.tick_signature.confirmed).read_volatile()
             });
             if confirmed >= 2 {
                 return Ok(true);
@@ -344,7 +345,7 @@ impl<'obj> Loaded<'obj> {
         }
         if let Some(data) = self.skeleton.maps.bss_data.as_deref_mut() {
             // SAFETY: a plain integer that the kernel reads at any time, hence volatile.
-            unsafe { std::ptr::addr_of_mut!(data.hears_wakes).write_volatile(on.into()) };
+            unsafe { std::ptr::addr_of_mut!(data.tracking_wakes).write_volatile(on.into()) };
         }
         let program = &self.skeleton.progs.sched_waking;
         self.wakes_link = on

@@ -14,6 +14,7 @@ pub mod messages;
 mod ring;
 mod sampling;
 mod seed;
+mod seqlock;
 mod tasks;
 mod threads;
 mod tracking;

@@ -469,7 +469,7 @@ impl Looker {
             self.one_sleeps = true;
             let key = (poll.times.sequence, poll.asleep_at);
             if poll.capture_waits && self.fetched.insert(state.tid, key) != Some(key) {
-                for capture in fetch(loaded, state) {
+                for capture in fetch(loaded, state, offset) {
                     lost.pass(out, Drained::Event(Event::Stack(Box::new(capture))));
                 }
             }
@@ -489,11 +489,15 @@ impl Looker {
     }
 }
 
-/// The stacks that wait in a sleeping worker's capture buffers; those of other polls are stale.
-fn fetch(loaded: &Loaded<'_>, state: &ThreadState) -> Vec<Capture> {
+/// The stacks that wait in a sleeping worker's capture buffers; those of other polls are stale. None
+/// if the worker runs meanwhile: its buffers may be half written, and the kernel side sends them.
+fn fetch(loaded: &Loaded<'_>, state: &ThreadState, offset: i64) -> Vec<Capture> {
     let (Some(poll), Some(buffers)) = (&state.poll, loaded.captures(state.slot)) else {
         return Vec::new();
     };
+    if !loaded.threads.is_unchanged(state, offset) {
+        return Vec::new();
+    }
     let hud_captures { blocked, sample } = &*buffers;
     blocked
         .iter()

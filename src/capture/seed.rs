@@ -7,7 +7,7 @@
 use super::events::{Capture, PollTimes, Site, StackKind};
 use super::frames::Places;
 use super::tasks::TaskState;
-use crate::bpf::types::{hud_phase, hud_poll_flags, hud_seen, hud_thread};
+use crate::bpf::types::{hud_observed, hud_phase, hud_poll_flags, hud_thread};
 use crate::model::Flavor;
 use crate::target::memory::{Memory, read_stack};
 use crate::tokio::{self, TokioLayout, Verdict};
@@ -89,16 +89,16 @@ impl FoundWorker {
         let mut state = hud_thread {
             tid: task.tid,
             phase: hud_phase::HUD_PHASE_IDLE.0,
-            seen_as: hud_seen::HUD_SEEN_BLOCKED.0,
+            observed_as: hud_observed::HUD_OBSERVED_BLOCKED.0,
             flavor: self.multi_thread.into(),
             scheduler: self.scheduler,
             thread_pointer: task.thread_pointer,
-            ways: self.ways,
+            frame_bases: self.ways,
             seeded: task.switches + 1,
             site: u32::MAX,
-            seen_clock: clock,
-            delay_seen: task.run_delay_ns,
-            exec_seen: task.sum_exec_ns,
+            observed_clock: clock,
+            observed_run_delay: task.run_delay_ns,
+            observed_exec: task.sum_exec_ns,
             last_syscall: -1,
             ..hud_thread::default()
         };
@@ -108,20 +108,20 @@ impl FoundWorker {
         if !task.is_asleep() {
             // It runs: the next observation tells.
             state.phase = hud_phase::HUD_PHASE_UNKNOWN.0;
-            state.seen_as = hud_seen::HUD_SEEN_SAMPLED.0;
+            state.observed_as = hud_observed::HUD_OBSERVED_RUNNING.0;
         } else if let Some(poll) = &self.poll {
             let site = self.site();
             state.phase = hud_phase::HUD_PHASE_POLL.0;
             state.site = 0;
             // Asleep ever since it last was on a CPU.
-            state.seen_clock = self.asleep_since(clock);
+            state.observed_clock = self.asleep_since(clock);
             state.poll.sequence = SEED_SEQUENCE;
             state.poll.core = poll.core;
             state.poll.tick = poll.tick;
             state.poll.task = poll.task;
             state.poll.budget_left = poll.budget_left.into();
-            state.poll.start_clock = state.seen_clock;
-            state.poll.first_seen_clock = state.seen_clock;
+            state.poll.start_clock = state.observed_clock;
+            state.poll.first_seen_clock = state.observed_clock;
             state.poll.flags = hud_poll_flags::HUD_POLL_BEGAN_BEFORE.0;
             state.poll.site_count = 1;
             let raw = &mut state.poll.sites[0];

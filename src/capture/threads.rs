@@ -1,19 +1,18 @@
 //! The kernel side's state of each worker, read through the mapped `threads` array.
 //!
-//! The kernel writes while we read, so each state carries a sequence number that is odd during a
-//! write: a read counts only if the number was even and the same before and after.
+//! The kernel side writes while user space reads: see [`seqlock`] for how a copy is consistent.
 
+use std::cell::Cell;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
-use super::decode;
 use super::events::{PollTimes, Site, Usage};
 use super::frames::Places;
-use crate::bpf::types::{hud_flavor, hud_phase, hud_seen, hud_thread};
+use super::{decode, seqlock};
+use crate::bpf::types::{hud_flavor, hud_observed, hud_phase, hud_thread};
 use crate::text::comm;
 
 /// What a worker was last seen doing (`enum hud_phase`).
@@ -27,7 +26,7 @@ pub enum Phase {
     Poll,
 }
 
-/// How a worker was last seen (`enum hud_seen`).
+/// How a worker was last seen (`enum hud_observed`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenAs {
     Sampled,
@@ -74,6 +73,8 @@ pub struct ThreadStates {
     base: NonNull<hud_thread>,
     count: usize,
     bytes: usize,
+    /// States that were dropped because every attempt to copy them overlapped a write.
+    unread: Cell<u64>,
 }
 
 // SAFETY: the mapping belongs to this value alone and stays valid until it is dropped; all access
@@ -107,17 +108,29 @@ impl ThreadStates {
             base: NonNull::new(address.cast()).context("mapped at address 0")?,
             count,
             bytes,
+            unread: Cell::default(),
         })
     }
 
-    /// Every worker; `offset` is `CLOCK_MONOTONIC` minus the scheduler's clock. A worker that is
-    /// being written all the while is left out this time.
+    /// Every worker; `offset` is `CLOCK_MONOTONIC` minus the scheduler's clock. A worker whose state
+    /// is being written at every attempt is left out this time, and counted in [`Self::unread`].
     pub fn read(&self, offset: i64) -> Vec<ThreadState> {
         (0..self.count)
             .filter_map(|slot| self.read_raw(slot).map(|raw| (slot, raw)))
             .filter(|(_, raw)| raw.tid != 0)
             .map(|(slot, raw)| convert(slot as u32, &raw, offset))
             .collect()
+    }
+
+    /// Whether a worker's state is still as it was read: the worker has not been observed since.
+    pub(super) fn is_unchanged(&self, state: &ThreadState, offset: i64) -> bool {
+        self.read_raw(state.slot as usize)
+            .is_some_and(|raw| convert(state.slot, &raw, offset) == *state)
+    }
+
+    /// How many states could not be read so far.
+    pub(super) fn unread(&self) -> u64 {
+        self.unread.get()
     }
 
     /// Writes a state for a thread that the kernel side has not seen yet.
@@ -135,7 +148,7 @@ impl ThreadStates {
             unsafe {
                 let thread = self.base.add(slot).as_ptr();
                 if std::ptr::addr_of!((*thread).tid).read_volatile() == tid {
-                    std::ptr::addr_of_mut!((*thread).ways).write_volatile(*places);
+                    std::ptr::addr_of_mut!((*thread).frame_bases).write_volatile(*places);
                 }
             }
         }
@@ -150,7 +163,7 @@ impl ThreadStates {
                 let thread = self.base.add(slot).as_ptr();
                 (
                     std::ptr::addr_of!((*thread).tid).read_volatile(),
-                    std::ptr::addr_of!((*thread).unsure_edges).read_volatile(),
+                    std::ptr::addr_of!((*thread).uncertain_edges).read_volatile(),
                 )
             };
             (tid != 0).then_some(((slot as u32, tid), edges))
@@ -164,29 +177,18 @@ impl ThreadStates {
         // hence volatile.
         unsafe {
             let thread = self.base.add(slot as usize).as_ptr();
-            std::ptr::addr_of_mut!((*thread).closely).write_volatile(on.into());
+            std::ptr::addr_of_mut!((*thread).has_own_clock).write_volatile(on.into());
         }
     }
 
     fn read_raw(&self, slot: usize) -> Option<hud_thread> {
         assert!(slot < self.count);
-        // SAFETY: in bounds of the mapping.
-        let pointer = unsafe { self.base.add(slot) };
-        for _ in 0..4 {
-            // SAFETY: as above; the field is written by the kernel at any time, hence volatile.
-            let before =
-                unsafe { std::ptr::addr_of!((*pointer.as_ptr()).sequence).read_volatile() };
-            fence(Ordering::Acquire);
-            // SAFETY: every bit pattern is a valid `hud_thread`.
-            let value = unsafe { pointer.read_volatile() };
-            fence(Ordering::Acquire);
-            // SAFETY: as above.
-            let after = unsafe { std::ptr::addr_of!((*pointer.as_ptr()).sequence).read_volatile() };
-            if before == after && before % 2 == 0 {
-                return Some(value);
-            }
+        // SAFETY: in bounds of the mapping, which the kernel writes in words.
+        let state = unsafe { seqlock::read(self.base.add(slot)) };
+        if state.is_none() {
+            self.unread.set(self.unread.get() + 1);
         }
-        None
+        state
     }
 }
 
@@ -204,10 +206,10 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
         hud_phase::HUD_PHASE_POLL => Phase::Poll,
         _ => Phase::Unknown,
     };
-    let seen_as = match hud_seen(raw.seen_as) {
-        hud_seen::HUD_SEEN_RUNNABLE => SeenAs::Runnable,
-        hud_seen::HUD_SEEN_BLOCKED => SeenAs::Blocked,
-        hud_seen::HUD_SEEN_STOPPED => SeenAs::Stopped,
+    let seen_as = match hud_observed(raw.observed_as) {
+        hud_observed::HUD_OBSERVED_RUNNABLE => SeenAs::Runnable,
+        hud_observed::HUD_OBSERVED_BLOCKED => SeenAs::Blocked,
+        hud_observed::HUD_OBSERVED_STOPPED => SeenAs::Stopped,
         _ => SeenAs::Sampled,
     };
     let poll = (phase == Phase::Poll).then(|| {
@@ -219,7 +221,9 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
             times: decode::poll_times(&raw.poll, offset),
             sites,
             asleep_at,
-            capture_waits: raw.newest_valid != 0 || raw.kept_valid != 0 || raw.sample_valid != 0,
+            capture_waits: raw.newest_valid != 0
+                || raw.costliest_valid != 0
+                || raw.sample_valid != 0,
         }
     });
     ThreadState {
@@ -227,7 +231,7 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
         tid: raw.tid,
         phase,
         seen_as,
-        seen_ns: raw.seen_clock.wrapping_add_signed(offset),
+        seen_ns: raw.observed_clock.wrapping_add_signed(offset),
         multi_thread: raw.flavor == hud_flavor::HUD_FLAVOR_MULTI_THREAD.0,
         scheduler: raw.scheduler,
         thread_pointer: raw.thread_pointer,

@@ -15,6 +15,8 @@ pub struct Losses {
     pub undecodable: u64,
     /// Worker threads beyond the number that can be tracked; in tier 5 the most at one time.
     pub worker_untracked: u64,
+    /// Worker states that were being written at every attempt to read them.
+    pub state_unread: u64,
     /// Polls of tier 4 that no stack shows to be one, and those that were open as the tier changed.
     pub poll_unconfirmed: u64,
     /// Events the analysis thread had no room for.
@@ -25,7 +27,7 @@ pub struct Losses {
 
 impl Losses {
     /// Each counter with its name in reports and in the trace.
-    pub fn by_kind(&self) -> [(&'static str, u64); 9] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 10] {
         [
             ("ring_full", self.ring_full),
             ("stack_overwritten", self.stack_overwritten),
@@ -33,6 +35,7 @@ impl Losses {
             ("stack_incomplete", self.stack_incomplete),
             ("undecodable", self.undecodable),
             ("worker_untracked", self.worker_untracked),
+            ("state_unread", self.state_unread),
             ("poll_unconfirmed", self.poll_unconfirmed),
             ("analysis_full", self.analysis_full),
             ("trace_unwritten", self.trace_unwritten),
@@ -48,6 +51,7 @@ impl Losses {
             "stack_incomplete" => &mut self.stack_incomplete,
             "undecodable" => &mut self.undecodable,
             "worker_untracked" => &mut self.worker_untracked,
+            "state_unread" => &mut self.state_unread,
             "poll_unconfirmed" => &mut self.poll_unconfirmed,
             "analysis_full" => &mut self.analysis_full,
             "trace_unwritten" => &mut self.trace_unwritten,

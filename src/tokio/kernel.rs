@@ -107,7 +107,7 @@ pub(crate) fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
         has_flavor: layout.flavor.is_some().into(),
         current_thread_scheduler,
         multi_thread_scheduler,
-        apart: apart.is_some().into(),
+        own_thread_locals: apart.is_some().into(),
         has_task_id: fields.task_id.is_some().into(),
     })
 }
@@ -172,7 +172,7 @@ mod tests {
             multi_thread: Some(-16),
         });
         let kernel = kernel_layout(&old).unwrap();
-        assert_eq!((kernel.apart, kernel.has_task_id), (1, 0));
+        assert_eq!((kernel.own_thread_locals, kernel.has_task_id), (1, 0));
         assert_eq!(kernel.multi_thread_scheduler, -16);
         assert_eq!(kernel.current_thread_scheduler, 0, "no core is known");
     }
