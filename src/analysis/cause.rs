@@ -163,7 +163,7 @@ fn is_eventfd_read(number: i64, facts: &KernelFacts) -> bool {
 const SYS_FUTEX_WAIT: i64 = 455;
 
 /// The system calls every architecture has, by what they wait for.
-#[allow(non_upper_case_globals)] // libc's names
+#[expect(non_upper_case_globals, reason = "names of libc")]
 fn syscall_class(number: i64) -> Option<Class> {
     use libc::*;
     Some(match number {
@@ -198,7 +198,7 @@ fn syscall_class(number: i64) -> Option<Class> {
 }
 
 /// The calls that only x86-64 still has, next to the `*at` and `p*` forms that replaced them.
-#[allow(non_upper_case_globals)] // libc's names
+#[expect(non_upper_case_globals, reason = "names of libc")]
 #[cfg(target_arch = "x86_64")]
 fn legacy_syscall_class(number: i64) -> Option<Class> {
     use libc::*;

@@ -2,12 +2,22 @@
 //!
 //! `hud.h` defines that interface.
 
-#[allow(clippy::all, clippy::pedantic, missing_docs, dead_code)]
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated"
+)]
 mod hud_skel {
     include!(concat!(env!("OUT_DIR"), "/hud.skel.rs"));
 }
 
-#[allow(clippy::all, clippy::pedantic, missing_docs, dead_code)]
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated"
+)]
 mod tasks_skel {
     include!(concat!(env!("OUT_DIR"), "/tasks.skel.rs"));
 }

@@ -20,12 +20,15 @@ use crate::bpf::types::{
 use crate::model::{HeldBack, Release};
 use crate::text::comm;
 
-// SAFETY: the generated interface types are `repr(C)`, made of integers only, and valid for every
-// bit pattern.
+// SAFETY: generated, `repr(C)`, integers only: valid for every bit pattern.
 unsafe impl Plain for hud_event_header {}
+// SAFETY: as above.
 unsafe impl Plain for hud_stack_head {}
+// SAFETY: as above.
 unsafe impl Plain for hud_poll_end_event {}
+// SAFETY: as above.
 unsafe impl Plain for hud_thread_exit_event {}
+// SAFETY: as above.
 unsafe impl Plain for hud_release_event {}
 
 const EVENT_STACK: u32 = hud_event_kind::HUD_EVENT_STACK.0;

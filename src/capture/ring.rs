@@ -120,6 +120,9 @@ pub struct RingThread {
 
 impl RingThread {
     /// Loads and attaches, then drains until stopped. Returns once everything is attached.
+    ///
+    /// # Errors
+    /// When the kernel refuses the programs, or the process has exited.
     pub fn start(
         config: CaptureConfig,
         learnt: Learnt,
@@ -171,6 +174,9 @@ impl RingThread {
     }
 
     /// Detaches, drains what is left, and waits for the end.
+    ///
+    /// # Errors
+    /// The error that ended the thread early, if one did.
     pub fn stop(mut self) -> Result<()> {
         self.join()
     }

@@ -183,7 +183,7 @@ pub(super) fn open_clock(of: Clock, period: Duration) -> io::Result<OwnedFd> {
         Clock::Thread(tid) => (tid, -1),
     };
     // SAFETY: the attributes outlive the call.
-    let fd = unsafe { perf::perf_event_open(&mut attributes, thread, cpu, -1, flags as _) };
+    let fd = unsafe { perf::perf_event_open(&mut attributes, thread, cpu, -1, flags) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -83,6 +83,9 @@ pub struct TaskReader {
 
 impl TaskReader {
     /// Loads the iterator for the process `pid`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program.
     pub fn new(pid: u32) -> Result<Self> {
         // The skeleton borrows its storage, a few words that are given up with each reader: there
         // are only as many as censuses and searches for a layout.
@@ -114,6 +117,9 @@ impl TaskReader {
     }
 
     /// Reads every thread of the process. Empty once it has exited.
+    ///
+    /// # Errors
+    /// When the iterator cannot be started or read.
     pub fn read(&self) -> Result<Vec<TaskState>> {
         // SAFETY: the link's descriptor is open.
         let fd = unsafe { libbpf_sys::bpf_iter_create(self.link.as_raw_fd()) };

@@ -140,7 +140,7 @@ impl Aggregate {
         self.durations.record(held);
         self.trend
             .spread(poll.start_ns, poll.end_ns, |bin, from, to| {
-                add_to(bin, to - from)
+                add_to(bin, to - from);
             });
         let tally = Tally {
             polls: 1,

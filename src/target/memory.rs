@@ -11,6 +11,9 @@ pub trait Memory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()>;
 
     /// The word at `address`.
+    ///
+    /// # Errors
+    /// As [`Memory::read`].
     fn read_u64(&self, address: u64) -> io::Result<u64> {
         let mut bytes = [0; 8];
         self.read(address, &mut bytes)?;
@@ -18,6 +21,9 @@ pub trait Memory {
     }
 
     /// The half word at `address`.
+    ///
+    /// # Errors
+    /// As [`Memory::read`].
     fn read_u32(&self, address: u64) -> io::Result<u32> {
         let mut bytes = [0; 4];
         self.read(address, &mut bytes)?;

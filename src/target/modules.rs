@@ -78,14 +78,19 @@ pub struct ModuleMap {
 impl ModuleMap {
     /// Reads the process's map and opens its files, with the debug files that this machine has.
     ///
-    /// A file that cannot be opened leaves its module without one. Fails if `/proc/PID/maps`
-    /// cannot be read: no such process, or no permission.
+    /// A file that cannot be opened leaves its module without one.
+    ///
+    /// # Errors
+    /// When `/proc/PID/maps` cannot be read: no such process, or no permission.
     pub fn read(pid: u32) -> io::Result<ModuleMap> {
         ModuleMap::with_debug_files(pid, DebugFiles::default(), &mut |_| ())
     }
 
     /// As [`ModuleMap::read`], with debug files from wherever `debug_files` says. Only now are
     /// servers asked, which `say` is told of: never while a session is under way.
+    ///
+    /// # Errors
+    /// As [`ModuleMap::read`].
     pub fn with_debug_files(
         pid: u32,
         debug_files: DebugFiles,

@@ -163,7 +163,10 @@ fn explain(pid: u32, error: &ProcError) -> Failure {
     }
 }
 
-/// The result of a procfs call, or the failure that explains it.
+/// Converts the result of a procfs call about the process `pid`.
+///
+/// # Errors
+/// The [`Failure`] that explains procfs's error.
 pub fn readable<T>(pid: u32, result: ProcResult<T>) -> std::result::Result<T, Failure> {
     result.map_err(|error| explain(pid, &error))
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::read::{CompressionFormat, ReadRef};
+use object::read::{CompressedData, CompressionFormat, ReadRef};
 use object::{LittleEndian, Object as _, ObjectSection as _, elf};
 
 use crate::arch::{Machine, TlsSegment};
@@ -97,7 +97,7 @@ impl<'d> Elf<'d> {
         );
         let bytes = range
             .data(self.data)
-            .and_then(|data| data.decompress())
+            .and_then(CompressedData::decompress)
             .with_context(|| format!("section {name}"))?;
         Ok(Some(Section::Memory(bytes)))
     }
