@@ -122,38 +122,50 @@ pub struct ProfiledStack {
     pub location: Option<Location>,
 }
 
-/// How hud knows where polls begin and end: the best that this target allows.
+/// How hud knows where polls begin and end: the best way that this target allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {
-    /// Field offsets from the target's own debug info.
+    /// Tier 1: field offsets from the target's own debug info.
     DebugInfo,
-    /// Tokio's symbol, with offsets from a version table checked against the live process.
+    /// Tier 2: Tokio's symbol, with offsets from a version table that the live process confirms.
     VersionTable,
-    /// No symbols: Tokio's state was found by its shape in thread-local memory.
+    /// Tier 3: no symbols, but the offsets of the table fit one place in thread-local memory.
     Scan,
-    /// Return addresses on the workers' stacks: where their loops call into polls.
+    /// Tier 3 as well: no known offsets fit, so they were learnt from what the workers do.
+    Learnt,
+    /// Tier 4: return addresses on the workers' stacks show where their loops call into polls.
     Frames,
-    /// Scheduler latency alone.
+    /// Tier 5: scheduler latency alone.
     Scheduler,
 }
 
 impl Tier {
+    /// Best first.
+    pub const ALL: [Tier; 6] = [
+        Tier::DebugInfo,
+        Tier::VersionTable,
+        Tier::Scan,
+        Tier::Learnt,
+        Tier::Frames,
+        Tier::Scheduler,
+    ];
+
     /// From 1, the best, to 5.
     pub fn number(self) -> u8 {
-        self as u8 + 1
+        match self {
+            Tier::DebugInfo => 1,
+            Tier::VersionTable => 2,
+            Tier::Scan | Tier::Learnt => 3,
+            Tier::Frames => 4,
+            Tier::Scheduler => 5,
+        }
     }
 
-    /// Tier of that number.
-    pub fn from_number(n: u8) -> Option<Tier> {
-        [
-            Tier::DebugInfo,
-            Tier::VersionTable,
-            Tier::Scan,
-            Tier::Frames,
-            Tier::Scheduler,
-        ]
-        .into_iter()
-        .find(|tier| tier.number() == n)
+    /// Tier of that number; `learnt` distinguishes the two of number 3.
+    pub fn from_number(n: u8, learnt: bool) -> Option<Tier> {
+        let is_it =
+            |tier: &Tier| tier.number() == n && (*tier == Tier::Learnt) == (learnt && n == 3);
+        Tier::ALL.into_iter().find(is_it)
     }
 
     /// What it rests on, in a few words.
@@ -162,6 +174,7 @@ impl Tier {
             Tier::DebugInfo => "exact polls, layout from debug info",
             Tier::VersionTable => "exact polls, layout from the version table, checked live",
             Tier::Scan => "exact polls, layout found by shape",
+            Tier::Learnt => "exact polls, layout learnt from what the workers do",
             Tier::Frames => "polls known by the workers' stacks alone",
             Tier::Scheduler => "scheduler latency only",
         }

@@ -63,7 +63,7 @@ pub(super) fn find_workers(
                         core,
                         tick,
                         task: state.task_id,
-                        budget_left: match layout.fields.task_id {
+                        budget_left: match layout.poll.context.task_id {
                             Some(_) => 0,
                             None => state.budget_left,
                         },

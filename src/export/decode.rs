@@ -74,8 +74,13 @@ impl Decoder {
             })),
             Extra::Losses(kinds) => Record::Losses(losses(&kinds)),
             Extra::Cost(cost) => Record::Cost(cost.into_model()),
-            Extra::Tier { tier, why } => Record::TierChanged {
-                tier: Tier::from_number(tier).ok_or_else(|| format!("unknown tier {tier}"))?,
+            Extra::Tier {
+                tier,
+                layout_learnt,
+                why,
+            } => Record::TierChanged {
+                tier: Tier::from_number(tier, layout_learnt)
+                    .ok_or_else(|| format!("unknown tier {tier}"))?,
                 at_ns: at()?.0,
                 why: why.into_owned(),
             },

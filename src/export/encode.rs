@@ -13,7 +13,7 @@ use super::events::{
     StackRef, Usage,
 };
 use super::micros::Micros;
-use crate::model::{Census, PollTime, Record, SlowPoll, Worker, WorkerUsage};
+use crate::model::{Census, PollTime, Record, SlowPoll, Tier, Worker, WorkerUsage};
 
 /// Encodes records as events.
 #[derive(Default)]
@@ -87,6 +87,7 @@ impl Encoder {
                 self.running.clear();
                 let extra = Extra::Tier {
                     tier: tier.number(),
+                    layout_learnt: *tier == Tier::Learnt,
                     why: why.as_str().into(),
                 };
                 let name = format!("poll tracking: {}", tier.describe());

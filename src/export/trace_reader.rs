@@ -249,7 +249,7 @@ impl Replay<'_> {
             command: head.command.into_owned(),
             executable: head.executable.into_owned(),
             tokio_version: head.tokio_version.map(String::from),
-            tier: Tier::from_number(head.tier).ok_or(TraceError::NotATrace)?,
+            tier: Tier::from_number(head.tier, head.layout_learnt).ok_or(TraceError::NotATrace)?,
             threshold_ns: head.threshold_ns,
             start_ns: head.start_ns,
             start_unix_ns: head.start_unix_ns,

@@ -28,7 +28,7 @@ use crate::target::mapped_file::root_of;
 use crate::target::memory::{ProcessMemory, read_stack};
 use crate::target::modules::ModuleMap;
 use crate::target::process::Target;
-use crate::tokio::{self, Discovery, Found, TokioLayout, Waiting};
+use crate::tokio::{self, Discovery, Progress, TokioLayout, Waiting};
 use crate::tracking::{LayoutSearch, frames_tell_polls};
 
 /// Drained events that may wait for the analysis, each with a stack of up to 16 KiB. It takes none
@@ -63,10 +63,10 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn state(layout: TokioLayout, tier: Tier) -> Chosen {
+    fn state(layout: TokioLayout) -> Chosen {
         Chosen {
             tracking: Tracking::State(layout),
-            tier,
+            tier: layout.tier(),
             why: None,
         }
     }
@@ -412,24 +412,24 @@ fn choose(
     let mut told = Waiting::Shortly;
     loop {
         match search.step()? {
-            Found::Chosen(layout, tier) => {
-                log::debug!("{tier:?}: {layout:?}");
-                return Ok(Some(Chosen::state(layout, tier)));
+            Progress::Found(layout) => {
+                log::debug!("{layout:?}");
+                return Ok(Some(Chosen::state(layout)));
             }
-            Found::Failed(why) if frames_tell_polls(discovery) => {
+            Progress::Failed(why) if frames_tell_polls(discovery) => {
                 return Ok(Some(Chosen::frames(&why)));
             }
-            Found::Failed(why) => {
+            Progress::Failed(why) => {
                 return Ok(Some(Chosen::nothing(&format!(
                     "{}'s Tokio ({}) keeps its state differently from what hud knows: {why}",
                     target.comm,
                     discovery.tokio_version().unwrap_or("unknown version")
                 ))));
             }
-            Found::Wait(..) if !target.is_alive() => {
+            Progress::Wait(..) if !target.is_alive() => {
                 return Err(target.exited().into());
             }
-            Found::Wait(time, waiting) => {
+            Progress::Wait(time, waiting) => {
                 match waiting {
                     _ if waiting == told => {}
                     Waiting::Shortly => {}

@@ -1,4 +1,4 @@
-//! Where Tokio keeps its state, in the kernel side's form.
+//! A layout in the form that the BPF programs take: `struct hud_tokio` of `hud.h`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 
 use crate::bpf::types::{hud_core_ticks, hud_read_sizes, hud_tokio};
-use crate::tokio::{CoreFields, Scheduler, TokioLayout};
+use crate::tokio::{FlavorPaths, TokioLayout};
 
 const CONTEXT_BYTES: u32 = hud_read_sizes::HUD_CONTEXT_BYTES.0;
 const SCHEDULER_CONTEXT_BYTES: u32 = hud_read_sizes::HUD_SCHEDULER_CONTEXT_BYTES.0;
-/// A discriminant no variant has, for a flavor that is compiled out.
+/// A discriminant that no variant has, for a flavor that is compiled out.
 const NO_TAG: u64 = u64::MAX;
 
 /// Where the cores' ticks are: shared with whoever finds out that a guess was wrong.
@@ -29,9 +29,9 @@ impl CoreTicks {
 
     /// The kernel side follows within a tenth of a second.
     pub fn set(&self, layout: &TokioLayout) {
-        let flavors = [layout.current_thread, layout.multi_thread];
+        let flavors = [layout.poll.current_thread, layout.poll.multi_thread];
         for (tick, flavor) in self.0.iter().zip(flavors) {
-            tick.store(flavor.map_or(0, |core| core.tick), Ordering::Relaxed);
+            tick.store(flavor.map_or(0, |paths| paths.tick), Ordering::Relaxed);
         }
     }
 
@@ -44,70 +44,58 @@ impl CoreTicks {
     }
 }
 
-/// The layout in the kernel side's form; an error names the field that the kernel side cannot reach.
+/// The layout as the BPF programs take it.
+///
+/// # Errors
+/// Names the field that lies outside of what the programs read.
 pub(crate) fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
-    let within = |name: &str, offset: u32, size: u32, limit: u32| {
+    let within = |name: &str, offset: u32, (size, align): (u32, u32), limit: u32| {
         ensure!(
-            offset.is_multiple_of(size) && offset.saturating_add(size) <= limit,
-            "Tokio's {name} lies at offset {offset}, beyond what hud reads"
+            offset.is_multiple_of(align) && offset.saturating_add(size) <= limit,
+            "Tokio's {name} lies at offset {offset}, outside of what hud reads"
         );
         Ok(offset)
     };
-    let fields = &layout.fields;
-    let task_id = fields.task_id.unwrap_or(0);
-    let id_bytes = if fields.task_id_wide { 16 } else { 8 };
-    ensure!(
-        task_id.is_multiple_of(8) && task_id.saturating_add(id_bytes) <= CONTEXT_BYTES,
-        "Tokio's task id lies at offset {task_id}, beyond what hud reads"
-    );
-    let core = |flavor: Option<CoreFields>| -> Result<(u64, u32)> {
-        Ok(match flavor {
-            Some(flavor) => (
-                flavor.tag,
-                within("core", flavor.core, 8, SCHEDULER_CONTEXT_BYTES)?,
-            ),
+    let in_context = |name, offset, size| within(name, offset, size, CONTEXT_BYTES);
+    let in_scheduler = |name, offset| within(name, offset, (8, 8), SCHEDULER_CONTEXT_BYTES);
+    let poll = &layout.poll;
+    let fields = &poll.context;
+    let flavor = |paths: Option<FlavorPaths>| -> Result<(u64, u32)> {
+        Ok(match paths {
+            Some(paths) => (paths.tag, in_scheduler("core", paths.core)?),
             None => (NO_TAG, 0),
         })
     };
-    let (mut current_thread_tag, current_thread_core) = core(layout.current_thread)?;
-    let (multi_thread_tag, multi_thread_core) = core(layout.multi_thread)?;
-    if layout.flavor.is_none() && layout.current_thread.is_none() {
-        // Without a discriminant the kernel side takes the first flavor's tag for the thread's.
+    let (mut current_thread_tag, current_thread_core) = flavor(poll.current_thread)?;
+    let (multi_thread_tag, multi_thread_core) = flavor(poll.multi_thread)?;
+    if poll.flavor_tag.is_none() && poll.current_thread.is_none() {
+        // Without a discriminant the programs take the first flavor's tag for the thread's.
         current_thread_tag = multi_thread_tag;
     }
-    let (scheduler, apart) = match fields.scheduler {
-        Scheduler::Field(offset) => (within("scheduler", offset, 8, CONTEXT_BYTES)?, None),
-        Scheduler::Apart(apart) => (0, Some(apart)),
+    // A flavor without a core to read is not looked for.
+    let pointer = |local: Option<i64>, paths: Option<FlavorPaths>| {
+        let local = local.filter(|_| fields.scheduler.is_none() && paths.is_some());
+        local.unwrap_or(0)
     };
-    // A flavor without a core to look into is not looked for.
-    let place = |flavor: Option<CoreFields>, place: Option<i64>| place.filter(|_| flavor.is_some());
-    let places = apart.map(|apart| {
-        (
-            place(layout.current_thread, apart.current_thread).unwrap_or(0),
-            place(layout.multi_thread, apart.multi_thread).unwrap_or(0),
-        )
-    });
-    let (current_thread_scheduler, multi_thread_scheduler) = places.unwrap_or_default();
+    let task_id = match fields.task_id {
+        Some(id) => in_context("task id", id.offset, (id.bytes(), 8))?,
+        None => 0,
+    };
     Ok(hud_tokio {
-        context: layout.context,
+        context: layout.locals.context,
         current_thread_tag,
         multi_thread_tag,
         task_id,
-        task_id_wide: fields.task_id_wide.into(),
-        budget: within("budget", fields.budget, 1, CONTEXT_BYTES - 1)?,
-        scheduler,
-        flavor: within(
-            "scheduler flavor",
-            layout.flavor.unwrap_or(0),
-            8,
-            SCHEDULER_CONTEXT_BYTES,
-        )?,
+        task_id_wide: fields.task_id.is_some_and(|id| id.wide).into(),
+        budget: in_context("budget", fields.budget, (2, 1))?,
+        scheduler: in_context("scheduler", fields.scheduler.unwrap_or(0), (8, 8))?,
+        flavor: in_scheduler("scheduler flavor", poll.flavor_tag.unwrap_or(0))?,
         current_thread_core,
         multi_thread_core,
-        has_flavor: layout.flavor.is_some().into(),
-        current_thread_scheduler,
-        multi_thread_scheduler,
-        own_thread_locals: apart.is_some().into(),
+        has_flavor: poll.flavor_tag.is_some().into(),
+        current_thread_scheduler: pointer(layout.locals.current_thread, poll.current_thread),
+        multi_thread_scheduler: pointer(layout.locals.multi_thread, poll.multi_thread),
+        own_thread_locals: fields.scheduler.is_none().into(),
         has_task_id: fields.task_id.is_some().into(),
     })
 }
@@ -115,41 +103,46 @@ pub(crate) fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokio::{Apart, BesideTick, ContextFields};
+    use crate::tokio::{BesideTick, ContextFields, PollPaths, Source, TaskId, ThreadLocals};
 
     fn layout() -> TokioLayout {
         TokioLayout {
-            context: -96,
-            fields: ContextFields {
-                task_id: Some(48),
-                task_id_wide: false,
-                budget: 68,
-                scheduler: Scheduler::Field(40),
-                runtime: Some(70),
-                handle: None,
+            locals: ThreadLocals {
+                context: -96,
+                ..ThreadLocals::default()
             },
-            flavor: None,
-            current_thread: None,
-            multi_thread: Some(CoreFields {
-                tag: 1,
-                core: 24,
-                tick: 104,
-                beside_tick: BesideTick::Interval,
-                worker: None,
-                worker_index: None,
-                handle: None,
-            }),
-            learnt: false,
+            poll: PollPaths {
+                source: Source::Table,
+                context: ContextFields {
+                    task_id: Some(TaskId {
+                        offset: 48,
+                        wide: false,
+                    }),
+                    budget: 68,
+                    scheduler: Some(40),
+                    runtime: Some(70),
+                    handle: None,
+                },
+                flavor_tag: None,
+                current_thread: None,
+                multi_thread: Some(FlavorPaths {
+                    tag: 1,
+                    core: 24,
+                    tick: 104,
+                    beside_tick: BesideTick::Interval,
+                    worker: None,
+                    worker_index: None,
+                    handle: None,
+                }),
+            },
         }
     }
 
     #[test]
     fn a_flavor_that_is_compiled_out_matches_no_discriminant() {
-        let kernel = kernel_layout(&TokioLayout {
-            flavor: Some(0),
-            ..layout()
-        });
-        let kernel = kernel.unwrap();
+        let mut both = layout();
+        both.poll.flavor_tag = Some(0);
+        let kernel = kernel_layout(&both).unwrap();
         assert_eq!(kernel.current_thread_tag, NO_TAG);
         assert_eq!(kernel.has_flavor, 1);
         assert_eq!((kernel.multi_thread_tag, kernel.multi_thread_core), (1, 24));
@@ -159,18 +152,17 @@ mod tests {
     fn without_a_discriminant_the_only_flavor_is_meant() {
         let kernel = kernel_layout(&layout()).unwrap();
         assert_eq!(kernel.has_flavor, 0);
-        // What the kernel side takes for the thread's tag, and compares with `multi_thread` first.
+        // What the programs take for the thread's tag, and compare with `multi_thread` first.
         assert_eq!(kernel.current_thread_tag, kernel.multi_thread_tag);
     }
 
     #[test]
-    fn flavors_with_thread_locals_of_their_own() {
+    fn before_1_29_each_known_flavor_has_its_own_thread_local() {
         let mut old = layout();
-        old.fields.task_id = None;
-        old.fields.scheduler = Scheduler::Apart(Apart {
-            current_thread: Some(-8),
-            multi_thread: Some(-16),
-        });
+        old.poll.context.task_id = None;
+        old.poll.context.scheduler = None;
+        old.locals.current_thread = Some(-8);
+        old.locals.multi_thread = Some(-16);
         let kernel = kernel_layout(&old).unwrap();
         assert_eq!((kernel.own_thread_locals, kernel.has_task_id), (1, 0));
         assert_eq!(kernel.multi_thread_scheduler, -16);
@@ -178,21 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn offsets_beyond_the_bytes_read_are_refused() {
+    fn offsets_outside_of_the_bytes_read_are_refused() {
         let mut far = layout();
-        far.fields.scheduler = Scheduler::Field(CONTEXT_BYTES);
-        assert!(
-            kernel_layout(&far)
-                .unwrap_err()
-                .to_string()
-                .contains("scheduler")
-        );
-        let mut odd = layout();
-        odd.fields.task_id = Some(44);
-        assert!(kernel_layout(&odd).is_err());
-        let mut wide = layout();
-        wide.fields.task_id = Some(CONTEXT_BYTES - 8);
-        wide.fields.task_id_wide = true;
-        assert!(kernel_layout(&wide).is_err());
+        far.poll.context.scheduler = Some(CONTEXT_BYTES);
+        let error = kernel_layout(&far).unwrap_err().to_string();
+        assert!(error.contains("scheduler"), "{error}");
+        let id = |offset, wide| {
+            let mut layout = layout();
+            layout.poll.context.task_id = Some(TaskId { offset, wide });
+            kernel_layout(&layout)
+        };
+        assert!(id(44, false).is_err());
+        assert!(id(CONTEXT_BYTES - 8, false).is_ok());
+        assert!(id(CONTEXT_BYTES - 8, true).is_err());
+        let mut far = layout();
+        far.poll.context.budget = CONTEXT_BYTES - 1;
+        assert!(kernel_layout(&far).is_err());
     }
 }

@@ -1,127 +1,279 @@
-//! The version table: Tokio's layout where an executable has symbols but no debug info. Every
-//! number was read from the debug info of a build of that version (rustc 1.95). A row is only a
-//! candidate: rustc may order fields otherwise, so what the rows say is tried on live threads.
+//! The version table: Tokio's offsets where an executable has no debug info.
+//!
+//! Every number was read from the debug info of a build of that version (rustc 1.95). A row is only
+//! a candidate: another rustc may order fields differently, so `select` tries the rows on the live
+//! threads. A new version of Tokio that differs is a new row here; docs/DEVELOPMENT.md says how its
+//! numbers are read and how the row is tested.
+
+use std::ops::RangeInclusive;
 
 use super::binary::Version;
-use super::{Apart, BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
+use super::{BesideTick, ContextFields, FlavorPaths, PollPaths, Source, TaskId};
 
-/// A range of Tokio versions with one layout of `Context` and the known offsets of the ticks.
-struct Row {
+/// A range of versions that keep the state of polls in the same way.
+pub struct Row {
     /// Minor versions of Tokio 1, both ends included.
-    minors: std::ops::RangeInclusive<u32>,
-    fields: ContextFields,
-    /// The `multi_thread` flavor, with the offsets its `Core::tick` may have, the most usual first.
-    /// None for Tokio without the feature `rt-multi-thread`.
-    multi_thread: Option<(CoreFields, &'static [u32])>,
-    /// The `current_thread` flavor. Its tick follows the drivers, whose size depends on Tokio's
-    /// features, on the version and on debug assertions.
-    current_thread: (CoreFields, &'static [u32]),
+    minors: RangeInclusive<u32>,
+    /// With both flavors compiled in, and with `current_thread` alone, where fields have other
+    /// places then.
+    both: ContextFields,
+    alone: Option<ContextFields>,
+    multi_thread: Flavored,
+    current_thread: Flavored,
+    /// `current_thread` where it is alone: an enum without a tag before its fields.
+    current_thread_alone: FlavorPaths,
 }
 
-/// `Context` with both flavors compiled in, since task ids became niches of 8 bytes.
-const FIELDS: ContextFields = ContextFields {
-    task_id: Some(48),
-    task_id_wide: false,
-    budget: 68,
-    scheduler: Scheduler::Field(40),
-    runtime: Some(70),
-    handle: Some(16),
+/// The paths of one flavor, with every offset that its tick may have, the most usual first. A tick
+/// follows fields whose size depends on Tokio's features, on debug assertions and on `cfg`s.
+type Flavored = (FlavorPaths, &'static [u32]);
+
+impl Row {
+    /// Whether the pointers to the scheduler's context are thread-locals of their own.
+    pub fn has_own_pointers(&self) -> bool {
+        self.both.scheduler.is_none()
+    }
+
+    /// Whether `Context` has task ids, and whether those are wide.
+    pub fn wide_ids(&self) -> Option<bool> {
+        self.both.task_id.map(|id| id.wide)
+    }
+
+    /// The paths with every combination of ticks, with both flavors.
+    fn with_both(&self) -> Vec<PollPaths> {
+        let mut all = Vec::new();
+        for multi_thread in with_ticks(self.multi_thread) {
+            all.extend(
+                with_ticks(self.current_thread).map(|current_thread| PollPaths {
+                    source: Source::Table,
+                    context: self.both,
+                    flavor_tag: self.both.scheduler.map(|_| 0),
+                    current_thread: Some(current_thread),
+                    multi_thread: Some(multi_thread),
+                }),
+            );
+        }
+        all
+    }
+
+    /// The same with `current_thread` alone.
+    fn with_one(&self) -> Vec<PollPaths> {
+        let (_, ticks) = self.current_thread;
+        let paths = |context| {
+            with_ticks((self.current_thread_alone, ticks)).map(move |current_thread| PollPaths {
+                source: Source::Table,
+                context,
+                flavor_tag: None,
+                current_thread: Some(current_thread),
+                multi_thread: None,
+            })
+        };
+        self.alone.into_iter().flat_map(paths).collect()
+    }
+}
+
+fn with_ticks((paths, ticks): Flavored) -> impl Iterator<Item = FlavorPaths> {
+    ticks.iter().map(move |tick| FlavorPaths {
+        tick: *tick,
+        ..paths
+    })
+}
+
+/// The paths to try for these versions, likeliest first; those of all rows where no version is
+/// known, none where the versions are older than the table.
+pub fn candidates(versions: &[Version]) -> Vec<PollPaths> {
+    let fits = |row: &&Row| {
+        versions.is_empty()
+            || versions
+                .iter()
+                .any(|version| version.major == 1 && row.minors.contains(&version.minor))
+    };
+    let rows = || ROWS.iter().filter(fits);
+    let mut all: Vec<PollPaths> = Vec::new();
+    for paths in rows()
+        .flat_map(Row::with_both)
+        .chain(rows().flat_map(Row::with_one))
+    {
+        // Rows share some of them.
+        if !all.contains(&paths) {
+            all.push(paths);
+        }
+    }
+    all
+}
+
+/// The row of that minor version of Tokio 1: the newest where none is known, the oldest for
+/// versions that are older.
+pub fn row(minor: Option<u32>) -> &'static Row {
+    let is_it = |row: &&Row| minor.is_none_or(|minor| *row.minors.start() <= minor);
+    ROWS.iter().find(is_it).unwrap_or(&V1_20)
+}
+
+/// Newest first.
+static ROWS: [Row; 9] = [
+    V1_45,
+    Row {
+        minors: 40..=44,
+        multi_thread: (MULTI_THREAD, &[64]),
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_30),
+        ..V1_45
+    },
+    V1_30,
+    Row {
+        minors: 29..=29,
+        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_29),
+        ..V1_30
+    },
+    V1_24,
+    // Before threads had ids.
+    Row {
+        minors: 23..=23,
+        both: ContextFields {
+            budget: 80,
+            runtime: Some(82),
+            handle: Some(64),
+            ..CONTEXT_1_24
+        },
+        alone: Some(ContextFields {
+            task_id: wide_id(48),
+            budget: 72,
+            runtime: Some(74),
+            handle: Some(40),
+            ..CONTEXT_1_24
+        }),
+        ..V1_24
+    },
+    // Before wakers were deferred.
+    Row {
+        minors: 22..=22,
+        both: ContextFields {
+            task_id: wide_id(0),
+            budget: 48,
+            runtime: Some(50),
+            handle: Some(32),
+            ..CONTEXT_1_24
+        },
+        alone: Some(ContextFields {
+            task_id: wide_id(16),
+            budget: 40,
+            runtime: Some(42),
+            handle: Some(8),
+            ..CONTEXT_1_24
+        }),
+        ..V1_24
+    },
+    Row {
+        minors: 21..=21,
+        multi_thread: (MULTI_THREAD_1_21, &[32]),
+        ..V1_20
+    },
+    V1_20,
+];
+
+const V1_45: Row = Row {
+    minors: 45..=u32::MAX,
+    both: ContextFields {
+        task_id: narrow_id(48),
+        budget: 68,
+        scheduler: Some(40),
+        runtime: Some(70),
+        handle: Some(16),
+    },
+    // The current handle is an enum without a tag here.
+    alone: Some(ContextFields {
+        task_id: narrow_id(40),
+        budget: 60,
+        scheduler: Some(32),
+        runtime: Some(62),
+        handle: Some(16),
+    }),
+    // 272 with `--cfg tokio_unstable`.
+    multi_thread: (MULTI_THREAD, &[104, 272]),
+    current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_45),
+    current_thread_alone: CURRENT_THREAD_ALONE,
 };
 
-/// `Context` with `current_thread` alone: the current handle is an enum without a tag.
-const FIELDS_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: Some(40),
-    budget: 60,
-    scheduler: Scheduler::Field(32),
-    runtime: Some(62),
-    ..FIELDS
+/// Task ids are `Option`s of 16 bytes here.
+const V1_30: Row = Row {
+    minors: 30..=39,
+    both: ContextFields {
+        task_id: wide_id(32),
+        budget: 76,
+        scheduler: Some(56),
+        runtime: Some(78),
+        handle: Some(16),
+    },
+    alone: Some(ContextFields {
+        task_id: wide_id(0),
+        budget: 68,
+        scheduler: Some(48),
+        runtime: Some(70),
+        handle: Some(32),
+    }),
+    multi_thread: (MULTI_THREAD, &[64]),
+    current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_30),
+    current_thread_alone: CURRENT_THREAD_ALONE,
 };
 
-/// `Context` with both flavors while a task id was an `Option<u64>` of 16 bytes.
-const FIELDS_WIDE: ContextFields = ContextFields {
-    task_id: Some(32),
-    task_id_wide: true,
-    budget: 76,
-    scheduler: Scheduler::Field(56),
-    runtime: Some(78),
-    handle: Some(16),
+/// Each flavor's pointer to the scheduler's context is a thread-local of its own here.
+const V1_24: Row = Row {
+    minors: 24..=28,
+    both: CONTEXT_1_24,
+    alone: Some(ContextFields {
+        task_id: wide_id(48),
+        budget: 80,
+        runtime: Some(82),
+        handle: Some(40),
+        ..CONTEXT_1_24
+    }),
+    multi_thread: (MULTI_THREAD_1_21, &[32]),
+    current_thread: (CURRENT_THREAD_1_22, CURRENT_TICKS_1_22),
+    current_thread_alone: CURRENT_THREAD_1_22,
 };
 
-/// The same with `current_thread` alone.
-const FIELDS_WIDE_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: Some(0),
-    task_id_wide: true,
-    budget: 68,
-    scheduler: Scheduler::Field(48),
-    runtime: Some(70),
-    handle: Some(32),
+/// The budget is a thread-local of its own here, and there are no task ids: no offset depends on
+/// which flavors are compiled in.
+const V1_20: Row = Row {
+    minors: 20..=20,
+    both: ContextFields {
+        task_id: None,
+        budget: 0,
+        scheduler: None,
+        runtime: None,
+        handle: None,
+    },
+    alone: None,
+    multi_thread: (
+        FlavorPaths {
+            beside_tick: BesideTick::Interval,
+            ..MULTI_THREAD_1_21
+        },
+        &[32],
+    ),
+    current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_20),
+    current_thread_alone: CURRENT_THREAD_1_20,
 };
 
-/// Before 1.29 each flavor's pointer to the scheduler's context is a thread-local of its own.
-const APART: Scheduler = Scheduler::Apart(Apart {
-    current_thread: None,
-    multi_thread: None,
-});
-
-/// 1.24 to 1.28, with both flavors and with `current_thread` alone.
-const FIELDS_1_24: ContextFields = ContextFields {
-    task_id: Some(32),
-    task_id_wide: true,
+const CONTEXT_1_24: ContextFields = ContextFields {
+    task_id: wide_id(32),
     budget: 88,
-    scheduler: APART,
+    scheduler: None,
     runtime: Some(90),
     handle: Some(72),
 };
-const FIELDS_1_24_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: Some(48),
-    budget: 80,
-    runtime: Some(82),
-    handle: Some(40),
-    ..FIELDS_1_24
-};
 
-/// 1.23, before threads had ids.
-const FIELDS_1_23: ContextFields = ContextFields {
-    budget: 80,
-    runtime: Some(82),
-    handle: Some(64),
-    ..FIELDS_1_24
-};
-const FIELDS_1_23_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: Some(48),
-    budget: 72,
-    runtime: Some(74),
-    handle: Some(40),
-    ..FIELDS_1_24
-};
+const fn wide_id(offset: u32) -> Option<TaskId> {
+    Some(TaskId { offset, wide: true })
+}
 
-/// 1.22, before wakers were deferred.
-const FIELDS_1_22: ContextFields = ContextFields {
-    task_id: Some(0),
-    budget: 48,
-    runtime: Some(50),
-    handle: Some(32),
-    ..FIELDS_1_24
-};
-const FIELDS_1_22_ONE_FLAVOR: ContextFields = ContextFields {
-    task_id: Some(16),
-    budget: 40,
-    runtime: Some(42),
-    handle: Some(8),
-    ..FIELDS_1_24
-};
+const fn narrow_id(offset: u32) -> Option<TaskId> {
+    Some(TaskId {
+        offset,
+        wide: false,
+    })
+}
 
-/// Before 1.22 the budget is a thread-local of its own, and no task ids are kept.
-const BUDGET_ALONE: ContextFields = ContextFields {
-    task_id: None,
-    task_id_wide: false,
-    budget: 0,
-    scheduler: APART,
-    runtime: None,
-    handle: None,
-};
-
-const MULTI_THREAD: CoreFields = CoreFields {
+const MULTI_THREAD: FlavorPaths = FlavorPaths {
     tag: 1,
     core: 24,
     tick: 0,
@@ -131,7 +283,7 @@ const MULTI_THREAD: CoreFields = CoreFields {
     handle: None,
 };
 
-const CURRENT_THREAD: CoreFields = CoreFields {
+const CURRENT_THREAD: FlavorPaths = FlavorPaths {
     tag: 0,
     core: 24,
     tick: 0,
@@ -141,14 +293,12 @@ const CURRENT_THREAD: CoreFields = CoreFields {
     handle: None,
 };
 
-/// `current_thread` in an enum without a tag.
-const CURRENT_THREAD_ALONE: CoreFields = CoreFields {
+const CURRENT_THREAD_ALONE: FlavorPaths = FlavorPaths {
     core: 16,
     ..CURRENT_THREAD
 };
 
-/// `multi_thread` from 1.21 to 1.28: two flags follow the tick.
-const MULTI_THREAD_1_21: CoreFields = CoreFields {
+const MULTI_THREAD_1_21: FlavorPaths = FlavorPaths {
     tag: 0,
     core: 16,
     tick: 0,
@@ -158,14 +308,7 @@ const MULTI_THREAD_1_21: CoreFields = CoreFields {
     handle: Some(16),
 };
 
-/// In 1.20 the interval does.
-const MULTI_THREAD_1_20: CoreFields = CoreFields {
-    beside_tick: BesideTick::Interval,
-    ..MULTI_THREAD_1_21
-};
-
-/// `current_thread` from 1.22 to 1.28.
-const CURRENT_THREAD_1_22: CoreFields = CoreFields {
+const CURRENT_THREAD_1_22: FlavorPaths = FlavorPaths {
     tag: 0,
     core: 16,
     tick: 0,
@@ -175,22 +318,21 @@ const CURRENT_THREAD_1_22: CoreFields = CoreFields {
     handle: Some(0),
 };
 
-/// The same in 1.20 and 1.21.
-const CURRENT_THREAD_1_20: CoreFields = CoreFields {
+const CURRENT_THREAD_1_20: FlavorPaths = FlavorPaths {
     beside_tick: BesideTick::Handle,
     ..CURRENT_THREAD_1_22
 };
 
-/// Ticks of `current_thread`: all features, all features before 1.54, the same with debug
-/// assertions; without processes (as actix-web has it), without signals, with the network alone,
-/// each of 1.54 and before; then with time alone, without any driver, and with `--cfg
+/// Ticks of `current_thread` from 1.45 on: all features, all features before 1.54, the same with
+/// debug assertions; without processes (as actix-web has it), without signals, with the network
+/// alone, each of 1.54 and before; then with time alone, without any driver, and with `--cfg
 /// tokio_unstable`.
-const CURRENT_TICKS: &[u32] = &[160, 136, 192, 168, 152, 128, 112, 104, 88, 80, 280];
+const CURRENT_TICKS_1_45: &[u32] = &[160, 136, 192, 168, 152, 128, 112, 104, 88, 80, 280];
 
-/// The same for 1.30 to 1.44, whose core was smaller.
+/// The same for 1.30 to 1.44, whose core is smaller.
 const CURRENT_TICKS_1_30: &[u32] = &[96, 128, 88, 72, 64, 48, 40];
 
-/// The same for 1.29, which still has the drivers in its core.
+/// The same for 1.29, which has the drivers in its core.
 const CURRENT_TICKS_1_29: &[u32] = &[552, 544, 528];
 
 /// The same for 1.22 to 1.28: all features, without processes, without signals, with the network
@@ -200,150 +342,11 @@ const CURRENT_TICKS_1_22: &[u32] = &[552, 544, 528, 520, 48, 40];
 /// The same for 1.20 and 1.21.
 const CURRENT_TICKS_1_20: &[u32] = &[616, 608, 576, 536, 88, 48];
 
-/// Newest first; of one version the row with both flavors first.
-const ROWS: &[Row] = &[
-    Row {
-        minors: 45..=u32::MAX,
-        fields: FIELDS,
-        // 272 with `--cfg tokio_unstable`.
-        multi_thread: Some((MULTI_THREAD, &[104, 272])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS),
-    },
-    Row {
-        minors: 40..=44,
-        fields: FIELDS,
-        multi_thread: Some((MULTI_THREAD, &[64])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_30),
-    },
-    Row {
-        minors: 30..=39,
-        fields: FIELDS_WIDE,
-        multi_thread: Some((MULTI_THREAD, &[64])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_30),
-    },
-    Row {
-        minors: 29..=29,
-        fields: FIELDS_WIDE,
-        multi_thread: Some((MULTI_THREAD, &[64])),
-        current_thread: (CURRENT_THREAD, CURRENT_TICKS_1_29),
-    },
-    before_1_29(24..=28, FIELDS_1_24, MULTI_THREAD_1_21),
-    before_1_29(23..=23, FIELDS_1_23, MULTI_THREAD_1_21),
-    before_1_29(22..=22, FIELDS_1_22, MULTI_THREAD_1_21),
-    Row {
-        current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_20),
-        ..before_1_29(21..=21, BUDGET_ALONE, MULTI_THREAD_1_21)
-    },
-    Row {
-        current_thread: (CURRENT_THREAD_1_20, CURRENT_TICKS_1_20),
-        ..before_1_29(20..=20, BUDGET_ALONE, MULTI_THREAD_1_20)
-    },
-    Row {
-        minors: 45..=u32::MAX,
-        fields: FIELDS_ONE_FLAVOR,
-        multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS),
-    },
-    Row {
-        minors: 40..=44,
-        fields: FIELDS_ONE_FLAVOR,
-        multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_30),
-    },
-    Row {
-        minors: 30..=39,
-        fields: FIELDS_WIDE_ONE_FLAVOR,
-        multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_30),
-    },
-    Row {
-        minors: 29..=29,
-        fields: FIELDS_WIDE_ONE_FLAVOR,
-        multi_thread: None,
-        current_thread: (CURRENT_THREAD_ALONE, CURRENT_TICKS_1_29),
-    },
-    Row {
-        multi_thread: None,
-        ..before_1_29(24..=28, FIELDS_1_24_ONE_FLAVOR, MULTI_THREAD_1_21)
-    },
-    Row {
-        multi_thread: None,
-        ..before_1_29(23..=23, FIELDS_1_23_ONE_FLAVOR, MULTI_THREAD_1_21)
-    },
-    Row {
-        multi_thread: None,
-        ..before_1_29(22..=22, FIELDS_1_22_ONE_FLAVOR, MULTI_THREAD_1_21)
-    },
-];
-
-/// A row of both flavors.
-const fn before_1_29(
-    minors: std::ops::RangeInclusive<u32>,
-    fields: ContextFields,
-    multi_thread: CoreFields,
-) -> Row {
-    Row {
-        minors,
-        fields,
-        multi_thread: Some((multi_thread, &[32])),
-        current_thread: (CURRENT_THREAD_1_22, CURRENT_TICKS_1_22),
-    }
-}
-
-/// The layouts to try for these versions, likeliest first; those of all rows where none is known,
-/// none where the versions are older than the table. `context` is 0 in all of them.
-pub fn candidates(versions: &[Version]) -> Vec<TokioLayout> {
-    let fits = |row: &&Row| {
-        versions.is_empty()
-            || versions
-                .iter()
-                .any(|version| version.major == 1 && row.minors.contains(&version.minor))
-    };
-    let mut layouts: Vec<TokioLayout> = Vec::new();
-    for layout in ROWS.iter().filter(fits).flat_map(expand) {
-        // Rows of `current_thread` alone share ticks.
-        if !layouts.contains(&layout) {
-            layouts.push(layout);
-        }
-    }
-    layouts
-}
-
-/// The row with every combination of ticks.
-fn expand(row: &Row) -> Vec<TokioLayout> {
-    let multi_thread: Vec<Option<CoreFields>> = match row.multi_thread {
-        Some((fields, ticks)) => with_ticks(fields, ticks).map(Some).collect(),
-        None => vec![None],
-    };
-    let mut layouts = Vec::new();
-    for multi_thread in multi_thread {
-        for current_thread in with_ticks(row.current_thread.0, row.current_thread.1) {
-            layouts.push(TokioLayout {
-                context: 0,
-                fields: row.fields,
-                flavor: match row.fields.scheduler {
-                    Scheduler::Field(_) => row.multi_thread.map(|_| 0),
-                    Scheduler::Apart(_) => None,
-                },
-                current_thread: Some(current_thread),
-                multi_thread,
-                learnt: false,
-            });
-        }
-    }
-    layouts
-}
-
-fn with_ticks(fields: CoreFields, ticks: &[u32]) -> impl Iterator<Item = CoreFields> {
-    ticks.iter().map(move |tick| CoreFields {
-        tick: *tick,
-        ..fields
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokio::kernel::kernel_layout;
+    use crate::tokio::{ThreadLocals, TokioLayout};
 
     fn minor(minor: u32) -> Version {
         Version {
@@ -354,37 +357,67 @@ mod tests {
     }
 
     #[test]
-    fn every_supported_version_has_candidates_and_older_ones_have_none() {
+    fn every_supported_version_has_one_row_and_older_ones_have_none() {
         for supported in 20..60 {
-            let layouts = candidates(&[minor(supported)]);
-            assert!(layouts.iter().any(|layout| layout.multi_thread.is_some()));
-            // Before 1.22 there is no field whose place depends on it.
-            let alone = layouts.iter().any(|layout| layout.multi_thread.is_none());
-            assert_eq!(alone, supported >= 22);
-            for layout in layouts {
-                let apart = matches!(layout.fields.scheduler, Scheduler::Apart(_));
-                assert_eq!(apart, supported < 29);
-                assert_eq!(layout.fields.task_id.is_some(), supported >= 22);
+            let rows = ROWS.iter().filter(|row| row.minors.contains(&supported));
+            assert_eq!(rows.count(), 1, "1.{supported}");
+            let all = candidates(&[minor(supported)]);
+            assert!(all.iter().any(|paths| paths.multi_thread.is_some()));
+            let alone = all.iter().any(|paths| paths.multi_thread.is_none());
+            assert_eq!(alone, supported >= 22, "1.{supported}");
+            for paths in all {
+                assert_eq!(paths.context.scheduler.is_some(), supported >= 29);
+                assert_eq!(paths.context.task_id.is_some(), supported >= 22);
             }
         }
         assert_eq!(candidates(&[minor(19)]), []);
-        assert_eq!(
-            candidates(&[Version {
-                major: 2,
-                ..minor(44)
-            }]),
-            []
-        );
+        let major = Version {
+            major: 2,
+            ..minor(44)
+        };
+        assert_eq!(candidates(&[major]), []);
+    }
+
+    #[test]
+    fn the_kernel_side_can_follow_every_row() {
+        for poll in candidates(&[]) {
+            let layout = TokioLayout {
+                locals: ThreadLocals::default(),
+                poll,
+            };
+            assert!(kernel_layout(&layout).is_ok(), "{poll:?}");
+        }
     }
 
     #[test]
     fn an_unknown_version_tries_everything_once() {
         let all = candidates(&[]);
-        for layout in candidates(&[minor(44)])
+        for paths in candidates(&[minor(44)])
             .iter()
             .chain(&candidates(&[minor(54)]))
         {
-            assert_eq!(all.iter().filter(|other| *other == layout).count(), 1);
+            assert_eq!(all.iter().filter(|other| *other == paths).count(), 1);
+        }
+    }
+
+    #[test]
+    fn versions_differ_in_what_there_is_to_learn() {
+        let facts = |version| {
+            let row = row(version);
+            (row.has_own_pointers(), row.wide_ids())
+        };
+        for (version, expected) in [
+            (None, (false, Some(false))),
+            (Some(99), (false, Some(false))),
+            (Some(40), (false, Some(false))),
+            (Some(39), (false, Some(true))),
+            (Some(29), (false, Some(true))),
+            (Some(28), (true, Some(true))),
+            (Some(22), (true, Some(true))),
+            (Some(21), (true, None)),
+            (Some(10), (true, None)),
+        ] {
+            assert_eq!(facts(version), expected, "{version:?}");
         }
     }
 }

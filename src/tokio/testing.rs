@@ -1,11 +1,13 @@
-//! What the layout tests share: a Tokio runtime in the test itself, looked at through
-//! `process_vm_readv`, as any target is.
+//! What the tests of this module share: a Tokio runtime in the test process itself, read through
+//! `process_vm_readv` as any target is, and memory made by hand.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::live::ThreadView;
 use super::{Discovery, discover};
-use crate::target::memory::ProcessMemory;
+use crate::target::memory::{Memory, ProcessMemory};
 
 /// The calling thread as hud sees it from outside.
 pub fn this_thread() -> ThreadView {
@@ -56,4 +58,25 @@ pub fn multi_thread() -> (tokio::runtime::Runtime, Vec<ThreadView>) {
     }
     let workers = threads.lock().unwrap().clone();
     (runtime, workers)
+}
+
+/// Memory in which everything that was not written is unmapped.
+#[derive(Default)]
+pub struct Words(HashMap<u64, u8>);
+
+impl Words {
+    pub fn put(&mut self, address: u64, word: u64) {
+        for (at, byte) in (address..).zip(word.to_le_bytes()) {
+            self.0.insert(at, byte);
+        }
+    }
+}
+
+impl Memory for Words {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
+        for (at, byte) in (address..).zip(buffer) {
+            *byte = *self.0.get(&at).ok_or(io::ErrorKind::NotFound)?;
+        }
+        Ok(())
+    }
 }

@@ -8,9 +8,8 @@ use anyhow::Result;
 
 use crate::arch;
 use crate::capture::{TaskReader, TaskState};
-use crate::model::Tier;
 use crate::target::memory::ProcessMemory;
-use crate::tokio::{self, Discovery, Found, Search, Shown, ThreadView, TokioLayout};
+use crate::tokio::{self, Discovery, Progress, Search, ThreadView, TokioLayout, WorkersSeen};
 
 /// Whether polls can be known by the workers' frames where Tokio's state cannot be read: frames that
 /// poll are known by their names, and by where calls keep their return addresses.
@@ -51,7 +50,7 @@ impl LayoutSearch {
     ///
     /// # Errors
     /// When the kernel refuses the task iterator.
-    pub fn step(&mut self) -> Result<Found> {
+    pub fn step(&mut self) -> Result<Progress> {
         let views = self.views()?;
         Ok(self.search.step(&self.memory, &views))
     }
@@ -60,9 +59,9 @@ impl LayoutSearch {
     ///
     /// # Errors
     /// When the kernel refuses the task iterator.
-    pub fn holds(&mut self, layout: &TokioLayout, tier: Tier) -> Result<Result<Shown, String>> {
+    pub fn holds(&mut self, layout: &TokioLayout) -> Result<Result<WorkersSeen, String>> {
         let views = self.views()?;
-        Ok(tokio::holds(layout, tier, &self.memory, &views))
+        Ok(tokio::holds(layout, &self.memory, &views))
     }
 
     fn views(&mut self) -> Result<Vec<ThreadView>> {

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::model::Tier;
-use crate::tokio::{Discovery, Found, TokioLayout};
+use crate::tokio::{Discovery, Progress, Source, TokioLayout};
 use crate::tracking::LayoutSearch;
 
 /// How long a layout must hold before it is used; twice as long each further time.
@@ -28,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// This layout holds.
-    Holds(TokioLayout, Tier),
+    Holds(TokioLayout),
     /// None does; why.
     Nothing(String),
 }
@@ -40,26 +39,26 @@ pub struct Regain {
 }
 
 impl Regain {
-    /// Begins in the process `pid`, after `refuted` (by which tier it was known) did not hold for
-    /// the `times`-th time.
+    /// Begins in the process `pid`, after `refuted` did not hold for the `times`-th time.
     ///
     /// # Errors
     /// When the system has no thread to give, or the kernel refuses the task iterator.
     pub fn begin(
         pid: u32,
         discovery: &Discovery,
-        (refuted, tier): (TokioLayout, Tier),
+        refuted: TokioLayout,
         times: u32,
     ) -> Result<Regain> {
         let mut discovery = discovery.clone();
-        if tier != Tier::DebugInfo {
+        let is_exact = refuted.poll.source == Source::DebugInfo;
+        if !is_exact {
             discovery.forget(&refuted);
         }
         let mut attempt = Attempt {
             search: LayoutSearch::new(pid, &discovery)?,
             discovery,
             // Exact offsets may have been misread; a guess that broke a rule was a wrong one.
-            out: (tier != Tier::DebugInfo).then_some(refuted),
+            out: (!is_exact).then_some(refuted),
             steady: steady(times),
         };
         let (told, outcome) = mpsc::channel();
@@ -114,15 +113,15 @@ impl Attempt {
         let until = Instant::now() + self.steady * PATIENCE;
         while !stop.load(Ordering::Relaxed) {
             match self.search.step()? {
-                Found::Wait(time, _) => thread::sleep(time),
-                Found::Failed(why) => return Ok(Some(Outcome::Nothing(why))),
-                Found::Chosen(layout, _) if Some(layout) == self.out => {
+                Progress::Wait(time, _) => thread::sleep(time),
+                Progress::Failed(why) => return Ok(Some(Outcome::Nothing(why))),
+                Progress::Found(layout) if Some(layout) == self.out => {
                     let why = "only what was refuted would fit".to_owned();
                     return Ok(Some(Outcome::Nothing(why)));
                 }
-                Found::Chosen(layout, tier) => {
-                    if self.stays(&layout, tier, stop)? {
-                        return Ok(Some(Outcome::Holds(layout, tier)));
+                Progress::Found(layout) => {
+                    if self.stays(&layout, stop)? {
+                        return Ok(Some(Outcome::Holds(layout)));
                     }
                     if Instant::now() >= until {
                         let why = "what fits does so for moments only".to_owned();
@@ -136,11 +135,11 @@ impl Attempt {
     }
 
     /// Whether the layout holds at every look for long enough.
-    fn stays(&mut self, layout: &TokioLayout, tier: Tier, stop: &AtomicBool) -> Result<bool> {
+    fn stays(&mut self, layout: &TokioLayout, stop: &AtomicBool) -> Result<bool> {
         let until = Instant::now() + self.steady;
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
             thread::sleep(LOOK_EVERY);
-            if let Err(why) = self.search.holds(layout, tier)? {
+            if let Err(why) = self.search.holds(layout)? {
                 log::debug!("{layout:?} held for a moment only: {why}");
                 return Ok(false);
             }

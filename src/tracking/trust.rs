@@ -7,7 +7,7 @@ use crate::analysis::pipeline::Subject;
 use crate::capture::{CoreTicks, ThreadState};
 use crate::model::{Tier, Worker};
 use crate::target::memory::Memory;
-use crate::tokio::{self, Shown, ThreadView, TokioLayout};
+use crate::tokio::{self, ThreadView, TokioLayout, WorkersSeen};
 
 /// How often Tokio's rules are checked again.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub struct Trust {
     core_ticks: CoreTicks,
     tier: Tier,
     /// The flavors whose workers the layout was seen to hold on.
-    shown: Shown,
+    shown: WorkersSeen,
     checked_at: Instant,
 }
 
@@ -33,9 +33,10 @@ impl Trust {
             other_ticks: subject.other_ticks.clone(),
             core_ticks: subject.learnt.core_ticks.clone(),
             tier: subject.tier,
-            shown: subject.layout.as_ref().map_or(Shown::default(), |layout| {
-                Shown::from_the_start(layout, subject.tier)
-            }),
+            shown: subject
+                .layout
+                .as_ref()
+                .map_or(WorkersSeen::default(), WorkersSeen::by_source),
             checked_at: Instant::now(),
         }
     }
@@ -63,10 +64,10 @@ impl Trust {
         self.tier > Tier::Frames
     }
 
-    /// From here on nothing is told of polls. The layout that was trusted, and by which tier.
-    pub fn lose(&mut self) -> Option<(TokioLayout, Tier)> {
-        let tier = std::mem::replace(&mut self.tier, Tier::Scheduler);
-        self.layout.map(|layout| (layout, tier))
+    /// From here on nothing is told of polls. The layout that was trusted.
+    pub fn lose(&mut self) -> Option<TokioLayout> {
+        self.tier = Tier::Scheduler;
+        self.layout
     }
 
     /// Whether the rules are due to be checked; a worker in doubt cannot wait.
@@ -84,7 +85,7 @@ impl Trust {
             return Ok(());
         };
         let views = views(states);
-        let holds = |layout: &TokioLayout| tokio::holds(layout, self.tier, memory, &views);
+        let holds = |layout: &TokioLayout| tokio::holds(layout, memory, &views);
         let why = match holds(&before) {
             Ok(shown) => {
                 self.shown = self.shown.and(shown);
@@ -95,6 +96,7 @@ impl Trust {
         // The tick of a flavor that had not run yet was only a guess: another one may hold.
         let shown = self.shown;
         let keeps_what_was_shown = |other: &&TokioLayout| {
+            let (before, other) = (&before.poll, &other.poll);
             (!shown.current_thread || other.current_thread == before.current_thread)
                 && (!shown.multi_thread || other.multi_thread == before.multi_thread)
         };

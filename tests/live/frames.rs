@@ -104,7 +104,7 @@ fn a_layout_that_cannot_be_learnt_is_watched_by_frames() {
         .seconds(18)
         .watch();
     let tier = run.tier();
-    assert!(matches!(tier, Tier::Scan | Tier::Frames), "{tier:?}");
+    assert!(matches!(tier, Tier::Learnt | Tier::Frames), "{tier:?}");
     compare(&run, &Expect::blocking_but(20)).assert();
 }
 

@@ -13,7 +13,7 @@ use hud::capture::TaskReader;
 use hud::export::{Completeness, read_trace};
 use hud::model::{EndReason, Record, Tier};
 use hud::target::memory::{Memory, ProcessMemory};
-use hud::tokio::{self, Found, TokioLayout, Verdict};
+use hud::tokio::{self, Progress, TokioLayout, Verdict};
 use hud::tracking::LayoutSearch;
 
 use crate::compare::{Expect, compare};
@@ -46,9 +46,9 @@ impl Flags {
         let mut search = LayoutSearch::new(pid, &discovery).unwrap();
         let layout = loop {
             match search.step().unwrap() {
-                Found::Chosen(layout, _) => break layout,
-                Found::Wait(time, _) => thread::sleep(time),
-                Found::Failed(why) => panic!("no layout: {why}"),
+                Progress::Found(layout) => break layout,
+                Progress::Wait(time, _) => thread::sleep(time),
+                Progress::Failed(why) => panic!("no layout: {why}"),
             }
         };
         Flags {
@@ -70,8 +70,8 @@ impl Flags {
                 }
         });
         let at = |thread_pointer: u64| {
-            let context = thread_pointer.wrapping_add_signed(self.layout.context);
-            context + u64::from(self.layout.fields.budget)
+            let context = thread_pointer.wrapping_add_signed(self.layout.locals.context);
+            context + u64::from(self.layout.poll.context.budget)
         };
         workers.iter().map(|task| at(task.thread_pointer)).collect()
     }
@@ -205,7 +205,7 @@ fn a_guess_that_no_longer_holds_is_not_made_again() {
     assert!(*meanwhile >= 3 || !CALLS_PUSH_RETURNS, "{told:?}");
     // Learnt from what it does, if anything.
     let tiers: Vec<Tier> = rest.iter().map(|(tier, _)| *tier).collect();
-    assert!(matches!(tiers.as_slice(), [] | [Tier::Scan]), "{told:?}");
+    assert!(matches!(tiers.as_slice(), [] | [Tier::Learnt]), "{told:?}");
 }
 
 /// Without names there are no frames to go by: until a layout is found nothing is told of polls.
@@ -230,7 +230,7 @@ fn without_symbols_a_layout_that_no_longer_holds_leaves_what_the_scheduler_says(
     assert!(run.report.contains("polls are not reported"));
     // Learnt from what it does, if anything.
     let tiers: Vec<Tier> = rest.iter().map(|(tier, _)| *tier).collect();
-    assert!(matches!(tiers.as_slice(), [] | [Tier::Scan]), "{told:?}");
+    assert!(matches!(tiers.as_slice(), [] | [Tier::Learnt]), "{told:?}");
     let asleep = run.records.iter().any(|record| match record {
         Record::Usage(usage) => usage.asleep_ns > 0,
         _ => false,

@@ -236,7 +236,7 @@ fn a_layout_that_no_table_knows() {
         let run = Run::new(build, "sleep")
             .arguments(&["--block-ms", "20"])
             .watch();
-        assert_eq!(run.tier(), Tier::Scan);
+        assert_eq!(run.tier(), Tier::Learnt);
         compare(&run, &expect).assert();
     }
 }

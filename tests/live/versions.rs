@@ -43,7 +43,7 @@ fn tokio_1_20() {
     // Short polls of one round, told apart by what is left of their budget.
     check_briefly(&build, "relay", &[], table, &Expect::nothing());
     let expect = Expect::blocking_without_symbols();
-    check_briefly(&stripped, "sleep", &[], Tier::Scan, &expect);
+    check_briefly(&stripped, "sleep", &[], Tier::Learnt, &expect);
 }
 
 /// With task ids; each flavor's scheduler still has a thread-local of its own.

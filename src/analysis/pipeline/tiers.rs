@@ -16,7 +16,7 @@ use crate::tracking::trust::Trust;
 /// How polls will be known once the kernel side has begun anew.
 pub(super) enum Coming {
     Frames(Box<Frames>),
-    State(TokioLayout, Tier),
+    State(TokioLayout),
     /// They will not.
     Nothing,
 }
@@ -78,11 +78,11 @@ impl Pipeline {
     fn take_outcome(&mut self, at_ns: u64, outcome: Outcome) -> Result<(), Unread> {
         self.regain = None;
         match outcome {
-            Outcome::Holds(layout, tier) => {
+            Outcome::Holds(layout) => {
                 log::info!("a layout that holds: {layout:?}");
                 self.subject.learnt.core_ticks.set(&layout);
                 self.subject.learnt.change.order(Tracking::State(layout));
-                self.coming = Some(Coming::State(layout, tier));
+                self.coming = Some(Coming::State(layout));
                 Ok(())
             }
             Outcome::Nothing(why) => self.send(Record::TierChanged {
@@ -108,7 +108,7 @@ impl Pipeline {
         }
         let (frames, layout, tier) = match self.coming.take() {
             Some(Coming::Frames(frames)) => (Some(*frames), None, Tier::Frames),
-            Some(Coming::State(layout, tier)) => (None, Some(layout), tier),
+            Some(Coming::State(layout)) => (None, Some(layout), layout.tier()),
             Some(Coming::Nothing) => (None, None, Tier::Scheduler),
             None => return Ok(()),
         };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Header;
+use crate::model::{Header, Tier};
 
 /// The value of `otherData.format`.
 pub const FORMAT: &str = "hud";
@@ -31,6 +31,8 @@ pub struct Head<'a> {
     pub tokio_version: Option<Cow<'a, str>>,
     pub tier: u8,
     pub tier_text: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layout_learnt: bool,
     /// Whole nanoseconds, since viewers do not draw these times.
     pub threshold_ns: u64,
     pub start_ns: u64,
@@ -54,6 +56,7 @@ impl<'a> OtherData<'a> {
                 tokio_version: header.tokio_version.as_deref().map(Cow::from),
                 tier: header.tier.number(),
                 tier_text: header.tier.describe().into(),
+                layout_learnt: header.tier == Tier::Learnt,
                 threshold_ns: header.threshold_ns,
                 start_ns: header.start_ns,
                 start_unix_ns: header.start_unix_ns,

@@ -91,6 +91,8 @@ pub enum Extra<'a> {
     Cost(Cost),
     Tier {
         tier: u8,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        layout_learnt: bool,
         why: Cow<'a, str>,
     },
     End {

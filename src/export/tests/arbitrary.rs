@@ -257,10 +257,8 @@ pub fn record() -> impl Strategy<Value = Record> {
                 threads,
             }))
         ),
-        1 => (1u8..=5, any::<u64>(), text()).prop_map(|(n, at_ns, why)| Record::TierChanged {
-            tier: Tier::from_number(n).unwrap(),
-            at_ns,
-            why,
+        1 => (proptest::sample::select(&Tier::ALL[..]), any::<u64>(), text()).prop_map(|(tier, at_ns, why)| {
+            Record::TierChanged { tier, at_ns, why }
         }),
     ]
 }

@@ -8,29 +8,30 @@ use anyhow::{Context as _, Result};
 
 use super::elf::Elf;
 use super::sections::Sections;
-use super::symbols::{Place, ThreadLocals};
-use super::{dwarf, package, symbols, types, versions};
+use super::symbols::{self, LocalSymbols};
+use super::versions::{self, Version};
+use super::{dwarf, package, types};
 use crate::failure::{Failure, Kind};
 use crate::target::debug_files::package_path;
 use crate::target::elf::{build_id, cached};
 use crate::target::mapped_file::open_regular;
-use crate::tokio::{Apart, ContextFields, CoreFields, Scheduler, TokioLayout, table};
+use crate::tokio::{FlavorPaths, PollPaths, Source, ThreadLocals, TokioLayout, table};
 
 /// What a file gave. Nothing in it has been tried on a live thread yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
     /// The versions of Tokio linked in, ascending, from source paths in the constants.
     pub tokio_versions: Vec<String>,
-    /// Tier 1: from the debug info. More than one when several Tokio versions are linked in.
+    /// Layouts from the debug info. More than one where several Tokio versions are linked in.
     pub exact: Vec<TokioLayout>,
-    /// Tier 2: from the version table, likeliest first.
+    /// Layouts from the version table at the place that a symbol names, likeliest first.
     pub candidates: Vec<TokioLayout>,
-    /// Whether Tokio's thread-locals are in the symbol table: without them there are only shapes.
+    /// Whether the symbol table names Tokio's thread-locals. If not, only `shapes` are left.
     pub context_symbol: bool,
-    /// What reaches over those, in bytes from the thread pointer.
-    pub state: Option<Range<i64>>,
-    /// Tier 3: the layouts of the version table, `context` 0 in all of them.
-    pub shapes: Vec<TokioLayout>,
+    /// The range that those thread-locals span, in bytes from the thread pointer.
+    pub locals: Option<Range<i64>>,
+    /// Paths from the version table, to be placed by a scan of the thread-local block.
+    pub shapes: Vec<PollPaths>,
     /// The executable's thread-locals, in bytes from the thread pointer.
     pub thread_local_block: Option<Range<i64>>,
     /// Whether there is a symbol table at all.
@@ -47,49 +48,55 @@ impl Discovery {
         self.tokio_versions.last().map(String::as_str)
     }
 
-    /// This layout is no guess any more: it was seen to be wrong.
+    /// Removes a layout that was seen to be wrong from those to try.
     pub fn forget(&mut self, refuted: &TokioLayout) {
-        let shape = unplaced(refuted);
         self.candidates.retain(|other| other != refuted);
-        self.shapes.retain(|other| *other != shape);
+        self.shapes
+            .retain(|shape| !same_offsets(shape, &refuted.poll));
     }
 
-    /// The layouts of the version table that differ from this one in their ticks at most: what may
-    /// hold for a flavor that has not run yet. None for a layout that is no guess from the table.
+    /// The layouts that differ from this one from the version table in their ticks alone: what may
+    /// hold instead once a flavor starts that had not run yet. None for a layout from elsewhere.
     pub fn other_ticks(&self, layout: &TokioLayout) -> Vec<TokioLayout> {
-        let without_ticks = |layout: &TokioLayout| {
+        let without_ticks = |paths: &PollPaths| {
             let without =
-                |core: Option<CoreFields>| core.map(|core| CoreFields { tick: 0, ..core });
-            TokioLayout {
-                context: 0,
-                fields: unplaced(layout).fields,
-                current_thread: without(layout.current_thread),
-                multi_thread: without(layout.multi_thread),
-                ..*layout
+                |flavor: Option<FlavorPaths>| flavor.map(|paths| FlavorPaths { tick: 0, ..paths });
+            PollPaths {
+                current_thread: without(paths.current_thread),
+                multi_thread: without(paths.multi_thread),
+                ..*paths
             }
         };
-        let shapes = self.shapes.iter().map(|shape| TokioLayout {
-            context: layout.context,
-            fields: ContextFields {
-                scheduler: layout.fields.scheduler,
-                ..shape.fields
-            },
-            ..*shape
+        let others = self.shapes.iter().filter(|shape| {
+            layout.poll.source.is_table()
+                && same_offsets(&without_ticks(shape), &without_ticks(&layout.poll))
+                && !same_offsets(shape, &layout.poll)
         });
-        let same = without_ticks(layout);
-        shapes
-            .filter(|other| without_ticks(other) == same && other != layout)
-            .collect()
+        let placed = others.map(|shape| TokioLayout {
+            poll: PollPaths {
+                source: layout.poll.source,
+                ..*shape
+            },
+            ..*layout
+        });
+        placed.collect()
     }
 }
 
-/// Looks into the file of the running executable (`/proc/PID/exe`), or for symbols and debug info
-/// into its unstripped `twin` or debug file, and the package of split debug info beside that.
+/// Whether the paths are the same, wherever they came from.
+fn same_offsets(one: &PollPaths, other: &PollPaths) -> bool {
+    let source = other.source;
+    PollPaths { source, ..*one } == *other
+}
+
+/// Reads the file of the running executable (`/proc/PID/exe`). Symbols and debug info come from
+/// `symbol_file` instead where one is given (its unstripped copy or debug file), and from the
+/// package of split debug info beside that.
 ///
 /// # Errors
 /// When a file cannot be read or is no ELF executable of a known processor; a [`Failure`] when the
-/// twin is of another build. Damaged debug info is no error: it is noted in the result.
-pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
+/// symbol file is of another build. Damaged debug info is no error: the result says so.
+pub fn discover(executable: &Path, symbol_file: Option<&Path>) -> Result<Discovery> {
     let file = open(executable)?;
     let data = cached(&file);
     let elf = Elf::parse(&data).with_context(|| executable.display().to_string())?;
@@ -99,29 +106,29 @@ pub fn discover(executable: &Path, twin: Option<&Path>) -> Result<Discovery> {
         thread_local_block: elf.thread_local_block(),
         ..Discovery::default()
     };
-    let Some(twin) = twin else {
-        layouts(&elf, &elf, None, &found, &mut discovery);
+    let Some(path) = symbol_file else {
+        discovery.add_layouts(&elf, &elf, None, &found);
         return Ok(discovery);
     };
-    let twin_file = open(twin)?;
-    let twin_data = cached(&twin_file);
-    let mut twin_elf = Elf::parse(&twin_data).with_context(|| twin.display().to_string())?;
-    same_build((&file, &elf), (&twin_file, &twin_elf), twin)?;
-    // A debug file need not describe segments rightly: it is never loaded.
-    twin_elf.tls = elf.tls;
+    let debug_file = open(path)?;
+    let debug_data = cached(&debug_file);
+    let mut debug = Elf::parse(&debug_data).with_context(|| path.display().to_string())?;
+    same_build((&file, &elf), (&debug_file, &debug), path)?;
+    // A debug file is never loaded, so its program headers need not be right.
+    debug.tls = elf.tls;
     // A debug file may hold the debug info alone, while the executable kept its symbols.
-    let symbols = match symbols::thread_locals(&twin_elf).has_state() {
-        true => &twin_elf,
+    let symbols = match symbols::thread_locals(&debug).has_state() {
+        true => &debug,
         false => &elf,
     };
-    let package = open_regular(&package_path(twin)).ok();
+    let package = open_regular(&package_path(path)).ok();
     let package_data = package.as_ref().map(cached);
     let package = package_data.as_ref().map(Elf::parse).transpose();
     let package = package.context("the .dwp file");
     match package {
-        Ok(package) => layouts(symbols, &twin_elf, package.as_ref(), &found, &mut discovery),
+        Ok(package) => discovery.add_layouts(symbols, &debug, package.as_ref(), &found),
         Err(error) => {
-            layouts(symbols, &twin_elf, None, &found, &mut discovery);
+            discovery.add_layouts(symbols, &debug, None, &found);
             discovery.debug_info_problem = Some(format!("{error:#}"));
         }
     }
@@ -142,10 +149,10 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Refuses a twin whose build-id, or else whose thread-local segment, differs.
+/// Refuses a symbol file whose build-id, or else whose thread-local segment, differs.
 fn same_build(
     (file, elf): (&File, &Elf<'_>),
-    (twin_file, twin): (&File, &Elf<'_>),
+    (debug_file, debug): (&File, &Elf<'_>),
     path: &Path,
 ) -> Result<(), Failure> {
     let refuse = |why: String| {
@@ -156,117 +163,96 @@ fn same_build(
         Failure::new(Kind::Failed, what)
             .hint("give --symbols the unstripped file of the very build that runs")
     };
-    match (build_id(file), build_id(twin_file)) {
+    match (build_id(file), build_id(debug_file)) {
         (Some(running), Some(given)) if running != given => Err(refuse(format!(
             "build-id {given}, and the process has {running}"
         ))),
         (Some(_), Some(_)) => Ok(()),
-        _ if elf.machine != twin.machine || elf.tls != twin.tls => {
+        _ if elf.machine != debug.machine || elf.tls != debug.tls => {
             Err(refuse("its thread-local segment differs".into()))
         }
         _ => Ok(()),
     }
 }
 
-/// Takes Tokio's symbol from one file and the debug info from another or the same.
-fn layouts(
-    symbols: &Elf<'_>,
-    debug: &Elf<'_>,
-    package: Option<&Elf<'_>>,
-    versions: &[versions::Version],
-    discovery: &mut Discovery,
-) {
-    let locals = symbols::thread_locals(symbols);
-    discovery.context_symbol = locals.has_state();
-    discovery.state = locals.hull();
-    discovery.has_symbols = symbols.has_symbols();
-    discovery.has_lines = debug.has_section(".debug_line");
-    discovery.shapes = table::candidates(versions);
-    if !locals.has_state() {
-        return;
-    }
-    let place = |layouts: &[TokioLayout]| -> Vec<TokioLayout> {
-        let placed = layouts.iter().flat_map(|layout| placed(layout, &locals));
-        placed.collect()
-    };
-    discovery.candidates = place(&discovery.shapes);
-    match debug_info(debug, package) {
-        Ok(exact) => discovery.exact = place(&exact),
-        Err(error) => discovery.debug_info_problem = Some(format!("{error:#}")),
+impl Discovery {
+    /// Takes the places of thread-locals from one file and the debug info from another or the same.
+    fn add_layouts(
+        &mut self,
+        symbols: &Elf<'_>,
+        debug: &Elf<'_>,
+        package: Option<&Elf<'_>>,
+        versions: &[Version],
+    ) {
+        let locals = symbols::thread_locals(symbols);
+        self.context_symbol = locals.has_state();
+        self.locals = locals.span();
+        self.has_symbols = symbols.has_symbols();
+        self.has_lines = debug.has_section(".debug_line");
+        let table = table::candidates(versions);
+        let source = Source::Scan;
+        let shapes = table.iter().map(|paths| PollPaths { source, ..*paths });
+        self.shapes = shapes.collect();
+        if !locals.has_state() {
+            return;
+        }
+        self.candidates = placed(&table, &locals);
+        match debug_info(debug, package) {
+            Ok(exact) => self.exact = placed(&exact, &locals),
+            Err(error) => self.debug_info_problem = Some(format!("{error:#}")),
+        }
     }
 }
 
-/// The layout at every place where its thread-locals may lie.
-fn placed(layout: &TokioLayout, locals: &ThreadLocals) -> Vec<TokioLayout> {
-    let contexts = match layout.fields.task_id {
-        Some(_) => &locals.contexts,
-        None => &locals.budgets,
-    };
-    let schedulers = match layout.fields.scheduler {
-        Scheduler::Field(_) => vec![layout.fields.scheduler],
-        Scheduler::Apart(_) => apart(layout, locals),
-    };
-    let at = |context: &Place, scheduler: &Scheduler| TokioLayout {
-        context: context.offset,
-        fields: ContextFields {
-            scheduler: *scheduler,
-            ..layout.fields
-        },
-        ..*layout
-    };
-    let pairs = contexts
-        .iter()
-        .flat_map(|context| schedulers.iter().map(move |it| at(context, it)));
-    pairs.collect()
+/// The paths from every place where their thread-locals may lie.
+fn placed(paths: &[PollPaths], symbols: &LocalSymbols) -> Vec<TokioLayout> {
+    let placed = paths.iter().flat_map(|paths| {
+        let locals = thread_locals(paths, symbols);
+        locals.map(|locals| TokioLayout {
+            locals,
+            poll: *paths,
+        })
+    });
+    placed.collect()
 }
 
-/// Every choice of a `CURRENT` for each flavor the layout has.
-fn apart(layout: &TokioLayout, locals: &ThreadLocals) -> Vec<Scheduler> {
-    let places = |flavor: Option<CoreFields>, places: &[Place]| -> Vec<Option<i64>> {
-        match flavor.is_some() && !places.is_empty() {
-            true => places.iter().map(|place| Some(place.offset)).collect(),
+/// Every choice of one symbol for each thread-local that the paths start at.
+fn thread_locals(paths: &PollPaths, symbols: &LocalSymbols) -> impl Iterator<Item = ThreadLocals> {
+    let contexts = match paths.context.task_id {
+        Some(_) => &symbols.contexts,
+        None => &symbols.budgets,
+    };
+    let has_pointers = paths.context.scheduler.is_none();
+    let places = |flavor: Option<FlavorPaths>, found: &[symbols::Place]| -> Vec<Option<i64>> {
+        match has_pointers && flavor.is_some() && !found.is_empty() {
+            true => found.iter().map(|place| Some(place.offset)).collect(),
             false => vec![None],
         }
     };
-    let current_thread = places(layout.current_thread, &locals.current_thread);
-    let multi_thread = places(layout.multi_thread, &locals.multi_thread);
-    let mut choices = Vec::new();
-    for current_thread in current_thread {
-        for multi_thread in &multi_thread {
-            choices.push(Scheduler::Apart(Apart {
-                current_thread,
+    let current_thread = places(paths.current_thread, &symbols.current_thread);
+    let multi_thread = places(paths.multi_thread, &symbols.multi_thread);
+    let mut all = Vec::new();
+    for context in contexts {
+        for current_thread in &current_thread {
+            all.extend(multi_thread.iter().map(|multi_thread| ThreadLocals {
+                context: context.offset,
+                current_thread: *current_thread,
                 multi_thread: *multi_thread,
             }));
         }
     }
-    choices
-}
-
-/// The layout wherever it lies.
-pub(in crate::tokio) fn unplaced(layout: &TokioLayout) -> TokioLayout {
-    let scheduler = match layout.fields.scheduler {
-        Scheduler::Apart(_) => Scheduler::Apart(Apart::default()),
-        field => field,
-    };
-    TokioLayout {
-        context: 0,
-        fields: ContextFields {
-            scheduler,
-            ..layout.fields
-        },
-        ..*layout
-    }
+    all.into_iter()
 }
 
 /// What the debug info says, or where it is split off, what its package says.
-fn debug_info(elf: &Elf<'_>, package: Option<&Elf<'_>>) -> Result<Vec<TokioLayout>> {
+fn debug_info(elf: &Elf<'_>, package: Option<&Elf<'_>>) -> Result<Vec<PollPaths>> {
     let Some(sections) = Sections::load(elf)? else {
         return Ok(Vec::new());
     };
     let dwarf = dwarf::Dwarf::new(&sections)?;
-    let found = types::layouts(&dwarf)?;
+    let found = types::poll_paths(&dwarf)?;
     match package.filter(|_| found.is_empty()) {
-        Some(package) => package::with_units(package, &dwarf.split_ids(), types::layouts),
+        Some(package) => package::with_units(package, &dwarf.split_ids(), types::poll_paths),
         None => Ok(found),
     }
 }
@@ -291,21 +277,21 @@ mod tests {
         let [exact] = found.exact.as_slice() else {
             panic!("{:?}", found.exact);
         };
-        assert!(exact.context != 0 && exact.flavor.is_some());
+        assert!(exact.locals.context != 0 && exact.poll.flavor_tag.is_some());
         assert!(
             exact
+                .poll
                 .multi_thread
-                .is_some_and(|fields| fields.worker_index.is_some())
+                .is_some_and(|paths| paths.worker_index.is_some())
         );
         // The table knows the Tokio that the tests are built with.
-        assert!(found.candidates.contains(&TokioLayout {
-            current_thread: exact.current_thread,
-            ..*exact
-        }));
+        let mut candidates = found.candidates.iter();
+        assert!(candidates.any(|candidate| candidate.locals == exact.locals
+            && same_offsets(&candidate.poll, &exact.poll)));
     }
 
     #[test]
-    fn a_twin_of_another_build_is_refused() {
+    fn a_symbol_file_of_another_build_is_refused() {
         let same = discover(&own(), Some(&own())).unwrap();
         assert_eq!(same, discover(&own(), None).unwrap());
         let error = discover(&own(), Some(Path::new("/bin/sleep"))).unwrap_err();

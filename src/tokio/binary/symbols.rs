@@ -35,30 +35,29 @@ pub struct Place {
     pub size: u64,
 }
 
-/// Tokio's thread-locals: of each kind one for each Tokio version linked in.
+/// Tokio's thread-locals by their symbols: of each kind one for each Tokio version linked in.
 ///
-/// All are empty when the executable is stripped, or has no Tokio, or has it in a shared library.
+/// All are empty where the executable is stripped, or has no Tokio, or has it in a shared library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ThreadLocals {
-    /// `CONTEXT` where it holds the state of tasks: since 1.22.
+pub struct LocalSymbols {
+    /// `CONTEXT` where it holds the state of polls: since 1.22.
     pub contexts: Vec<Place>,
-    /// The coop budget's, before 1.22.
+    /// The coop budget, before 1.22.
     pub budgets: Vec<Place>,
     /// `CURRENT` of each flavor, before 1.29.
     pub current_thread: Vec<Place>,
     pub multi_thread: Vec<Place>,
 }
 
-impl ThreadLocals {
+impl LocalSymbols {
     /// Whether they are enough to track polls.
     pub fn has_state(&self) -> bool {
         let has_flavor = !(self.current_thread.is_empty() && self.multi_thread.is_empty());
         !self.contexts.is_empty() || !self.budgets.is_empty() && has_flavor
     }
 
-    /// What reaches over all of them in whole words, in bytes from the thread pointer; None without
-    /// any.
-    pub fn hull(&self) -> Option<Range<i64>> {
+    /// The whole words that they span, in bytes from the thread pointer; None without any.
+    pub fn span(&self) -> Option<Range<i64>> {
         let all = || {
             [
                 &self.contexts,
@@ -75,16 +74,16 @@ impl ThreadLocals {
     }
 }
 
-/// Looks them up in the symbol tables.
-pub fn thread_locals(elf: &Elf<'_>) -> ThreadLocals {
+/// Reads them from the symbol tables.
+pub fn thread_locals(elf: &Elf<'_>) -> LocalSymbols {
     let Some(segment) = elf.tls else {
-        return ThreadLocals::default();
+        return LocalSymbols::default();
     };
     let context = mangled(names::CONTEXT);
     let budget = mangled(names::BUDGET);
     let current_thread = names::CURRENT_THREAD_CURRENT.map(mangled);
     let multi_thread = names::MULTI_THREAD_CURRENT.map(mangled);
-    let mut found = ThreadLocals::default();
+    let mut found = LocalSymbols::default();
     for table in [
         elf.file.elf_symbol_table(),
         elf.file.elf_dynamic_symbol_table(),

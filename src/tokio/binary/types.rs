@@ -1,7 +1,8 @@
-//! Tokio's layout out of the debug info: from `tokio::runtime::context::Context` along its fields
-//! to the worker's core. Wrappers (`Cell`, `RefCell`, `Option`, `Box`, `Arc`, `NonNull` ...) are
-//! not known by name: whatever lies inside by value is searched for the first thing of the right
-//! kind, so that a new wrapper changes nothing.
+//! Paths from the types in the debug info: from `tokio::runtime::context::Context` along its fields
+//! to the worker's core.
+//!
+//! Wrappers (`Cell`, `RefCell`, `Option`, `Box`, `Arc`, `NonNull` ...) are not known by name: the
+//! values inside are searched for the first one of the right kind, so a new wrapper changes nothing.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -9,26 +10,26 @@ use std::collections::HashSet;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::dwarf::{Dwarf, Entry, EntryRef};
-use crate::tokio::{BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout, names};
+use crate::tokio::{BesideTick, ContextFields, FlavorPaths, PollPaths, Source, TaskId, names};
 
-mod apart;
+mod before_1_29;
 
 /// How deep values may lie inside one another.
 const MAX_DEPTH: u32 = 16;
 
-/// How many entries are looked at for one layout: Tokio's take a few hundred, damaged debug info
-/// could take forever.
+/// How many entries are read for one result: Tokio's take a few hundred, damaged debug info could
+/// take forever.
 const MAX_ENTRIES: u32 = 20_000;
 
 /// How much debug info of other crates is searched, bytes.
 const MAX_OTHERS: u64 = 64 << 20;
 
-/// The layouts the debug info describes: one for each Tokio version linked in. `context` is 0 in
-/// all of them. Empty when the debug info has no types of Tokio's (line tables only).
+/// The paths that the debug info describes: one set for each Tokio version linked in. Empty where
+/// it has no types of Tokio's (line tables only).
 ///
 /// # Errors
 /// When the debug info is damaged, or Tokio's types are not what this module expects.
-pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
+pub fn poll_paths(dwarf: &Dwarf<'_, '_>) -> Result<Vec<PollPaths>> {
     let mut found = Vec::new();
     let mut done = HashSet::new();
     let mut obstacle = None;
@@ -40,17 +41,17 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
             continue;
         }
         match in_unit(dwarf, unit, &tokio) {
-            Ok(layouts) => {
-                if !layouts.is_empty() {
+            Ok(paths) => {
+                if !paths.is_empty() {
                     done.insert(krate);
                 }
-                found.extend(layouts);
+                found.extend(paths);
             }
             Err(error) => obstacle = Some(error),
         }
     }
     if found.is_empty() && obstacle.is_none() {
-        found.extend(apart::without_context(dwarf, &tokio)?);
+        found.extend(before_1_29::without_context(dwarf, &tokio)?);
     }
     // Fat link-time optimisation moves types to the unit that was linked first, and Tokio itself
     // may have been compiled without debug info.
@@ -61,7 +62,7 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
             break;
         }
         match in_unit(dwarf, unit, &[unit]) {
-            Ok(layouts) => found.extend(layouts),
+            Ok(paths) => found.extend(paths),
             Err(error) => obstacle = Some(error),
         }
     }
@@ -72,7 +73,7 @@ pub fn layouts(dwarf: &Dwarf<'_, '_>) -> Result<Vec<TokioLayout>> {
     }
 }
 
-/// `tokio.HASH` of a unit of Tokio's own: tells two versions in one executable apart.
+/// `tokio.HASH` of a unit of Tokio's own: distinguishes two versions in one executable.
 fn krate<'r>(dwarf: &'r Dwarf<'_, '_>, unit: usize) -> Option<&'r str> {
     let (_, codegen_unit) = dwarf.name(unit)?.split_once("/@/")?;
     let name = codegen_unit.split("-cgu").next()?;
@@ -80,15 +81,15 @@ fn krate<'r>(dwarf: &'r Dwarf<'_, '_>, unit: usize) -> Option<&'r str> {
 }
 
 /// `units` are those of Tokio, over which its types may be spread.
-fn in_unit(dwarf: &Dwarf<'_, '_>, unit: usize, units: &[usize]) -> Result<Vec<TokioLayout>> {
+fn in_unit(dwarf: &Dwarf<'_, '_>, unit: usize, units: &[usize]) -> Result<Vec<PollPaths>> {
     dwarf
         .find_struct(unit, names::CONTEXT_TYPE)?
         .into_iter()
-        .map(|root| Types::new(dwarf).layout(root, units))
+        .map(|root| Types::new(dwarf).poll_paths(root, units))
         .collect()
 }
 
-/// Something found inside a value: its offset there, and its type's entry.
+/// A value found inside another: its offset there, and its type's entry.
 struct Found {
     offset: u64,
     entry: Entry,
@@ -96,7 +97,7 @@ struct Found {
 
 struct Types<'r, 's, 'd> {
     dwarf: &'r Dwarf<'s, 'd>,
-    /// How many more entries may be looked at.
+    /// How many more entries may be read.
     left: Cell<u32>,
 }
 
@@ -108,15 +109,15 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
         }
     }
 
-    fn layout(&self, root: EntryRef, units: &[usize]) -> Result<TokioLayout> {
+    fn poll_paths(&self, root: EntryRef, units: &[usize]) -> Result<PollPaths> {
         let context = self.entry(root)?;
         if context.member("scheduler").is_none() {
-            return self.apart(self.fields_before_1_29(&context)?, units);
+            return self.before_1_29(self.context_before_1_29(&context)?, units);
         }
         let scheduler = self.pointer(&context, "scheduler")?;
         let flavors = self.pointee(&scheduler)?;
         let fields = ContextFields {
-            scheduler: Scheduler::Field(offset(scheduler.offset)?),
+            scheduler: Some(offset(scheduler.offset)?),
             handle: self
                 .pointer(&context, "current")
                 .ok()
@@ -128,7 +129,7 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
             .next()
             .context("scheduler::Context is not an enum")?;
         let variants: Vec<&Entry> = part.children(gimli::DW_TAG_variant).collect();
-        let flavor = match part.discr {
+        let flavor_tag = match part.discr {
             Some(discr) => {
                 let member = self.entry(discr)?;
                 let type_ = member.type_.context("a discriminant without a type")?;
@@ -143,26 +144,25 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
                 None
             }
         };
-        let core_of = |name: &str| -> Result<Option<CoreFields>> {
+        let flavor = |name: &str| -> Result<Option<FlavorPaths>> {
             variants
                 .iter()
                 .find_map(|variant| Some((*variant, variant.member(name)?)))
-                .map(|(variant, member)| self.core_fields(variant, member))
+                .map(|(variant, member)| self.variant_paths(variant, member))
                 .transpose()
         };
-        let current_thread = core_of("CurrentThread")?;
-        let multi_thread = core_of("MultiThread")?;
+        let current_thread = flavor("CurrentThread")?;
+        let multi_thread = flavor("MultiThread")?;
         ensure!(
             current_thread.is_some() || multi_thread.is_some(),
             "scheduler::Context has no flavor that hud knows"
         );
-        Ok(TokioLayout {
-            context: 0,
-            fields,
-            flavor,
+        Ok(PollPaths {
+            source: Source::DebugInfo,
+            context: fields,
+            flavor_tag,
             current_thread,
             multi_thread,
-            learnt: false,
         })
     }
 
@@ -176,22 +176,24 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
     fn context_fields(&self, context: &Entry) -> Result<ContextFields> {
         let is_enum = |entry: &Entry| entry.children(gimli::DW_TAG_variant_part).next().is_some();
         let id = self.inside(context, "current_task_id", &is_enum)?;
-        let task_id_wide = match id.entry.size {
+        let wide = match id.entry.size {
             Some(8) => false,
             Some(16) => true,
             size => bail!("current_task_id has an unexpected size: {size:?}"),
         };
         Ok(ContextFields {
-            task_id: Some(offset(id.offset)?),
-            task_id_wide,
+            task_id: Some(TaskId {
+                offset: offset(id.offset)?,
+                wide,
+            }),
             budget: self.flag(context, "budget")?,
             runtime: Some(self.flag(context, "runtime")?),
-            scheduler: Scheduler::Field(0),
+            scheduler: None,
             handle: None,
         })
     }
 
-    /// Where the discriminant of the enum in the field `name` is.
+    /// Offset of the discriminant of the enum in the field `name`.
     fn flag(&self, entry: &Entry, name: &str) -> Result<u32> {
         let is_enum = |entry: &Entry| entry.children(gimli::DW_TAG_variant_part).next().is_some();
         let found = self.inside(entry, name, &is_enum)?;
@@ -204,19 +206,20 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
         offset(found.offset.saturating_add(within))
     }
 
-    /// One flavor: `variant` of the enum holds `member`, whose struct wraps the flavor's context.
-    fn core_fields(&self, variant: &Entry, member: &Entry) -> Result<CoreFields> {
+    /// The paths of one flavor: `variant` of the enum holds `member`, whose struct wraps the flavor's
+    /// context.
+    fn variant_paths(&self, variant: &Entry, member: &Entry) -> Result<FlavorPaths> {
         let has_core = |entry: &Entry| entry.member("core").is_some();
         let context = self.find(member, 0, &has_core, MAX_DEPTH)?;
         let context = context.context("a flavor without a core")?;
-        Ok(CoreFields {
+        Ok(FlavorPaths {
             tag: variant.discr_value.unwrap_or(0),
-            ..self.flavor_fields(&context)?
+            ..self.flavor_paths(&context)?
         })
     }
 
-    /// The fields of a flavor's own context; `tag` and `handle` are left unset.
-    fn flavor_fields(&self, context: &Found) -> Result<CoreFields> {
+    /// The paths from a flavor's own context; `tag` and `handle` are left unset.
+    fn flavor_paths(&self, context: &Found) -> Result<FlavorPaths> {
         let pointer = self.pointer(&context.entry, "core")?;
         let core = self.pointee(&pointer)?;
         let tick = self.inside(&core, "tick", &|entry: &Entry| {
@@ -231,7 +234,7 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
             Ok((worker, index)) => (Some(worker), Some(index)),
             Err(_) => (None, None),
         };
-        Ok(CoreFields {
+        Ok(FlavorPaths {
             tag: 0,
             core: offset(context.offset.saturating_add(pointer.offset))?,
             tick: offset(tick.offset)?,
@@ -317,9 +320,9 @@ impl<'r, 's, 'd> Types<'r, 's, 'd> {
     }
 }
 
-/// An offset as the layout keeps it: no struct of Tokio's comes near 1 MiB.
+/// An offset as paths keep it: no struct of Tokio's comes near 1 MiB.
 fn offset(offset: u64) -> Result<u32> {
-    ensure!(offset < 1 << 20, "an offset of {offset} makes no sense");
+    ensure!(offset < 1 << 20, "an offset of {offset} is too large");
     Ok(offset as u32)
 }
 

@@ -1,20 +1,22 @@
-//! A layout from behaviour alone (tier 3), for compilers and versions that no table knows, and the
-//! judgement of layouts that are only guesses: each field must be seen to do what it does.
+//! Learns a layout from what the fields do in the live process, for compilers and versions that no
+//! row of the table fits, and judges layouts from the table: every field must be seen to do its job.
 
-pub mod behaviour;
 pub mod rounds;
-pub mod scan;
-pub mod survey;
+mod rules;
+mod survey;
 
-use self::behaviour::{self as rule, Finding, IdPlace, Seen};
-use self::survey::Survey;
+pub use self::rules::Finding;
+use self::rules::{self as rule, IdPlace, Seen};
+pub use self::survey::Survey;
+use super::table::Row;
+use super::{BesideTick, ContextFields, FlavorPaths, PollPaths, Source, TaskId};
+use super::{ThreadLocals, TokioLayout};
 use crate::model::Flavor;
-use crate::tokio::{Apart, BesideTick, ContextFields, CoreFields, Scheduler, TokioLayout};
 
-/// The kernel side reads this much of `Context` at once: its fields lie no farther apart, bytes.
+/// The BPF programs read this much of `Context` at once: its fields lie no farther apart, bytes.
 const REACH: usize = 128;
 
-/// How much less often a number must break its rule than any rival.
+/// How much less often a number must break its rule than every other candidate.
 const LEAD: usize = 2;
 
 /// Tokio's discriminant of `scheduler::Context`.
@@ -25,31 +27,12 @@ fn tag(flavor: Flavor) -> u64 {
     }
 }
 
-/// What [`learn`] says where no runtime runs.
+/// What [`learn`] reports where no runtime runs.
 pub const NO_RUNTIME: &str = "no thread runs a scheduler";
 
 const AMBIGUOUS: &str = "more than one place looks like Tokio's state";
 
-/// How Tokio's versions differ in what there is to learn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Era {
-    /// Each flavor has a thread-local of its own that leads to its context.
-    apart: bool,
-    /// Task ids are options of 16 bytes. None where `Context` has no ids.
-    wide_ids: Option<bool>,
-}
-
-impl Era {
-    /// That of a minor version of Tokio 1.
-    pub fn of(minor: u32) -> Self {
-        Era {
-            apart: minor < 29,
-            wide_ids: (minor >= 22).then_some(minor < 40),
-        }
-    }
-}
-
-/// The places of the fields, in the survey's terms.
+/// Where the fields are, as offsets in the surveyed block.
 struct Places<'s> {
     scheduler: usize,
     handle: usize,
@@ -58,15 +41,18 @@ struct Places<'s> {
     seen: Vec<Seen<'s>>,
 }
 
-/// The one layout whose every field does what it must.
+/// The one layout of which every field does what it must. `row` says which fields there are in the
+/// target's version.
 ///
 /// # Errors
-/// What is not known yet, or not in this target at all.
-pub fn learn(survey: &Survey, era: Era) -> Result<TokioLayout, &'static str> {
+/// What is not known yet, or does not exist in this target.
+pub fn learn(survey: &Survey, row: &Row) -> Result<TokioLayout, &'static str> {
     let mut found: Vec<TokioLayout> = Vec::new();
     let mut obstacle = NO_RUNTIME;
-    for scheduler in sorted(survey.stack_pointers()) {
-        match at_scheduler(survey, scheduler, era) {
+    let mut pointers: Vec<usize> = survey.stack_pointers().into_iter().collect();
+    pointers.sort_unstable();
+    for scheduler in pointers {
+        match at_scheduler(survey, scheduler, row) {
             Ok(layout) => found.push(layout),
             Err(NO_RUNTIME) => {}
             Err(why) => obstacle = why,
@@ -74,57 +60,45 @@ pub fn learn(survey: &Survey, era: Era) -> Result<TokioLayout, &'static str> {
     }
     match found.as_slice() {
         [layout] => Ok(*layout),
-        [one, other] => both_flavors(one, other).ok_or(AMBIGUOUS),
+        [one, other] if row.has_own_pointers() => both_flavors(one, other).ok_or(AMBIGUOUS),
         [] => Err(obstacle),
         _ => Err(AMBIGUOUS),
     }
 }
 
-/// Two layouts of Tokio before 1.29, each with another flavor's thread-local, as one.
+/// Merges two layouts of Tokio before 1.29, each found through the thread-local of another flavor.
 fn both_flavors(one: &TokioLayout, other: &TokioLayout) -> Option<TokioLayout> {
-    let (Scheduler::Apart(mine), Scheduler::Apart(theirs)) =
-        (one.fields.scheduler, other.fields.scheduler)
-    else {
-        return None;
-    };
-    let scheduler = Scheduler::Apart(Apart {
-        current_thread: mine.current_thread.xor(theirs.current_thread),
-        multi_thread: mine.multi_thread.xor(theirs.multi_thread),
-    });
     let both = |layout: &TokioLayout| TokioLayout {
-        fields: ContextFields {
-            scheduler,
-            ..layout.fields
+        locals: ThreadLocals {
+            current_thread: one.locals.current_thread.xor(other.locals.current_thread),
+            multi_thread: one.locals.multi_thread.xor(other.locals.multi_thread),
+            ..layout.locals
         },
-        current_thread: one.current_thread.xor(other.current_thread),
-        multi_thread: one.multi_thread.xor(other.multi_thread),
-        ..*layout
+        poll: PollPaths {
+            current_thread: one.poll.current_thread.xor(other.poll.current_thread),
+            multi_thread: one.poll.multi_thread.xor(other.poll.multi_thread),
+            ..layout.poll
+        },
     };
     let merged = both(one);
-    (merged == both(other) && merged.current_thread.is_some() && merged.multi_thread.is_some())
-        .then_some(merged)
+    let has_both = merged.poll.current_thread.is_some() && merged.poll.multi_thread.is_some();
+    (merged == both(other) && has_both).then_some(merged)
 }
 
-fn sorted(places: impl IntoIterator<Item = usize>) -> Vec<usize> {
-    let mut places: Vec<usize> = places.into_iter().collect();
-    places.sort_unstable();
-    places
-}
-
-/// Offsets of a block where the other fields may be: around `at` as far as `Context` may reach, or
-/// anywhere where that is a thread-local of its own.
-fn around(survey: &Survey, at: usize, era: Era) -> std::ops::Range<usize> {
+/// Offsets of the block where the other fields may be: as far around `at` as `Context` may reach, or
+/// anywhere where `at` is a thread-local of its own.
+fn around(survey: &Survey, at: usize, row: &Row) -> std::ops::Range<usize> {
     let size = survey
         .samples()
         .first()
         .map_or(0, |sample| sample.block.len());
-    match era.apart {
+    match row.has_own_pointers() {
         true => 0..size,
         false => at.saturating_sub(REACH)..(at + REACH).min(size),
     }
 }
 
-/// The only one, or an error.
+/// The only element, or an error.
 fn only<T>(mut places: impl Iterator<Item = T>, why: &'static str) -> Result<T, &'static str> {
     match (places.next(), places.next()) {
         (Some(place), None) => Ok(place),
@@ -132,7 +106,7 @@ fn only<T>(mut places: impl Iterator<Item = T>, why: &'static str) -> Result<T, 
     }
 }
 
-/// The candidate that breaks its rule least often, by so much that no other can be meant.
+/// The candidate that breaks its rule least often, if it leads the others clearly.
 fn clear_least<T: Copy>(
     mut candidates: Vec<(T, usize)>,
     none: &'static str,
@@ -146,11 +120,11 @@ fn clear_least<T: Copy>(
     }
 }
 
-fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayout, &'static str> {
+fn at_scheduler(survey: &Survey, scheduler: usize, row: &Row) -> Result<TokioLayout, &'static str> {
     let samples = survey.samples();
-    let nearby = || around(survey, scheduler, era);
+    let nearby = || around(survey, scheduler, row);
     let words = || nearby().filter(|at| at.is_multiple_of(8) && *at != scheduler);
-    // A program may keep the same handle elsewhere: the nearest is the Context's.
+    // A program may keep the same handle elsewhere: the nearest is that of `Context`.
     let (handle, seen) = words()
         .filter_map(|handle| Some((handle, rule::workers(samples, scheduler, handle)?)))
         .min_by_key(|(handle, _)| handle.abs_diff(scheduler))
@@ -159,19 +133,20 @@ fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayo
         nearby().filter(|at| rule::budget(samples, &seen, *at) == Finding::Yes),
         "no poll was seen to begin and end",
     )?;
-    // No field lies inside another: the word around the budget changes with it as ids do.
+    // Fields do not overlap. The word around the budget changes together with it, as ids do.
     let free = |at: &usize| *at != handle && *at != budget & !7;
     let find_ids = |wide| {
         let ids = words().filter(free).map(|at| IdPlace { at, wide });
         let ids = ids.filter(|ids| rule::task_id(&seen, budget, *ids) == Finding::Yes);
-        // The last poll's start, kept by the program, changes with each poll and grows, too.
+        // A start time of the last poll that the program keeps changes with each poll and grows,
+        // too.
         clear_least(
             ids.map(|ids| (ids, rule::id_changes(&seen, ids))).collect(),
             "the tasks' ids were not seen",
             "more than one number behaves like the tasks' ids",
         )
     };
-    let ids = era.wide_ids.map(find_ids).transpose()?;
+    let ids = row.wide_ids().map(find_ids).transpose()?;
     let places = Places {
         scheduler,
         handle,
@@ -179,67 +154,79 @@ fn at_scheduler(survey: &Survey, scheduler: usize, era: Era) -> Result<TokioLayo
         ids,
         seen,
     };
+    let layout = without_flavors(survey, &places, row)?;
     Ok(TokioLayout {
-        current_thread: core(&places, Flavor::CurrentThread, era)?,
-        multi_thread: core(&places, Flavor::MultiThread, era)?,
-        ..without_cores(survey, &places, era)?
+        poll: PollPaths {
+            current_thread: flavor(&places, Flavor::CurrentThread, row)?,
+            multi_thread: flavor(&places, Flavor::MultiThread, row)?,
+            ..layout.poll
+        },
+        ..layout
     })
 }
 
-/// Offsets from `base` of fields that the kernel side reads at once.
+/// Offset from `base` of a field that the BPF programs read at once.
 fn offset(base: usize, at: usize) -> Result<u32, &'static str> {
-    // Each field with 8 bytes of its own, or 16 for a wide id.
+    // A field takes up to 16 bytes.
     match at - base + 16 <= REACH {
         true => Ok((at - base) as u32),
         false => Err("the fields lie too far apart"),
     }
 }
 
-/// All but the cores.
-fn without_cores(
+/// The layout without the paths of each flavor.
+fn without_flavors(
     survey: &Survey,
     places: &Places<'_>,
-    era: Era,
+    row: &Row,
 ) -> Result<TokioLayout, &'static str> {
     let flavor = one_flavor(&places.seen);
     // A thread-local of a flavor's own leads to no tag.
-    let tagged = !era.apart && places.seen.iter().all(is_tagged);
+    let tagged = !row.has_own_pointers() && places.seen.iter().all(is_tagged);
     if !tagged && flavor.is_none() {
         return Err("the runtimes' flavors were not told apart");
     }
     let ids = places.ids.map(|ids| ids.at);
-    let in_context = match era.apart {
+    let in_context = match row.has_own_pointers() {
         true => None,
         false => Some([places.scheduler, places.handle]),
     };
     let base = in_context.into_iter().flatten().chain(ids);
     let base = base.fold(places.budget & !7, usize::min);
-    let scheduler = match era.apart {
-        true => {
-            let place = survey.start() + places.scheduler as i64;
-            let of = |wanted| (flavor == Some(wanted)).then_some(place);
-            Scheduler::Apart(Apart {
-                current_thread: of(Flavor::CurrentThread),
-                multi_thread: of(Flavor::MultiThread),
-            })
-        }
-        false => Scheduler::Field(offset(base, places.scheduler)?),
+    let own_pointer = |wanted| {
+        let is_own = row.has_own_pointers() && flavor == Some(wanted);
+        is_own.then_some(survey.start() + places.scheduler as i64)
     };
-    let handle = in_context.map(|_| offset(base, places.handle));
+    let in_context = in_context.map(|places| places.map(|at| offset(base, at)));
+    let (scheduler, handle) = match in_context {
+        Some([scheduler, handle]) => (Some(scheduler?), Some(handle?)),
+        None => (None, None),
+    };
+    let id = |ids: IdPlace| -> Result<TaskId, &'static str> {
+        Ok(TaskId {
+            offset: offset(base, ids.at)?,
+            wide: ids.wide,
+        })
+    };
     Ok(TokioLayout {
-        context: survey.start() + base as i64,
-        fields: ContextFields {
-            task_id: ids.map(|at| offset(base, at)).transpose()?,
-            task_id_wide: places.ids.is_some_and(|ids| ids.wide),
-            budget: offset(base, places.budget)?,
-            scheduler,
-            runtime: None,
-            handle: handle.transpose()?,
+        locals: ThreadLocals {
+            context: survey.start() + base as i64,
+            current_thread: own_pointer(Flavor::CurrentThread),
+            multi_thread: own_pointer(Flavor::MultiThread),
         },
-        flavor: tagged.then_some(0),
-        current_thread: None,
-        multi_thread: None,
-        learnt: true,
+        poll: PollPaths {
+            source: Source::Learnt,
+            context: ContextFields {
+                task_id: places.ids.map(id).transpose()?,
+                budget: offset(base, places.budget)?,
+                scheduler,
+                runtime: None,
+                handle,
+            },
+            flavor_tag: tagged.then_some(0),
+            current_thread: None,
+            multi_thread: None,
+        },
     })
 }
 
@@ -248,13 +235,13 @@ fn is_tagged(seen: &Seen<'_>) -> bool {
     seen.context.words.first() == Some(&tag(seen.flavor))
 }
 
-/// Those of one flavor.
+/// The workers of one flavor.
 fn of_flavor<'s>(seen: &[Seen<'s>], flavor: Flavor) -> Vec<Seen<'s>> {
     let matching = seen.iter().filter(|seen| seen.flavor == flavor);
     matching.copied().collect()
 }
 
-/// The flavor of all these, if they are of one.
+/// The flavor of all these workers, if they are of one.
 fn one_flavor(seen: &[Seen<'_>]) -> Option<Flavor> {
     let first = seen.first()?.flavor;
     seen.iter()
@@ -262,8 +249,12 @@ fn one_flavor(seen: &[Seen<'_>]) -> Option<Flavor> {
         .then_some(first)
 }
 
-/// One flavor's core and tick; None where no worker of that flavor was seen.
-fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFields>, &'static str> {
+/// The paths of one flavor; None where no worker of that flavor was seen.
+fn flavor(
+    places: &Places<'_>,
+    flavor: Flavor,
+    row: &Row,
+) -> Result<Option<FlavorPaths>, &'static str> {
     let seen = of_flavor(&places.seen, flavor);
     if seen.is_empty() {
         return Ok(None);
@@ -285,21 +276,21 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
             }
         }
     }
-    // Counts of parks are right in most steps: only the tick is in all of them.
+    // A count of parks grows in most rounds: only the tick grows in all of them.
     let (word, tick) = clear_least(
         candidates,
         "the scheduler's rounds were not seen",
         "more than one number counts like the scheduler's rounds",
     )?;
     let worker = seen.iter().find_map(|seen| seen.worker);
-    let handle = match era.apart {
+    let handle = match row.has_own_pointers() {
         true => seen.iter().find_map(|seen| {
             let handle = seen.sample.word(places.handle)?;
             rule::handle_place(seen, handle)
         }),
         false => None,
     };
-    Ok(Some(CoreFields {
+    Ok(Some(FlavorPaths {
         tag: tag(flavor),
         core: (word * 8) as u32,
         tick: tick as u32,
@@ -310,30 +301,32 @@ fn core(places: &Places<'_>, flavor: Flavor, era: Era) -> Result<Option<CoreFiel
     }))
 }
 
-/// What the samples say of a layout that is a guess. [`Finding::Yes`] once every field was seen at
-/// work, the ticks of the flavors that run included.
+/// What the samples say of a layout from the table. [`Finding::Yes`] once every field was seen to
+/// do its job, the ticks of the flavors that run included.
 pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
     let samples = survey.samples();
-    let base = layout.context - survey.start();
+    let base = layout.locals.context - survey.start();
     let place = |offset: u32| usize::try_from(base + i64::from(offset)).ok();
-    let fields = &layout.fields;
+    let fields = &layout.poll.context;
     let Some(budget) = place(fields.budget) else {
         return Finding::Maybe;
     };
-    let ids = fields.task_id.and_then(place).map(|at| IdPlace {
-        at,
-        wide: fields.task_id_wide,
+    let ids = fields.task_id.and_then(|id| {
+        Some(IdPlace {
+            at: place(id.offset)?,
+            wide: id.wide,
+        })
     });
     let seen = match fields.scheduler {
-        Scheduler::Field(scheduler) => place(scheduler)
+        Some(scheduler) => place(scheduler)
             .zip(fields.handle.and_then(place))
             .and_then(|(scheduler, handle)| rule::workers(samples, scheduler, handle)),
-        Scheduler::Apart(apart) => apart_workers(survey, layout, apart),
+        None => workers_before_1_29(survey, layout),
     };
     // In block_in_place a thread has no core, and what it polls there is no worker's.
     let has_core = |seen: &Seen<'_>| {
-        let core = layout.core_of(seen.flavor);
-        let word = core.and_then(|core| seen.context.words.get(core.core as usize / 8));
+        let paths = layout.poll.of(seen.flavor);
+        let word = paths.and_then(|paths| seen.context.words.get(paths.core as usize / 8));
         word.is_none_or(|word| *word != 0)
     };
     let seen = seen.map(|seen| seen.into_iter().filter(has_core).collect::<Vec<_>>());
@@ -344,9 +337,9 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
     findings.extend(ids.map(|ids| rule::task_id(&seen, budget, ids)));
     for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
         let seen = of_flavor(&seen, flavor);
-        if let (Some(core), false) = (layout.core_of(flavor), seen.is_empty()) {
-            let word = core.core as usize / 8;
-            let number = rule::number(&seen, budget, ids, word, core.tick as usize);
+        if let (Some(paths), false) = (layout.poll.of(flavor), seen.is_empty()) {
+            let word = paths.core as usize / 8;
+            let number = rule::number(&seen, budget, ids, word, paths.tick as usize);
             findings.push(rule::is_tick(&number.tally, flavor));
         }
     }
@@ -360,24 +353,17 @@ pub fn judge(survey: &Survey, layout: &TokioLayout) -> Finding {
 }
 
 /// The workers that each flavor's own thread-local shows.
-fn apart_workers<'s>(
-    survey: &'s Survey,
-    layout: &TokioLayout,
-    apart: Apart,
-) -> Option<Vec<Seen<'s>>> {
+fn workers_before_1_29<'s>(survey: &'s Survey, layout: &TokioLayout) -> Option<Vec<Seen<'s>>> {
     let flavors = [
-        (
-            apart.current_thread,
-            Flavor::CurrentThread,
-            layout.current_thread,
-        ),
-        (apart.multi_thread, Flavor::MultiThread, layout.multi_thread),
+        (layout.locals.current_thread, Flavor::CurrentThread),
+        (layout.locals.multi_thread, Flavor::MultiThread),
     ];
-    let pointers = flavors.into_iter().filter_map(|(place, flavor, core)| {
-        let at = usize::try_from(place? - survey.start()).ok()?;
-        Some((at, flavor, core?.worker.map(|offset| offset as usize / 8)))
+    let pointers = flavors.into_iter().filter_map(|(local, flavor)| {
+        let at = usize::try_from(local? - survey.start()).ok()?;
+        let worker = layout.poll.of(flavor)?.worker;
+        Some((at, flavor, worker.map(|offset| offset as usize / 8)))
     });
-    rule::workers_apart(survey.samples(), pointers)
+    rule::workers_before_1_29(survey.samples(), pointers)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What threads keep in their thread-local block, and where that leads, looked at again and again:
-//! the material from which `behaviour` judges a layout by what its fields do.
+//! Samples of the threads' thread-local blocks and of what those point to: the evidence from which
+//! `rules` recognise fields.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -7,32 +7,32 @@ use std::ops::Range;
 use crate::target::memory::Memory;
 use crate::tokio::live::ThreadView;
 
-/// A larger thread-local block is looked at only this far, bytes.
+/// A larger thread-local block is sampled only this far, bytes.
 pub const MAX_BLOCK: u64 = 16 << 10;
 
-/// Words looked at where a pointer leads into the thread's own stack: the scheduler's context.
+/// Words sampled where a pointer leads into the thread's own stack: the scheduler's context.
 pub const CONTEXT_WORDS: usize = 8;
 
-/// As much as is looked at behind a pointer of the scheduler's context, bytes: all of it, or else
-/// as far as memory reaches.
+/// How much is sampled behind a pointer of the scheduler's context, bytes: less where the memory
+/// ends before.
 const POINTEE: [usize; 3] = [768, 256, 64];
 
-/// All samples together take no more, bytes; the oldest are forgotten.
+/// Limit of all samples together, bytes; beyond it the oldest are dropped.
 const MAX_BYTES: usize = 12 << 20;
 
-/// Threads without a scheduler are looked at this often: they only show what is no worker's.
+/// How often threads without a scheduler are sampled: they only show what no worker has.
 const ROUNDS_OF_OTHERS: u32 = 3;
 
-/// What one look at one thread showed that the look before did not.
+/// The state of one thread, where it differs from the thread's previous sample.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub tid: u32,
-    /// It waited in epoll, where nobody but Tokio's driver waits, from one look to the next: it
-    /// polled nothing.
+    /// It waited in epoll, as only Tokio's driver does, from one sampling to the next: it polled
+    /// nothing.
     pub parked: bool,
     /// The thread-locals.
     pub block: Vec<u8>,
-    /// What the words of the block that point into the thread's own stack lead to.
+    /// What the block's pointers into the thread's own stack lead to.
     pub contexts: Vec<OnStack>,
 }
 
@@ -74,23 +74,23 @@ pub struct Survey {
     /// Which thread-locals, in bytes from the thread pointer.
     range: Range<i64>,
     samples: Vec<Sample>,
-    /// The latest sample of each thread.
+    /// Each thread's latest sample.
     latest: HashMap<u32, Latest>,
     bytes: usize,
     rounds: u32,
 }
 
-/// A thread at its latest look.
+/// A thread when it was sampled last.
 #[derive(Clone, Copy, Debug)]
 struct Latest {
-    /// Which sample shows it.
+    /// Index of the sample that shows its state.
     at: usize,
-    /// It waited in epoll just before it was looked at.
+    /// It waited in epoll just before it was sampled.
     waited: bool,
 }
 
 impl Survey {
-    /// Of these thread-locals, bytes from the thread pointer.
+    /// A survey of these thread-locals, bytes from the thread pointer.
     pub fn new(range: Range<i64>) -> Self {
         let size = range.end.saturating_sub(range.start).max(0) as u64;
         let size = size.min(MAX_BLOCK) & !7;
@@ -112,38 +112,38 @@ impl Survey {
         self.range.start
     }
 
-    /// Looks at every thread once. True if any of them may run a scheduler.
-    pub fn look(&mut self, memory: &dyn Memory, threads: &[ThreadView]) -> bool {
+    /// Samples every thread once. True if any of them may run a scheduler.
+    pub fn sample(&mut self, memory: &dyn Memory, threads: &[ThreadView]) -> bool {
         let others = self.rounds < ROUNDS_OF_OTHERS;
         self.rounds = self.rounds.saturating_add(1);
         let mut any = false;
         for thread in threads {
-            let Some(sample) = self.sample(memory, thread) else {
+            let Some(sample) = self.read(memory, thread) else {
                 continue;
             };
             let may_be_worker = !sample.contexts.is_empty();
             any |= may_be_worker;
             if may_be_worker || others {
-                self.take(sample, thread.parked);
+                self.add(sample, thread.parked);
             }
         }
         if self.bytes > MAX_BYTES {
-            self.forget(self.samples.len() / 2);
+            self.drop_oldest(self.samples.len() / 2);
         }
         any
     }
 
-    /// A thread that waits for a CPU or for an event stands where it stood, however often it is
-    /// looked at: only what changed is evidence.
-    fn take(&mut self, sample: Sample, waits: bool) {
+    /// Keeps the sample unless it repeats the thread's previous one: a thread that waits shows the
+    /// same however often it is sampled, and only a change is evidence.
+    fn add(&mut self, sample: Sample, waits: bool) {
         let latest = self.latest.get_mut(&sample.tid);
         let same = latest.and_then(|latest| {
             let before = self.samples.get_mut(latest.at)?;
             before.shows_the_same(&sample).then_some((before, latest))
         });
         if let Some((before, latest)) = same {
-            // It may have woken between the look at its wait and the one at its memory. Not if
-            // neither has changed since.
+            // It may have woken after its wait was read and before its memory was. It did not if
+            // both are still the same.
             before.parked |= latest.waited && waits;
             latest.waited = waits;
             return;
@@ -157,8 +157,7 @@ impl Survey {
         self.samples.push(sample);
     }
 
-    /// Drops the oldest samples.
-    fn forget(&mut self, count: usize) {
+    fn drop_oldest(&mut self, count: usize) {
         self.samples.drain(..count);
         self.latest.retain(|_, latest| latest.at >= count);
         self.latest
@@ -167,19 +166,16 @@ impl Survey {
         self.bytes = self.samples.iter().map(Sample::bytes).sum();
     }
 
-    /// Offsets in the block of the words that were seen to point into their thread's own stack.
+    /// Offsets in the block of words that pointed into their thread's own stack.
     pub fn stack_pointers(&self) -> HashSet<usize> {
         let contexts = self.samples.iter().flat_map(|sample| &sample.contexts);
         contexts.map(|context| context.at).collect()
     }
 
-    /// None for a thread that moved on meanwhile, or of which too little is known.
-    fn sample(&self, memory: &dyn Memory, thread: &ThreadView) -> Option<Sample> {
+    /// None where the thread ran on meanwhile, or where its stack is not known.
+    fn read(&self, memory: &dyn Memory, thread: &ThreadView) -> Option<Sample> {
         let stack = thread.stack.as_ref()?;
-        if thread.thread_pointer == 0 {
-            return None;
-        }
-        let start = thread.thread_pointer.wrapping_add_signed(self.range.start);
+        let start = thread.tls_base()?.wrapping_add_signed(self.range.start);
         let read_block = || {
             let mut block = vec![0; (self.range.end - self.range.start) as usize];
             memory.read(start, &mut block).ok().map(|()| block)
@@ -192,7 +188,8 @@ impl Survey {
                 contexts.extend(follow(memory, index * 8, pointer, stack));
             }
         }
-        // The thread ran on while it was read: what was read belongs together only if it is still so.
+        // The thread runs on while it is read: the parts belong together only if the block is the
+        // same afterwards.
         (read_block()? == block).then_some(Sample {
             tid: thread.tid,
             parked: false,
@@ -239,7 +236,7 @@ mod tests {
     use crate::tokio::testing::{memory, this_thread};
 
     #[test]
-    fn what_stands_still_is_no_new_evidence_and_a_park_is_one_only_if_nothing_moved() {
+    fn a_repeated_sample_is_dropped_and_a_park_counts_only_if_nothing_changed() {
         // A thread-local block of two words; the first points into the stack as a scheduler does.
         let context = [0u64; CONTEXT_WORDS];
         let block = [AtomicU64::new(context.as_ptr() as u64), AtomicU64::new(1)];
@@ -250,7 +247,7 @@ mod tests {
         };
         let mut survey = Survey::new(0..16);
         let mut look = |parked| {
-            assert!(survey.look(&memory(), &[thread(parked)]));
+            assert!(survey.sample(&memory(), &[thread(parked)]));
             survey
                 .samples()
                 .iter()
@@ -258,13 +255,13 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(look(false), [false]);
-        assert_eq!(look(false), [false], "it stood still");
-        // Said to be parked, but it moved before its memory was read.
+        assert_eq!(look(false), [false], "nothing changed");
+        // It seems parked, but changed before its memory was read.
         block[1].store(2, Relaxed);
         assert_eq!(look(true), [false, false]);
         block[1].store(3, Relaxed);
         assert_eq!(look(true), [false, false, false]);
-        assert_eq!(look(true), [false, false, true], "it did not move");
+        assert_eq!(look(true), [false, false, true], "nothing changed");
         assert_eq!(look(true), [false, false, true]);
         block[1].store(4, Relaxed);
         assert_eq!(look(false), [false, false, true, false]);

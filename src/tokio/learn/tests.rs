@@ -1,4 +1,4 @@
-//! Learning on this very process, whose debug info tells what must come out.
+//! Learning on this very process, whose debug info says what must come out.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use crate::tokio::Discovery;
 use crate::tokio::learn::survey::{OnStack, Sample};
 use crate::tokio::live::ThreadView;
 use crate::tokio::select::{Selection, select};
+use crate::tokio::table;
 use crate::tokio::testing::{memory, multi_thread, own, this_thread};
 
 /// Tasks that block, compute and wait, on all workers, until the end.
@@ -37,14 +38,6 @@ fn parked(tid: u32) -> bool {
     number.is_some_and(arch::is_epoll)
 }
 
-/// Where `Context::scheduler` is.
-fn field(scheduler: Scheduler) -> u32 {
-    match scheduler {
-        Scheduler::Field(offset) => offset,
-        Scheduler::Apart(_) => panic!("no field"),
-    }
-}
-
 fn watch(
     survey: &mut Survey,
     threads: &[ThreadView],
@@ -58,7 +51,7 @@ fn watch(
                 ..thread.clone()
             })
             .collect();
-        survey.look(&memory(), &views);
+        survey.sample(&memory(), &views);
         thread::sleep(Duration::from_millis(1));
         round % 200 == 199 && enough(survey)
     })
@@ -74,44 +67,34 @@ fn a_layout_is_learnt_from_what_the_workers_do() {
     let mut survey = Survey::new(discovery.thread_local_block.clone().unwrap());
     let mut learnt = Err("");
     watch(&mut survey, &threads, |survey| {
-        learnt = learn(survey, Era::of(u32::MAX));
+        learnt = learn(survey, table::row(None));
         learnt.is_ok()
     });
     let learnt = learnt.unwrap();
-    let place = |layout: &TokioLayout, offset: u32| layout.context + i64::from(offset);
+    assert_eq!(learnt.tier(), Tier::Learnt);
     for field in [
-        |fields: &ContextFields| fields.task_id.unwrap(),
+        |fields: &ContextFields| fields.task_id.unwrap().offset,
         |fields: &ContextFields| fields.budget,
-        |fields: &ContextFields| field(fields.scheduler),
+        |fields: &ContextFields| fields.scheduler.unwrap(),
         |fields: &ContextFields| fields.handle.unwrap(),
     ] {
-        assert_eq!(
-            place(&learnt, field(&learnt.fields)),
-            place(&exact, field(&exact.fields)),
-            "{learnt:?} for {exact:?}"
-        );
+        let place =
+            |layout: &TokioLayout| layout.locals.context + i64::from(field(&layout.poll.context));
+        assert_eq!(place(&learnt), place(&exact), "{learnt:?} for {exact:?}");
     }
-    let exact_core = exact.multi_thread.unwrap();
-    let core = learnt.multi_thread.unwrap();
-    assert_eq!(
-        (core.tag, core.core, core.tick, core.worker),
-        (
-            exact_core.tag,
-            exact_core.core,
-            exact_core.tick,
-            exact_core.worker
-        )
-    );
-    assert_eq!(learnt.flavor, exact.flavor);
-    assert_eq!(learnt.current_thread, None, "no such runtime was seen");
-    let learnt = Discovery {
+    let paths = |layout: &TokioLayout| {
+        let paths = layout.poll.multi_thread.unwrap();
+        (paths.tag, paths.core, paths.tick, paths.worker)
+    };
+    assert_eq!(paths(&learnt), paths(&exact));
+    assert_eq!(learnt.poll.flavor_tag, exact.poll.flavor_tag);
+    assert_eq!(learnt.poll.current_thread, None, "no such runtime was seen");
+    let discovery = Discovery {
         exact: vec![learnt],
         ..discovery
     };
-    assert!(matches!(
-        select(&learnt, &memory(), &threads),
-        Selection::Chosen(_, Tier::DebugInfo)
-    ));
+    let selection = select(&discovery, &memory(), &threads);
+    assert_eq!(selection, Selection::Chosen(learnt));
 }
 
 #[test]
@@ -126,24 +109,33 @@ fn the_right_layout_is_seen_at_work_and_wrong_ones_are_not() {
     }));
     let fields = |change: fn(&mut ContextFields)| {
         let mut wrong = right;
-        change(&mut wrong.fields);
+        change(&mut wrong.poll.context);
         wrong
     };
-    let tick = |by: u32| TokioLayout {
-        multi_thread: right.multi_thread.map(|core| CoreFields {
-            tick: core.tick + by,
-            ..core
-        }),
-        ..right
+    let id = |at: u32| {
+        let mut wrong = right;
+        wrong.poll.context.task_id = Some(TaskId {
+            offset: at,
+            wide: false,
+        });
+        wrong
     };
-    // Each is beside something that looks like it at times.
+    let tick = |by: u32| {
+        let mut wrong = right;
+        let paths = wrong.poll.multi_thread.as_mut().unwrap();
+        paths.tick += by;
+        wrong
+    };
+    let context = right.poll.context;
+    let id_offset = context.task_id.unwrap().offset;
+    // Each of these places holds something that resembles the field at times.
     for wrong in [
         fields(|fields| fields.budget += 1),
         fields(|fields| fields.budget = fields.runtime.unwrap()),
-        fields(|fields| fields.budget = fields.task_id.unwrap()),
-        fields(|fields| fields.task_id = Some(field(fields.scheduler))),
-        fields(|fields| fields.task_id = fields.task_id.map(|at| at - 16)),
-        fields(|fields| fields.handle = fields.task_id),
+        fields(|fields| fields.budget = fields.task_id.unwrap().offset),
+        id(context.scheduler.unwrap()),
+        id(id_offset - 16),
+        fields(|fields| fields.handle = Some(fields.task_id.unwrap().offset)),
         tick(4),
         tick(8),
     ] {
@@ -158,14 +150,14 @@ fn the_right_layout_is_seen_at_work_and_wrong_ones_are_not() {
 }
 
 #[test]
-fn the_start_of_the_last_poll_is_not_taken_for_the_tasks_ids() {
+fn the_start_of_the_last_poll_is_not_mistaken_for_the_tasks_ids() {
     const IDS: IdPlace = IdPlace { at: 0, wide: false };
     const BUDGET: usize = 8;
     const STARTS: IdPlace = IdPlace {
         at: 16,
         wide: false,
     };
-    // A worker in task 7 that polls tasks 20 and 21 in turn, and what a program keeps beside it.
+    // A worker in task 7 that polls tasks 20 and 21 in turn, and a start time that the program keeps.
     let sample = |parked: bool, round: u64| {
         let (id, budget) = match parked {
             true => (7, [0, 0]),
@@ -198,7 +190,7 @@ fn the_start_of_the_last_poll_is_not_taken_for_the_tasks_ids() {
     let seen: Vec<Seen<'_>> = seen.collect();
     let candidates = [STARTS, IDS].map(|place| {
         let finding = rule::task_id(&seen, BUDGET, place);
-        assert_eq!(finding, Finding::Yes, "{place:?} must be told apart later");
+        assert_eq!(finding, Finding::Yes, "{place:?} must be ruled out later");
         (place, rule::id_changes(&seen, place))
     });
     assert_eq!(clear_least(candidates.to_vec(), "", ""), Ok(IDS));
@@ -209,11 +201,11 @@ fn nothing_is_learnt_where_nothing_happens() {
     let (_runtime, threads) = multi_thread();
     let mut survey = Survey::new(own().thread_local_block.unwrap());
     for _ in 0..20 {
-        survey.look(&memory(), &threads);
+        survey.sample(&memory(), &threads);
     }
-    assert!(learn(&survey, Era::of(u32::MAX)).is_err());
+    assert!(learn(&survey, table::row(None)).is_err());
     assert_eq!(
-        learn(&Survey::new(-64..0), Era::of(u32::MAX)),
+        learn(&Survey::new(-64..0), table::row(None)),
         Err(NO_RUNTIME)
     );
 }

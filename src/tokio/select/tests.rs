@@ -1,16 +1,18 @@
-//! The layout check on this very process: a Tokio runtime is started in the test and looked at
-//! through `process_vm_readv`, as any target is.
+//! Selection and checks on this very process: the tests start a Tokio runtime and read it as any
+//! target.
 
-use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use super::*;
+use crate::model::Tier;
+use crate::tokio::binary::Version;
 use crate::tokio::live::worker_index;
-use crate::tokio::testing::{memory, multi_thread, own, this_thread};
-use crate::tokio::{CoreFields, WorkerState};
+use crate::tokio::table;
+use crate::tokio::testing::{Words, memory, multi_thread, own, this_thread};
+use crate::tokio::{BesideTick, FlavorPaths, WorkerState};
 
-/// With patience: a thread has started before it runs its worker.
+/// Retries: a thread has started before it runs its worker.
 fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
     for _ in 0..10_000 {
         match check(layout, &memory(), thread) {
@@ -22,11 +24,11 @@ fn state(layout: &TokioLayout, thread: &ThreadView) -> WorkerState {
     panic!("not a worker");
 }
 
-/// Selection with patience: a worker may not have run yet.
-fn chosen(discovery: &Discovery, threads: &[ThreadView]) -> (TokioLayout, Tier) {
+/// Retries: a worker may not have run yet.
+fn chosen(discovery: &Discovery, threads: &[ThreadView]) -> TokioLayout {
     for _ in 0..10_000 {
         match select(discovery, &memory(), threads) {
-            Selection::Chosen(layout, tier) => return (layout, tier),
+            Selection::Chosen(layout) => return layout,
             Selection::Undecided => std::thread::sleep(Duration::from_millis(1)),
             refuted => panic!("{refuted:?}"),
         }
@@ -59,9 +61,9 @@ fn the_debug_info_of_this_test_holds_on_its_own_workers() {
     );
     assert_eq!(discovery.debug_info_problem, None);
     let (_runtime, threads) = multi_thread();
-    let (layout, tier) = chosen(&discovery, &threads);
-    assert_eq!(tier, Tier::DebugInfo);
-    assert!(holds(&layout, tier, &memory(), &threads).unwrap().total >= 1);
+    let layout = chosen(&discovery, &threads);
+    assert_eq!(layout.tier(), Tier::DebugInfo);
+    assert!(holds(&layout, &memory(), &threads).unwrap().total >= 1);
     let states: Vec<WorkerState> = threads.iter().map(|t| state(&layout, t)).collect();
     let mut indices: Vec<_> = states.iter().map(|s| s.worker_index).collect();
     indices.sort_unstable();
@@ -78,12 +80,12 @@ fn the_table_agrees_with_the_debug_info() {
         ..discovery.clone()
     };
     let (_runtime, threads) = multi_thread();
-    let (exact, _) = chosen(&discovery, &threads);
-    let (guess, tier) = chosen(&table, &threads);
-    assert_eq!(tier, Tier::VersionTable);
-    assert_eq!(guess.context, exact.context);
-    assert_eq!(guess.fields, exact.fields);
-    assert_eq!(guess.multi_thread, exact.multi_thread);
+    let exact = chosen(&discovery, &threads);
+    let guess = chosen(&table, &threads);
+    assert_eq!(guess.tier(), Tier::VersionTable);
+    assert_eq!(guess.locals, exact.locals);
+    assert_eq!(guess.poll.context, exact.poll.context);
+    assert_eq!(guess.poll.multi_thread, exact.poll.multi_thread);
 }
 
 #[test]
@@ -97,12 +99,12 @@ fn without_symbols_the_layout_is_found_by_its_shape() {
     };
     let (_runtime, mut threads) = multi_thread();
     threads.push(this_thread());
-    let (exact, _) = chosen(&discovery, &threads);
-    let (found, tier) = chosen(&stripped, &threads);
-    assert_eq!(tier, Tier::Scan);
-    assert_eq!(found.context, exact.context);
-    assert_eq!(found.fields, exact.fields);
-    assert_eq!(found.multi_thread, exact.multi_thread);
+    let exact = chosen(&discovery, &threads);
+    let found = chosen(&stripped, &threads);
+    assert_eq!(found.tier(), Tier::Scan);
+    assert_eq!(found.locals, exact.locals);
+    assert_eq!(found.poll.context, exact.poll.context);
+    assert_eq!(found.poll.multi_thread, exact.poll.multi_thread);
     // A thread whose stack is not known shows nothing.
     for thread in &mut threads {
         thread.stack = None;
@@ -113,7 +115,7 @@ fn without_symbols_the_layout_is_found_by_its_shape() {
 #[test]
 fn polls_parks_and_blocking_threads_are_told_apart() {
     let (runtime, threads) = multi_thread();
-    let (layout, _) = chosen(&own(), &threads);
+    let layout = chosen(&own(), &threads);
     inside_a_poll(&runtime, |thread, id| {
         let state = state(&layout, &thread);
         assert!(state.in_poll);
@@ -148,7 +150,7 @@ fn polls_parks_and_blocking_threads_are_told_apart() {
 #[test]
 fn block_in_place_leaves_the_worker_without_a_core() {
     let (runtime, threads) = multi_thread();
-    let (layout, _) = chosen(&own(), &threads);
+    let layout = chosen(&own(), &threads);
     let task = runtime
         .spawn(async move { tokio::task::block_in_place(|| state(&layout, &this_thread())) });
     let state = runtime.block_on(task).unwrap();
@@ -166,7 +168,7 @@ fn a_current_thread_root_future_is_a_poll() {
         // The tick counts rounds: none has ended yet.
         tokio::spawn(tokio::task::yield_now()).await.unwrap();
         let thread = this_thread();
-        (chosen(&discovery, std::slice::from_ref(&thread)).0, thread)
+        (chosen(&discovery, std::slice::from_ref(&thread)), thread)
     });
     runtime.block_on(async {
         let state = state(&layout, &thread);
@@ -181,9 +183,9 @@ fn a_current_thread_root_future_is_a_poll() {
     };
     runtime.block_on(async {
         tokio::spawn(tokio::task::yield_now()).await.unwrap();
-        let (guess, tier) = chosen(&table, std::slice::from_ref(&thread));
-        assert_eq!(tier, Tier::VersionTable);
-        assert_eq!(guess.current_thread, layout.current_thread);
+        let guess = chosen(&table, std::slice::from_ref(&thread));
+        assert_eq!(guess.tier(), Tier::VersionTable);
+        assert_eq!(guess.poll.current_thread, layout.poll.current_thread);
     });
 }
 
@@ -191,22 +193,22 @@ fn a_current_thread_root_future_is_a_poll() {
 fn a_guessed_tick_is_corrected_when_its_flavor_starts() {
     let discovery = own();
     let (_runtime, mut threads) = multi_thread();
-    let (exact, _) = chosen(&discovery, &threads);
-    let right = exact.current_thread.unwrap().tick;
+    let exact = chosen(&discovery, &threads);
+    let right = exact.poll.current_thread.unwrap().tick;
     // A guess with another tick for the flavor that does not run yet.
     let wrong = *discovery
         .candidates
         .iter()
         .find(|guess| {
-            guess.multi_thread == exact.multi_thread
-                && guess.current_thread.is_some_and(|core| core.tick != right)
+            let flavor = guess.poll.current_thread;
+            guess.poll.multi_thread == exact.poll.multi_thread
+                && flavor.is_some_and(|paths| paths.tick != right)
         })
         .unwrap();
-    let tier = Tier::VersionTable;
-    let shown = holds(&wrong, tier, &memory(), &threads).unwrap();
-    assert!(shown.multi_thread && !shown.current_thread);
-    assert!(!Shown::from_the_start(&wrong, tier).has(Flavor::CurrentThread));
-    assert!(Shown::from_the_start(&exact, Tier::DebugInfo).has(Flavor::CurrentThread));
+    let seen = holds(&wrong, &memory(), &threads).unwrap();
+    assert!(seen.multi_thread && !seen.current_thread);
+    assert!(!WorkersSeen::by_source(&wrong).has(Flavor::CurrentThread));
+    assert!(WorkersSeen::by_source(&exact).has(Flavor::CurrentThread));
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -215,15 +217,13 @@ fn a_guessed_tick_is_corrected_when_its_flavor_starts() {
     runtime.block_on(async {
         tokio::spawn(tokio::task::yield_now()).await.unwrap();
         threads.push(this_thread());
-        assert!(holds(&wrong, tier, &memory(), &threads).is_err());
+        assert!(holds(&wrong, &memory(), &threads).is_err());
         let others = discovery.other_ticks(&wrong);
         let found = others
             .iter()
-            .filter(|other| other.multi_thread == exact.multi_thread)
-            .find(|other| {
-                holds(other, tier, &memory(), &threads).is_ok_and(|shown| shown.current_thread)
-            });
-        assert_eq!(found.unwrap().current_thread.unwrap().tick, right);
+            .filter(|other| other.poll.multi_thread == exact.poll.multi_thread)
+            .find(|other| holds(other, &memory(), &threads).is_ok_and(|seen| seen.current_thread));
+        assert_eq!(found.unwrap().poll.current_thread.unwrap().tick, right);
     });
 }
 
@@ -236,51 +236,35 @@ fn the_first_poll_of_a_root_future_is_enough() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let (exact, _) = runtime.block_on(async { chosen(&own(), &[this_thread()]) });
+    let exact = runtime.block_on(async { chosen(&own(), &[this_thread()]) });
     let fresh = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let (guess, _) = fresh.block_on(async { chosen(&table, &[this_thread()]) });
-    assert_eq!(guess.current_thread, exact.current_thread);
+    let guess = fresh.block_on(async { chosen(&table, &[this_thread()]) });
+    assert_eq!(guess.poll.current_thread, exact.poll.current_thread);
 }
 
 #[test]
 fn a_wrong_layout_is_never_chosen() {
     let discovery = own();
     let (_runtime, threads) = multi_thread();
-    let (right, _) = chosen(&discovery, &threads);
+    let right = chosen(&discovery, &threads);
+    let flavor = right.poll.multi_thread.unwrap();
+    let with = |change: &dyn Fn(&mut TokioLayout)| {
+        let mut wrong = right;
+        change(&mut wrong);
+        wrong
+    };
+    let with_flavor = |paths: FlavorPaths| with(&|wrong| wrong.poll.multi_thread = Some(paths));
     let wrong = [
-        TokioLayout {
-            context: right.context + 8,
-            ..right
-        },
-        TokioLayout {
-            flavor: right.flavor.map(|offset| offset + 8),
-            ..right
-        },
-        TokioLayout {
-            fields: ContextFields {
-                scheduler: match right.fields.scheduler {
-                    Scheduler::Field(offset) => Scheduler::Field(offset - 8),
-                    apart => apart,
-                },
-                ..right.fields
-            },
-            ..right
-        },
-        TokioLayout {
-            multi_thread: right.multi_thread.map(|fields| CoreFields {
-                core: fields.core - 8,
-                ..fields
-            }),
-            ..right
-        },
-        TokioLayout {
-            multi_thread: right
-                .multi_thread
-                .map(|fields| CoreFields { tick: 0, ..fields }),
-            ..right
-        },
+        with(&|wrong| wrong.locals.context += 8),
+        with(&|wrong| wrong.poll.flavor_tag = right.poll.flavor_tag.map(|at| at + 8)),
+        with(&|wrong| wrong.poll.context.scheduler = right.poll.context.scheduler.map(|at| at - 8)),
+        with_flavor(FlavorPaths {
+            core: flavor.core - 8,
+            ..flavor
+        }),
+        with_flavor(FlavorPaths { tick: 0, ..flavor }),
     ];
     for layout in wrong {
         let guess = Discovery {
@@ -308,30 +292,9 @@ fn without_a_worker_nothing_is_decided() {
     );
 }
 
-/// Memory in which everything not written is unmapped.
-#[derive(Default)]
-struct Words(HashMap<u64, u8>);
-
-impl Words {
-    fn put(&mut self, address: u64, word: u64) {
-        for (at, byte) in (address..).zip(word.to_le_bytes()) {
-            self.0.insert(at, byte);
-        }
-    }
-}
-
-impl Memory for Words {
-    fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
-        for (at, byte) in (address..).zip(buffer) {
-            *byte = *self.0.get(&at).ok_or(io::ErrorKind::NotFound)?;
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn the_index_is_found_wherever_rustc_puts_it() {
-    let fields = CoreFields {
+    let paths = FlavorPaths {
         tag: 1,
         core: 24,
         tick: 104,
@@ -353,11 +316,17 @@ fn the_index_is_found_wherever_rustc_puts_it() {
             memory.put(0x2000 + offset, word);
         }
         assert_eq!(
-            worker_index(&fields, &memory, 0x1000),
+            worker_index(&paths, &memory, 0x1000),
             expected,
             "{words:x?}"
         );
     }
+}
+
+fn shapes(version: Version) -> Vec<PollPaths> {
+    let source = Source::Scan;
+    let table = table::candidates(&[version]).into_iter();
+    table.map(|paths| PollPaths { source, ..paths }).collect()
 }
 
 /// A worker of Tokio 1.28 without symbols: its thread-locals at 0x7000, its stack at 0x9000.
@@ -390,13 +359,13 @@ fn old_worker() -> (Words, ThreadView, Discovery) {
         stack: Some(0x9000..0xa000),
         parked: true,
     };
-    let version = crate::tokio::binary::Version {
+    let version = Version {
         major: 1,
         minor: 28,
         patch: 2,
     };
     let discovery = Discovery {
-        shapes: crate::tokio::table::candidates(&[version]),
+        shapes: shapes(version),
         thread_local_block: Some(-0x100..0),
         ..Discovery::default()
     };
@@ -407,15 +376,16 @@ fn old_worker() -> (Words, ThreadView, Discovery) {
 fn before_1_29_the_handle_ties_the_thread_locals_together() {
     let (mut memory, thread, discovery) = old_worker();
     let threads = [thread];
-    let Selection::Chosen(layout, Tier::Scan) = select(&discovery, &memory, &threads) else {
+    let Selection::Chosen(layout) = select(&discovery, &memory, &threads) else {
         panic!("nothing chosen");
     };
-    assert_eq!(layout.context, 0x6f40 - 0x7000);
-    let apart = Apart {
+    assert_eq!(layout.tier(), Tier::Scan);
+    let locals = ThreadLocals {
+        context: 0x6f40 - 0x7000,
         current_thread: None,
         multi_thread: Some(0x6f18 - 0x7000),
     };
-    assert_eq!(layout.fields.scheduler, Scheduler::Apart(apart));
+    assert_eq!(layout.locals, locals);
     let Verdict::Worker(state) = check(&layout, &memory, &threads[0]) else {
         panic!("no worker");
     };
@@ -429,23 +399,4 @@ fn before_1_29_the_handle_ties_the_thread_locals_together() {
     memory.put(0x3020, 77);
     memory.put(0x6f40 + 72, 0x4008);
     assert_eq!(select(&discovery, &memory, &threads), Selection::Undecided);
-}
-
-#[test]
-fn a_queue_of_tasks_is_known_by_its_words() {
-    for (words, expected) in [
-        ([64, 0x5555_0000_1000, 3, 7], true),
-        ([5, 0, 0x5555_0000_1000, 128], true),
-        ([64, 0, 3, 7], false),
-        ([64, 0x5555_0000_1000, 0x5555_0000_2000, 7], false),
-        ([65, 0x5555_0000_1000, 3, 7], false),
-        ([32, 0x5555_0000_1000, 3, 7], false),
-        ([64, 0x5555_0000_1001, 3, 7], false),
-    ] {
-        let mut memory = Words::default();
-        for (at, word) in (0x1000..).step_by(8).zip(words) {
-            memory.put(at, word);
-        }
-        assert_eq!(is_queue(&memory, 0x1000), expected, "{words:x?}");
-    }
 }

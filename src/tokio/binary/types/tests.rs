@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tokio::Apart;
 use crate::tokio::binary::sections::Sections;
 
 /// The abbreviations below, by their codes.
@@ -232,31 +231,33 @@ fn info(shape: Shape) -> Vec<u8> {
     a.finish()
 }
 
-fn read(info: Vec<u8>, abbrev: Vec<u8>) -> Result<Vec<TokioLayout>> {
+fn read(info: Vec<u8>, abbrev: Vec<u8>) -> Result<Vec<PollPaths>> {
     let sections = Sections::of(info, abbrev);
-    layouts(&Dwarf::new(&sections)?)
+    poll_paths(&Dwarf::new(&sections)?)
 }
 
-fn one(shape: Shape) -> TokioLayout {
-    let layouts = read(info(shape), abbreviations()).unwrap();
-    assert_eq!(layouts.len(), 1);
-    layouts[0]
+fn one(shape: Shape) -> PollPaths {
+    let all = read(info(shape), abbreviations()).unwrap();
+    assert_eq!(all.len(), 1);
+    all[0]
 }
 
 #[test]
 fn every_offset_is_followed_through_its_wrappers() {
-    let expected = TokioLayout {
-        context: 0,
-        fields: ContextFields {
-            task_id: Some(24),
-            task_id_wide: false,
+    let expected = PollPaths {
+        source: Source::DebugInfo,
+        context: ContextFields {
+            task_id: Some(TaskId {
+                offset: 24,
+                wide: false,
+            }),
             budget: 8 + 2 + 1,
-            scheduler: Scheduler::Field(64),
+            scheduler: Some(64),
             runtime: Some(3 + 1),
             handle: Some(72),
         },
-        flavor: Some(48),
-        current_thread: Some(CoreFields {
+        flavor_tag: Some(48),
+        current_thread: Some(FlavorPaths {
             tag: 5,
             core: 16 + 8,
             tick: 100,
@@ -265,7 +266,7 @@ fn every_offset_is_followed_through_its_wrappers() {
             worker_index: None,
             handle: None,
         }),
-        multi_thread: Some(CoreFields {
+        multi_thread: Some(FlavorPaths {
             tag: 6,
             core: 8,
             tick: 100,
@@ -274,26 +275,26 @@ fn every_offset_is_followed_through_its_wrappers() {
             worker_index: Some(8 + 16),
             handle: None,
         }),
-        learnt: false,
     };
     assert_eq!(one(USUAL), expected);
 }
 
 #[test]
-fn wide_ids_are_told_from_niches() {
-    assert!(one(Shape { id: 16, ..USUAL }).fields.task_id_wide);
+fn wide_ids_are_distinguished_from_niches() {
+    let id = one(Shape { id: 16, ..USUAL }).context.task_id;
+    assert!(id.unwrap().wide);
     assert!(read(info(Shape { id: 12, ..USUAL }), abbreviations()).is_err());
 }
 
 #[test]
 fn one_flavor_alone_has_no_tag() {
-    let layout = one(Shape {
+    let paths = one(Shape {
         multi_thread: false,
         ..USUAL
     });
-    assert!(layout.flavor.is_none());
-    assert_eq!(layout.multi_thread, None);
-    assert_eq!(layout.current_thread.unwrap().core, 24);
+    assert!(paths.flavor_tag.is_none());
+    assert_eq!(paths.multi_thread, None);
+    assert_eq!(paths.current_thread.unwrap().core, 24);
 }
 
 /// Tokio before 1.29, whose flavors have contexts of their own; `context`: since 1.22.
@@ -362,18 +363,20 @@ fn info_before_1_29(context: bool) -> Vec<u8> {
 
 #[test]
 fn before_1_29_each_flavor_has_a_context_of_its_own() {
-    let expected = TokioLayout {
-        context: 0,
-        fields: ContextFields {
-            task_id: Some(32),
-            task_id_wide: true,
+    let expected = PollPaths {
+        source: Source::DebugInfo,
+        context: ContextFields {
+            task_id: Some(TaskId {
+                offset: 32,
+                wide: true,
+            }),
             budget: 48 + 1,
-            scheduler: Scheduler::Apart(Apart::default()),
+            scheduler: None,
             runtime: Some(50 + 1),
             handle: Some(16),
         },
-        flavor: None,
-        current_thread: Some(CoreFields {
+        flavor_tag: None,
+        current_thread: Some(FlavorPaths {
             tag: 0,
             core: 16,
             tick: 32,
@@ -382,7 +385,7 @@ fn before_1_29_each_flavor_has_a_context_of_its_own() {
             worker_index: None,
             handle: Some(8),
         }),
-        multi_thread: Some(CoreFields {
+        multi_thread: Some(FlavorPaths {
             tag: 0,
             core: 24,
             tick: 32,
@@ -391,21 +394,25 @@ fn before_1_29_each_flavor_has_a_context_of_its_own() {
             worker_index: Some(16 + 12),
             handle: Some(16 + 4),
         }),
-        learnt: false,
     };
     let found = read(info_before_1_29(true), abbreviations()).unwrap();
     assert_eq!(found, [expected]);
     // Before 1.22 there is no `Context`, but the budget.
     let found = read(info_before_1_29(false), abbreviations()).unwrap();
-    let fields = ContextFields {
+    let context = ContextFields {
         task_id: None,
-        task_id_wide: false,
         budget: 1,
         runtime: None,
         handle: None,
-        ..expected.fields
+        ..expected.context
     };
-    assert_eq!(found, [TokioLayout { fields, ..expected }]);
+    assert_eq!(
+        found,
+        [PollPaths {
+            context,
+            ..expected
+        }]
+    );
 }
 
 #[test]

@@ -1,46 +1,47 @@
-//! The rules by which a field of Tokio's state is known from what it does, whatever its offset.
+//! The rules that recognise a field of Tokio's state by what it does, whatever its offset.
 //!
 //! `at` is an offset in the surveyed block of thread-locals; word indices count in the scheduler's
-//! context. Threads run on while they are read, so a rule allows for a few samples that lie.
+//! context. Threads run on while they are read, so every rule tolerates a few samples that
+//! contradict it.
 
 use std::collections::{HashMap, HashSet};
 
 use super::rounds::{Change, TOLERANCE, Tally};
 use super::survey::{CONTEXT_WORDS, OnStack, Sample};
 use crate::model::Flavor;
+use crate::tokio::live::MAX_BUDGET;
 
 /// What the samples say of one field at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// It is not there.
     No,
-    /// Nothing speaks against it, too little for it.
+    /// Nothing contradicts it, and too little was seen.
     Maybe,
-    /// It does all that the field does.
+    /// It was seen to do all that the field does.
     Yes,
 }
 use Finding::{Maybe, No, Yes};
 
-/// What a task may spend in one poll, and how little of it a fresh poll has spent.
-const MAX_BUDGET: u8 = 128;
+/// A poll that began a moment ago has at least this much of its budget left.
 const FRESH_BUDGET: u8 = 64;
 
-/// Task ids count from 1: none comes near.
+/// Task ids count from 1 and stay below this.
 const MAX_TASK_ID: u64 = 1 << 40;
 
-/// Samples that must show a field at work before it is believed.
+/// Samples that must show a field do its job.
 const ENOUGH: usize = 3;
 /// Rounds that must be seen of the tick, which other numbers resemble.
 const ENOUGH_ROUNDS: usize = 8;
-/// So many polls without a task's id say that its place is elsewhere. Of polls that only yield
-/// three quarters are seen before the id is set or after it is reset.
+/// This many polls without a task's id prove that the id is elsewhere. Three quarters of polls that
+/// only yield are sampled before the id is set or after it is reset.
 const MANY_POLLS: usize = 40;
 
 fn too_many(wrong: usize, of: usize) -> bool {
     wrong * TOLERANCE > of
 }
 
-/// A thread that runs a scheduler, as its `scheduler` field at one place shows it.
+/// A sample of a thread that runs a scheduler, if the `scheduler` field is at the place in question.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'s> {
     pub sample: &'s Sample,
@@ -50,15 +51,15 @@ pub struct Seen<'s> {
     pub worker: Option<usize>,
 }
 
-/// The workers that the word at `scheduler` shows, if the word at `handle` is the handle of their
-/// runtime: `current_thread`'s context points to it, `multi_thread`'s through the `Worker`. None
-/// unless nearly all agree.
+/// The workers, if the word at `scheduler` points to the scheduler's context and the word at
+/// `handle` is the handle of their runtime: `current_thread`'s context points to it,
+/// `multi_thread`'s through the `Worker`. None unless nearly all samples agree.
 pub fn workers(samples: &[Sample], scheduler: usize, handle: usize) -> Option<Vec<Seen<'_>>> {
     let mut seen = Vec::new();
     let mut all = 0;
     for sample in samples {
         let Some(context) = sample.context(scheduler) else {
-            // Null where no scheduler runs, never anything else.
+            // It is null where no scheduler runs, and never anything else.
             if sample.word(scheduler) != Some(0) {
                 return None;
             }
@@ -81,7 +82,7 @@ pub fn workers(samples: &[Sample], scheduler: usize, handle: usize) -> Option<Ve
     (!seen.is_empty() && !too_many(all - seen.len(), all)).then(|| without_nested(seen))
 }
 
-/// Without `current_thread` runtimes inside `block_in_place`: their ids are those of the outer task,
+/// Drops `current_thread` runtimes inside `block_in_place`: their ids are those of the outer task,
 /// and their roots may end before the first round.
 fn without_nested(mut seen: Vec<Seen<'_>>) -> Vec<Seen<'_>> {
     let outer = seen
@@ -92,10 +93,11 @@ fn without_nested(mut seen: Vec<Seen<'_>>) -> Vec<Seen<'_>> {
     seen
 }
 
-/// The same for Tokio before 1.29, whose flavors have a pointer each: the threads where one of those
-/// `pointers` is set; for `multi_thread` with the word of its context that points to the `Worker`.
-/// None if it ever was anything else than a pointer into the thread's stack.
-pub fn workers_apart(
+/// The workers of Tokio before 1.29, whose flavors have a pointer each: the threads where one of
+/// those `pointers` is set. Each comes with its flavor and the word of that flavor's context that
+/// points to the `Worker`. None if one of them ever was neither null nor a pointer into the thread's
+/// stack.
+pub fn workers_before_1_29(
     samples: &[Sample],
     pointers: impl IntoIterator<Item = (usize, Flavor, Option<usize>)>,
 ) -> Option<Vec<Seen<'_>>> {
@@ -117,8 +119,8 @@ pub fn workers_apart(
     Some(without_nested(seen))
 }
 
-/// Where a scheduler's context leads to that handle: `current_thread`'s in itself, `multi_thread`'s
-/// in the `ArcInner<Worker>` behind word `worker`. In bytes.
+/// Offset of that handle in bytes: in `current_thread`'s context itself, or in the
+/// `ArcInner<Worker>` behind word `worker` of `multi_thread`'s.
 pub fn handle_place(seen: &Seen<'_>, handle: u64) -> Option<usize> {
     match seen.worker {
         None => {
@@ -167,12 +169,13 @@ fn half_word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// Whether the coop budget is in force, if it is at this place.
+/// Whether a poll is sampled, if the coop budget is at this place.
 fn in_poll(sample: &Sample, budget: usize) -> bool {
     sample.block.get(budget) == Some(&1)
 }
 
-/// `budget`: a flag that is 0 in parks and 1 in polls, then, while it is 1, at most 128 left.
+/// Whether `budget` is at this place: a flag that is 0 in parks and 1 in polls, followed by at most
+/// [`MAX_BUDGET`] left while it is 1.
 pub fn budget(samples: &[Sample], seen: &[Seen<'_>], at: usize) -> Finding {
     let (mut clear, mut fresh) = (0, false);
     for sample in samples {
@@ -184,10 +187,10 @@ pub fn budget(samples: &[Sample], seen: &[Seen<'_>], at: usize) -> Finding {
     }
     let polls = seen.iter().filter(|seen| in_poll(seen.sample, at)).count();
     let parked = seen.iter().filter(|seen| seen.sample.parked);
-    let (parked, lies) = parked.fold((0, 0), |(all, lies), seen| {
-        (all + 1, lies + usize::from(in_poll(seen.sample, at)))
+    let (parked, wrong) = parked.fold((0, 0), |(all, wrong), seen| {
+        (all + 1, wrong + usize::from(in_poll(seen.sample, at)))
     });
-    if too_many(lies, parked) {
+    if too_many(wrong, parked) {
         return No;
     }
     match fresh && clear > 0 && polls >= ENOUGH {
@@ -196,7 +199,7 @@ pub fn budget(samples: &[Sample], seen: &[Seen<'_>], at: usize) -> Finding {
     }
 }
 
-/// Where `current_task_id` lies: a word, or `wide`, a discriminant and a word.
+/// A place of `current_task_id`: a word, or if `wide` a discriminant and a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdPlace {
     pub at: usize,
@@ -204,7 +207,7 @@ pub struct IdPlace {
 }
 
 impl IdPlace {
-    /// The task's id, 0 for none; None if this cannot be one.
+    /// The task's id, 0 for none; None if the value cannot be one.
     fn id(self, sample: &Sample) -> Option<u64> {
         let id = match (self.wide, sample.word(self.at)?) {
             (false, id) => id,
@@ -216,11 +219,12 @@ impl IdPlace {
     }
 }
 
-/// `current_task_id`: in polls that of the task, in parks none (`current_thread`) or the one of the
-/// blocking task that the worker runs in. After `block_in_place` that is a new one, and ids count up.
+/// Whether `current_task_id` is at this place: in polls the task's id, in parks none
+/// (`current_thread`) or that of the blocking task which the worker runs in. After `block_in_place`
+/// the worker runs in a new one, and ids count up.
 pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
-    // By thread: the id between polls. Where the thread was never seen to park, what it has most
-    // often while no budget is in force may be the id of a task in block_in_place.
+    // The id between polls, by thread. Of a thread that was never seen to park it is the one seen
+    // most often while no budget is in force; others may be of tasks in block_in_place.
     let mut parked: HashMap<u32, u64> = HashMap::new();
     let mut idle: HashMap<u32, HashMap<u64, usize>> = HashMap::new();
     let (mut parks, mut wrong) = (0, 0);
@@ -259,28 +263,28 @@ pub fn task_id(seen: &[Seen<'_>], budget: usize, place: IdPlace) -> Finding {
                 looked_idle = true;
                 id
             }
-            // A thread so busy that it was never seen idle: it would have none.
+            // The thread was too busy to be seen idle: it would have no id then.
             (None, Flavor::CurrentThread) => 0,
             (None, Flavor::MultiThread) => continue,
         };
         polls += 1;
         polled.insert(id);
-        // `multi_thread` has an id between polls, too: that of the blocking task it runs in.
+        // `multi_thread` has an id between polls as well: that of the blocking task it runs in.
         let idle = (seen.flavor == Flavor::MultiThread) == (between != 0);
         known += usize::from(idle && id != 0 && id != between);
     }
     if parks > 0 && polls >= MANY_POLLS && known * 20 < polls {
         return No;
     }
-    // What never changes is no task's id.
+    // A number that never changes is no task's id.
     match known >= ENOUGH && known * 8 >= polls && (looked_idle || polled.len() > 1) {
         true => Yes,
         false => Maybe,
     }
 }
 
-/// How often a thread's id in a park was another than in its park before. The id of the task that a
-/// worker runs in stays, unless `block_in_place` sends the worker from thread to thread.
+/// How often a thread's id in a park differed from that in its previous park. The id of the task
+/// that a worker runs in stays, unless `block_in_place` moves the worker to another thread.
 pub fn id_changes(seen: &[Seen<'_>], place: IdPlace) -> usize {
     let mut last = HashMap::new();
     let changed = |seen: &&Seen<'_>| {
@@ -379,8 +383,8 @@ fn fell(tally: &Tally) -> usize {
     tally.of(&Change::KNOWN).fell + tally.of(&[Change::Unknown]).fell
 }
 
-/// Whether word `core` of the scheduler's context may be the `Box<Core>` in its `RefCell`: after a
-/// borrow flag, a pointer or null, never null in a park.
+/// Whether word `core` of the scheduler's context is the `Box<Core>` in its `RefCell`: a pointer or
+/// null, after a borrow flag, and never null in a park.
 pub fn core(seen: &[Seen<'_>], core: usize) -> Finding {
     let Some(flag) = core.checked_sub(1) else {
         return No;

@@ -1,20 +1,20 @@
-//! The same of Tokio before 1.29: the contexts of the two flavors are structs of their own, which
-//! thread-locals of their own point to, and before 1.22 there is no `Context` either.
+//! The paths of Tokio before 1.29: each flavor's context is a struct that a thread-local of its own
+//! points to, and before 1.22 there is no `Context` either.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Entry, EntryRef, Found, Types, offset};
 use crate::tokio::binary::dwarf::Dwarf;
-use crate::tokio::{Apart, ContextFields, CoreFields, Scheduler, TokioLayout, names};
+use crate::tokio::{ContextFields, FlavorPaths, PollPaths, Source, names};
 
 /// The names of the field that leads to the runtime's handle.
 const HANDLES: [&str; 3] = ["handle", "spawner", "shared"];
 
-/// The layout of Tokio before 1.22; None where the debug info has none of its types.
+/// The paths of Tokio before 1.22; None where the debug info has none of its types.
 ///
 /// # Errors
 /// When the debug info is damaged, or the types are not what this module expects.
-pub fn without_context(dwarf: &Dwarf<'_, '_>, units: &[usize]) -> Result<Option<TokioLayout>> {
+pub fn without_context(dwarf: &Dwarf<'_, '_>, units: &[usize]) -> Result<Option<PollPaths>> {
     let types = Types::new(dwarf);
     let Some(budget) = types.first(&[names::BUDGET_TYPE], units)? else {
         return Ok(None);
@@ -22,29 +22,27 @@ pub fn without_context(dwarf: &Dwarf<'_, '_>, units: &[usize]) -> Result<Option<
     let budget = types.entry(budget)?;
     let fields = ContextFields {
         task_id: None,
-        task_id_wide: false,
         budget: types.flag(&budget, "__0")?,
-        scheduler: Scheduler::Apart(Apart::default()),
+        scheduler: None,
         runtime: None,
         handle: None,
     };
-    types.apart(fields, units).map(Some)
+    types.before_1_29(fields, units).map(Some)
 }
 
 impl Types<'_, '_, '_> {
     /// The fields of `Context` from 1.22 to 1.28.
-    pub(super) fn fields_before_1_29(&self, context: &Entry) -> Result<ContextFields> {
+    pub(super) fn context_before_1_29(&self, context: &Entry) -> Result<ContextFields> {
         let handle = self.pointer(context, "handle").ok();
         Ok(ContextFields {
-            scheduler: Scheduler::Apart(Apart::default()),
             handle: handle.and_then(|found| u32::try_from(found.offset).ok()),
             ..self.context_fields(context)?
         })
     }
 
-    /// The layout with these fields and the flavors' own contexts.
-    pub(super) fn apart(&self, fields: ContextFields, units: &[usize]) -> Result<TokioLayout> {
-        let flavor = |paths: &[&[&str]]| -> Result<Option<CoreFields>> {
+    /// The paths with these fields and the flavors' own contexts.
+    pub(super) fn before_1_29(&self, context: ContextFields, units: &[usize]) -> Result<PollPaths> {
+        let flavor = |paths: &[&[&str]]| -> Result<Option<FlavorPaths>> {
             let root = self.first(paths, units)?;
             root.map(|root| self.own_context(root)).transpose()
         };
@@ -54,13 +52,12 @@ impl Types<'_, '_, '_> {
             current_thread.is_some() || multi_thread.is_some(),
             "Tokio has no scheduler that hud knows"
         );
-        Ok(TokioLayout {
-            context: 0,
-            fields,
-            flavor: None,
+        Ok(PollPaths {
+            source: Source::DebugInfo,
+            context,
+            flavor_tag: None,
             current_thread,
             multi_thread,
-            learnt: false,
         })
     }
 
@@ -76,7 +73,7 @@ impl Types<'_, '_, '_> {
         Ok(None)
     }
 
-    fn own_context(&self, root: EntryRef) -> Result<CoreFields> {
+    fn own_context(&self, root: EntryRef) -> Result<FlavorPaths> {
         let context = Found {
             offset: 0,
             entry: self.entry(root)?,
@@ -89,13 +86,13 @@ impl Types<'_, '_, '_> {
             }
             None => self.handle(&context.entry)?,
         };
-        Ok(CoreFields {
+        Ok(FlavorPaths {
             handle: Some(offset(handle)?),
-            ..self.flavor_fields(&context)?
+            ..self.flavor_paths(&context)?
         })
     }
 
-    /// Where the pointer to the runtime's handle is.
+    /// Offset of the pointer to the runtime's handle.
     fn handle(&self, entry: &Entry) -> Result<u64> {
         let name = HANDLES
             .into_iter()
