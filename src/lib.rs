@@ -1,17 +1,17 @@
 //! hud names the code that blocks a live Tokio process.
 //!
-//! Data flows one way, and no module looks back:
+//! Data flows in one direction:
 //!
 //! ```text
-//! hud.bpf.c -> ring -> decode -> polls -> unwind -> symbolise -> cause -> Record
-//!                                  replay: trace reader -------------->  Record
-//!                                           Record -> Session -> Snapshot -> {tui, report}
-//!                                           Record log -> export
+//! BPF programs -> ring buffer -> decode -> unwind stacks -> assemble polls -> names, cause -> Record
+//!                                                     replay: trace reader -------------> Record
+//!
+//! Record -> Session -> Snapshot -> {interactive view, report}
+//! Record -> trace writer
 //! ```
 //!
-//! `model` is the vocabulary and imports nothing of the rest. Only `bpf` and `capture` know
-//! libbpf, only `analysis::symbolize` knows blazesym, only `export` knows JSON; `tui`, `report`
-//! and `export` see records and the session, never the kernel side.
+//! A module imports only modules of lower layers; docs/ARCHITECTURE.md lists them in that order, and a
+//! test checks it. The crate exists for the binary: it is not a stable interface.
 
 pub mod analysis;
 pub mod arch;

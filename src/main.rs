@@ -1,4 +1,4 @@
-//! `hud`: arguments in, exit code out.
+//! The binary: parses arguments, runs, prints the error and returns the exit code.
 
 use std::process::ExitCode;
 

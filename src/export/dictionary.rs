@@ -31,19 +31,15 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// Makes room for stacks of so many frames. Returns whether that took a reset, which voids all
-    /// ids.
-    pub fn make_room(&mut self, frames: usize) -> bool {
+    /// Makes room for stacks of so many frames. May reset the dictionary, which voids all ids.
+    pub fn make_room(&mut self, frames: usize) {
         let full = |len: usize, max: usize| len > 0 && len + frames > max;
-        let reset =
-            full(self.frame_list.len(), MAX_FRAMES) || full(self.node_list.len(), MAX_NODES);
-        if reset {
+        if full(self.frame_list.len(), MAX_FRAMES) || full(self.node_list.len(), MAX_NODES) {
             *self = Dictionary {
-                reset,
+                reset: true,
                 ..Dictionary::default()
             };
         }
-        reset
     }
 
     /// The id of a stack given leaf first; 0 for an empty one.

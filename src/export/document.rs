@@ -9,9 +9,6 @@ use crate::model::{Frame, Header, Losses};
 /// Ends the file while it is written. At the end [`stack_frames`] replaces it.
 pub const ENDING: &[u8] = b"\n]}\n";
 
-/// Closes the document.
-pub const CLOSE: &[u8] = b"}\n";
-
 /// Stack frames written at a time at the end.
 const CHUNK: usize = 1000;
 
@@ -56,7 +53,7 @@ pub fn frame_text(frame: &Frame) -> String {
     }
 }
 
-/// The member `stackFrames` in chunks, after the end of the events: for other viewers.
+/// The end of the file in chunks: `stackFrames` for other viewers.
 pub fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
     #[derive(Serialize)]
     struct StackFrame<'a> {
@@ -93,7 +90,7 @@ pub fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
         begun = true;
         if nodes.peek().is_none() {
             done = true;
-            chunk.extend_from_slice(b"\n}");
+            chunk.extend_from_slice(b"\n}}\n");
         }
         Some(chunk)
     })

@@ -12,7 +12,6 @@ mod events;
 mod micros;
 mod trace_reader;
 mod trace_writer;
-mod viewer_samples;
 mod whole_file;
 
 #[cfg(test)]
