@@ -54,6 +54,10 @@ struct Open {
     released_by: Option<Arc<ReleasedBy>>,
 }
 
+/// Two polls of one thread are at least this far apart, nanoseconds: their edges are estimates, and
+/// viewers that keep times as doubles must not see them touch.
+const GAP_NS: u64 = 1000;
+
 /// A wait that is a smaller part of its poll than one in so many explains little of it.
 const TELLING_WAIT: u64 = 4;
 
@@ -107,13 +111,21 @@ impl Polls {
 
     /// The poll's start, the same each time it is asked for.
     fn start_ns(&mut self, tid: u32, times: &PollTimes) -> u64 {
-        let earliest = self.ended_ns.get(&tid).copied().unwrap_or(0);
+        let earliest = self.ended_ns.get(&tid).map_or(0, |end| end + GAP_NS);
         *self
             .open
             .entry((tid, times.sequence))
             .or_default()
             .start_ns
             .get_or_insert(times.start_ns.max(earliest))
+    }
+
+    /// The start of the thread's next poll after this one, where that was reported already.
+    fn next_start_ns(&self, tid: u32, sequence: u64) -> Option<u64> {
+        let later = self.open.range((tid, sequence)..=(tid, u64::MAX));
+        later
+            .filter(|((_, other), _)| *other > sequence)
+            .find_map(|(_, open)| open.start_ns)
     }
 
     /// The poll as it stands: it has not ended.
@@ -142,6 +154,9 @@ impl Polls {
     pub fn end(&mut self, end: &PollEnd) -> Assembled {
         let mut end = end.clone();
         end.poll.start_ns = self.start_ns(end.tid, &end.poll);
+        if let Some(next) = self.next_start_ns(end.tid, end.poll.sequence) {
+            end.end_ns = end.end_ns.min(next.saturating_sub(GAP_NS));
+        }
         end.end_ns = end.end_ns.max(end.poll.start_ns);
         let assembled = self.assemble(&end, false);
         // Earlier ones can only be left over from ends that were lost.
@@ -411,6 +426,31 @@ mod tests {
         };
         let assembled = polls.end(&end(times, 9 * MS, vec![futex(1, 9 * MS)]));
         assert_eq!(assembled.stacks.len(), 1);
+    }
+
+    #[test]
+    fn polls_of_a_thread_never_touch() {
+        let mut polls = Polls::new(5 * MS);
+        let at = |sequence, start_ns| PollTimes {
+            sequence,
+            start_ns,
+            ..PollTimes::default()
+        };
+        let next = OpenPoll {
+            times: at(2, 10 * MS),
+            sites: vec![],
+            asleep_at: None,
+            capture_waits: false,
+        };
+        // The next poll is reported first, with a start before the end of this one.
+        polls.running(1, 30 * MS, 20 * MS, &next);
+        let first = polls.end(&end(at(1, MS), 10 * MS + 41_000, vec![]));
+        assert_eq!(first.end_ns, 10 * MS - GAP_NS);
+        let second = polls.end(&end(at(2, 10 * MS), 40 * MS, vec![]));
+        assert_eq!((second.times.start_ns, second.end_ns), (10 * MS, 40 * MS));
+        // Without a report the start gives way.
+        let third = polls.end(&end(at(3, 39 * MS), 50 * MS, vec![]));
+        assert_eq!(third.times.start_ns, 40 * MS + GAP_NS);
     }
 
     #[test]

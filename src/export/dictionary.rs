@@ -31,15 +31,19 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// Makes room for stacks of so many frames. May reset the dictionary, which voids all ids.
-    pub fn make_room(&mut self, frames: usize) {
+    /// Makes room for stacks of so many frames. Returns whether that took a reset, which voids all
+    /// ids.
+    pub fn make_room(&mut self, frames: usize) -> bool {
         let full = |len: usize, max: usize| len > 0 && len + frames > max;
-        if full(self.frame_list.len(), MAX_FRAMES) || full(self.node_list.len(), MAX_NODES) {
+        let reset =
+            full(self.frame_list.len(), MAX_FRAMES) || full(self.node_list.len(), MAX_NODES);
+        if reset {
             *self = Dictionary {
-                reset: true,
+                reset,
                 ..Dictionary::default()
             };
         }
+        reset
     }
 
     /// The id of a stack given leaf first; 0 for an empty one.

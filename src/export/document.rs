@@ -9,6 +9,9 @@ use crate::model::{Frame, Header, Losses};
 /// Ends the file while it is written. At the end [`stack_frames`] replaces it.
 pub const ENDING: &[u8] = b"\n]}\n";
 
+/// Closes the document.
+pub const CLOSE: &[u8] = b"}\n";
+
 /// Stack frames written at a time at the end.
 const CHUNK: usize = 1000;
 
@@ -53,7 +56,7 @@ pub fn frame_text(frame: &Frame) -> String {
     }
 }
 
-/// The end of the file in chunks: `stackFrames` for other viewers.
+/// The member `stackFrames` in chunks, after the end of the events: for other viewers.
 pub fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
     #[derive(Serialize)]
     struct StackFrame<'a> {
@@ -90,7 +93,7 @@ pub fn stack_frames(dictionary: &Dictionary) -> impl Iterator<Item = Vec<u8>> {
         begun = true;
         if nodes.peek().is_none() {
             done = true;
-            chunk.extend_from_slice(b"\n}}\n");
+            chunk.extend_from_slice(b"\n}");
         }
         Some(chunk)
     })

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::dictionary::{Dictionary, place};
-use super::document::{frame_text, stack_frames};
+use super::document::{CLOSE, frame_text, stack_frames};
 use super::events::{
     CauseTime, CensusThreadDef, Cost, Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs,
     StackRef, Usage,
 };
 use super::micros::Micros;
+use super::viewer_samples::ViewerSamples;
 use crate::model::{Census, PollTime, Record, SlowPoll, Tier, Worker, WorkerUsage};
 
 /// Encodes records as events.
@@ -24,6 +25,7 @@ pub struct Encoder {
     /// How many records they hold.
     pub records: u64,
     dictionary: Dictionary,
+    samples: ViewerSamples,
     /// Polls that have not ended, by thread.
     running: BTreeMap<u32, Arc<SlowPoll>>,
     /// The counter's name and the last reading of each worker, by thread.
@@ -111,6 +113,8 @@ impl Encoder {
     /// The end of the file, in chunks.
     pub fn ending(&self) -> impl Iterator<Item = Vec<u8>> {
         stack_frames(&self.dictionary)
+            .chain(self.samples.chunks(self.pid))
+            .chain([CLOSE.to_vec()])
     }
 
     /// Encodes the polls that have not ended.
@@ -128,8 +132,7 @@ impl Encoder {
     fn encode_poll(&mut self, poll: &SlowPoll) -> serde_json::Result<()> {
         let released_by = poll.released_by.as_deref();
         let frames: usize = poll.stacks.iter().map(|s| s.frames.len()).sum();
-        self.dictionary
-            .make_room(frames + released_by.map_or(0, |by| by.frames.len()));
+        self.make_room(frames + released_by.map_or(0, |by| by.frames.len()) + 1);
         let mut stacks = Vec::with_capacity(poll.stacks.len());
         for stack in &poll.stacks {
             stacks.push(StackRef {
@@ -140,6 +143,11 @@ impl Encoder {
                 complete: stack.complete,
             });
         }
+        let weights: Vec<(u32, u64)> = stacks
+            .iter()
+            .map(|stack| (stack.sf, stack.weight_us.0))
+            .collect();
+        self.samples.add(poll, &weights, &mut self.dictionary);
         let released_by = released_by.map(|by| Released {
             tid: by.tid,
             thread: by.thread.as_str().into(),
@@ -204,6 +212,13 @@ impl Encoder {
         push(&mut self.bytes, &event)
     }
 
+    /// As [`Dictionary::make_room`]. A reset voids the samples' references, too.
+    fn make_room(&mut self, frames: usize) {
+        if self.dictionary.make_room(frames) {
+            self.samples.clear();
+        }
+    }
+
     /// Writes the new definitions of the dictionary. They must precede the event that uses them.
     fn define_frames(&mut self) -> serde_json::Result<()> {
         let Some(new) = self.dictionary.take_new() else {
@@ -222,7 +237,7 @@ impl Encoder {
             in_polls: f64,
         }
         let frames = time.stacks.iter().map(|s| s.stack.frames.len()).sum();
-        self.dictionary.make_room(frames);
+        self.make_room(frames);
         let mut stacks = Vec::with_capacity(time.stacks.len());
         for profiled in &time.stacks {
             stacks.push(ProfiledRef {
@@ -254,7 +269,7 @@ impl Encoder {
 
     fn encode_census(&mut self, census: &Census) -> serde_json::Result<()> {
         let frames = census.threads.iter().map(|thread| thread.frames.len());
-        self.dictionary.make_room(frames.sum());
+        self.make_room(frames.sum());
         let mut threads = Vec::with_capacity(census.threads.len());
         for thread in &census.threads {
             let sf = self.dictionary.stack(&thread.frames);

@@ -12,6 +12,7 @@ mod events;
 mod micros;
 mod trace_reader;
 mod trace_writer;
+mod viewer_samples;
 mod whole_file;
 
 #[cfg(test)]

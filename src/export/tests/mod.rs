@@ -2,12 +2,15 @@
 
 mod arbitrary;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use self::arbitrary::record;
+use super::dictionary::Dictionary;
+use super::viewer_samples::ViewerSamples;
 use super::whole_file::testing::Disk;
 use super::*;
 use crate::model::*;
@@ -78,6 +81,79 @@ fn a_session_survives_and_the_file_is_a_chrome_trace() {
     assert!(names[5].starts_with("std::thread::spawn"), "{names:?}");
     let counter = events.iter().find(|e| e["ph"] == "C").unwrap();
     assert!(counter["args"]["on_cpu"].as_f64().unwrap() > 0.0);
+}
+
+/// What a viewer that keeps times as doubles and prefers samples to events shows of each thread:
+/// microseconds by the names of its stacks, leaf last.
+fn sampled(json: &serde_json::Value, tid: u64) -> BTreeMap<Vec<String>, f64> {
+    let samples = json["samples"].as_array().unwrap();
+    let of_thread: Vec<_> = samples.iter().filter(|s| s["tid"] == tid).collect();
+    let mut times = BTreeMap::new();
+    for pair in of_thread.windows(2) {
+        let at = |sample: &serde_json::Value| sample["ts"].as_f64().unwrap();
+        let mut names = Vec::new();
+        let mut id = pair[0]["sf"].as_u64().unwrap().to_string();
+        while id != "0" {
+            let frame = &json["stackFrames"][&id];
+            names.insert(0, frame["name"].as_str().unwrap().to_owned());
+            id = frame["parent"].as_str().unwrap_or("0").to_owned();
+        }
+        assert!(at(pair[1]) >= at(pair[0]), "samples go back in time");
+        *times.entry(names).or_insert(0.0) += at(pair[1]) - at(pair[0]);
+    }
+    times.remove(&Vec::new());
+    times
+}
+
+#[test]
+fn other_viewers_see_separate_polls_and_the_time_of_each_stack() {
+    let records = t::session();
+    let bytes = trace_of(&records);
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let events = json["traceEvents"].as_array().unwrap();
+    let mut polls: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
+    for event in events.iter().filter(|e| e["ph"] == "X") {
+        let start = event["ts"].as_f64().unwrap();
+        let end = start + event["dur"].as_f64().unwrap();
+        let tid = event["tid"].as_u64().unwrap();
+        polls.entry(tid).or_default().push((start, end));
+    }
+    assert_eq!(polls.values().map(Vec::len).sum::<usize>(), 50);
+    for (tid, polls) in &mut polls {
+        polls.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for pair in polls.windows(2) {
+            assert!(pair[0].1 < pair[1].0, "polls of thread {tid} touch");
+        }
+        let held: f64 = polls.iter().map(|(start, end)| end - start).sum();
+        let shown: f64 = sampled(&json, *tid).values().sum();
+        assert!((held - shown).abs() < 1.0, "thread {tid}: {held} {shown}");
+    }
+    // Equal stacks merge: their names carry no arguments.
+    let names: BTreeSet<String> = polls
+        .keys()
+        .flat_map(|tid| sampled(&json, *tid).into_keys())
+        .filter_map(|stack| stack.last().cloned())
+        .collect();
+    assert!(names.len() < 10, "{names:?}");
+}
+
+#[test]
+fn a_recording_with_more_samples_than_there_is_room_for_has_none() {
+    let Some(Record::SlowPoll(poll)) = t::session()
+        .into_iter()
+        .find(|record| matches!(record, Record::SlowPoll(_)))
+    else {
+        panic!("no slow poll");
+    };
+    let mut samples = ViewerSamples::default();
+    let mut dictionary = Dictionary::default();
+    let is_empty = |samples: &ViewerSamples| samples.chunks(1).next().is_none();
+    samples.add(&poll, &[(1, 5)], &mut dictionary);
+    assert!(!is_empty(&samples));
+    samples.add(&poll, &vec![(1, 5); 300_000], &mut dictionary);
+    assert!(is_empty(&samples));
+    samples.add(&poll, &[(1, 5)], &mut dictionary);
+    assert!(is_empty(&samples), "a part is not the whole");
 }
 
 /// A trace as format 1 was first written: it has to replay as long as hud reads format 1.
