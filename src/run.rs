@@ -28,7 +28,7 @@ use crate::report;
 use crate::target::debug_files::DebugFiles;
 use crate::target::debuginfod::Debuginfod;
 use crate::target::lookup;
-use crate::target::process::{Lifeline, Target};
+use crate::target::process::{PidFd, Target};
 use crate::tui::terminal::Screen;
 
 /// Interval at which a printed session checks for its end while no records arrive.
@@ -272,7 +272,7 @@ fn debug_files(config: &Config) -> Result<DebugFiles> {
 struct Watch<'a> {
     config: &'a Config,
     target: &'a Target,
-    lifeline: Lifeline,
+    pidfd: PidFd,
     stop: &'a AtomicBool,
     deadline: Option<Instant>,
     live: Live,
@@ -299,7 +299,7 @@ impl<'a> Watch<'a> {
             target,
             stop,
             deadline: config.duration.map(|duration| Instant::now() + duration),
-            lifeline: Lifeline::to(target)?,
+            pidfd: PidFd::open(target)?,
             live,
             recorder: Recorder::new(trace),
             census_requested: Arc::default(),
@@ -314,7 +314,7 @@ impl<'a> Watch<'a> {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(EndReason::Duration);
         }
-        let gone = self.live.is_replaced() || !self.lifeline.holds();
+        let gone = self.live.is_replaced() || !self.pidfd.is_alive();
         gone.then_some(EndReason::TargetExited)
     }
 

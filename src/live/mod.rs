@@ -395,7 +395,7 @@ fn modules_of(target: &Target, options: &Options, say: &mut impl FnMut(Step)) ->
     let mut modules = ModuleMap::with_debug_files(target.pid, debug_files, &mut say)
         .with_context(|| gone_or(target, "cannot read its memory map"))?;
     if let Some(path) = &options.symbols {
-        modules.set_twin(open_twin(path)?);
+        modules.set_symbols(open_twin(path)?);
     }
     Ok(modules)
 }

@@ -1,8 +1,8 @@
-//! Finds the file with a module's symbols and debug info when they are not in the module itself.
+//! Finds the file with a module's symbols and debug info where the module itself lacks them.
 //!
-//! The one place that knows where to look: naming frames and finding Tokio's layout both ask here.
-//! A file is taken only if it belongs to the very build that is mapped: by build-id, or by the
-//! checksum of the debug link where the module has no build-id.
+//! Symbolisation and the search for Tokio's layout both use it. A file is used only if it belongs to
+//! the build that is mapped: its build-id is the same, or where the module has none, its checksum is
+//! that of the debug link.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,28 +17,28 @@ use super::debuginfod::Debuginfod;
 use super::elf::{self, BuildId};
 use super::mapped_file::{open_regular, reopen_path, root_of, under};
 
-/// Where distributions put debug files, in the target's own file system and in hud's.
+/// Where distributions install debug files, in the target's file system and in hud's.
 pub const SYSTEM_DIR: &str = "/usr/lib/debug";
 
 /// Name of the link to a debug file.
 const LINK: &str = "debug";
 
-/// Read at a time for a checksum.
+/// Bytes read at a time for a checksum.
 const CHUNK: usize = 1 << 18;
 
-/// Where to look for debug files. The default are the places that this machine has for them.
+/// Where to look for debug files; by default in the usual places of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct DebugFiles {
     dirs: Vec<PathBuf>,
     server: Option<Debuginfod>,
 }
 
-/// A module whose debug file is looked for.
+/// A module whose debug file is searched.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct ModuleFile<'a> {
     /// The mapped file.
     pub file: &'a Arc<File>,
-    /// Its path as the process has it.
+    /// Its path in the process's mount namespace.
     pub path: &'a Path,
     /// The process that has it mapped.
     pub pid: u32,
@@ -49,10 +49,10 @@ pub struct Wanted<'a> {
 #[derive(Clone, Debug)]
 pub struct DebugFile {
     pub file: Arc<File>,
-    /// Where it was found, for people.
+    /// Where it was found, for messages.
     pub path: PathBuf,
-    /// Links to the file and to the DWARF package (`.dwp`) of its split debug info, under names
-    /// that show that they belong together.
+    /// Links to the file and to the DWARF package (`.dwp`) of its split debug info, so that one is
+    /// found beside the other.
     links: Option<Arc<Links>>,
 }
 
@@ -66,7 +66,7 @@ impl DebugFile {
     /// Opens the file at `path`, with its package.
     ///
     /// # Errors
-    /// When the file cannot be opened, or is no ordinary file.
+    /// When the file cannot be opened, or is not a regular file.
     pub fn open(path: &Path) -> io::Result<DebugFile> {
         let file = Arc::new(open_regular(path)?);
         Ok(DebugFile::new(file, path.to_owned()))
@@ -86,7 +86,7 @@ impl DebugFile {
         DebugFile { file, path, links }
     }
 
-    /// A path that opens the file, and with `.dwp` behind it its package.
+    /// A path that opens the file, and with `.dwp` appended its package.
     pub fn open_path(&self) -> PathBuf {
         match &self.links {
             Some(links) => links.directory.path().join(LINK),
@@ -95,7 +95,7 @@ impl DebugFile {
     }
 }
 
-/// Links under names of our own to files that are held open, whatever their paths lead to.
+/// Links to files that are held open, whatever is at their paths by now.
 #[derive(Debug)]
 struct Links {
     directory: TempDir,
@@ -123,72 +123,75 @@ pub fn package_path(file: &Path) -> PathBuf {
 }
 
 impl DebugFiles {
-    /// Looks into these directories first, and asks the server for what is nowhere on this machine.
+    /// Searches these directories first, and asks the server for what is not on this machine.
     pub fn new(dirs: Vec<PathBuf>, server: Option<Debuginfod>) -> DebugFiles {
         DebugFiles { dirs, server }
     }
 
-    /// What this machine has for the module. None where the module itself is all there is.
-    pub fn find(&self, wanted: &Wanted<'_>) -> Option<DebugFile> {
-        if elf::has_section(wanted.file, ".debug_info") {
-            let (package, path) = self.package(wanted)?;
-            let file = Arc::clone(wanted.file);
+    /// The debug file of a module on this machine; None where there is none beside the module itself.
+    pub fn find(&self, module: &ModuleFile<'_>) -> Option<DebugFile> {
+        if elf::has_section(module.file, ".debug_info") {
+            let (package, path) = self.package(module)?;
+            let file = Arc::clone(module.file);
             return Some(DebugFile::with_package(file, path, Some(package)));
         }
-        let link = elf::debug_link(wanted.file);
-        let name = wanted.path.file_name();
-        let by_id = wanted.build_id.map(|id| {
-            let usual = [under(&root_of(wanted.pid), Path::new(SYSTEM_DIR))];
+        let link = elf::debug_link(module.file);
+        let name = module.path.file_name();
+        let by_id = module.build_id.map(|id| {
+            let usual = [under(&root_of(module.pid), Path::new(SYSTEM_DIR))];
             self.by_build_id(id, name, &usual)
         });
-        let by_link = link.as_ref().map(|link| self.by_link(wanted, &link.name));
+        let by_link = link.as_ref().map(|link| self.by_link(module, &link.name));
         by_id.into_iter().chain(by_link).flatten().find_map(|path| {
             let file = open_regular(&path).ok()?;
-            let same_build = match wanted.build_id {
+            let same_build = match module.build_id {
                 Some(id) => elf::build_id(&file).as_ref() == Some(id),
                 None => link
                     .as_ref()
                     .is_some_and(|link| crc(&file).is_ok_and(|crc| crc == link.crc)),
             };
-            let useful = same_build && tells_something(&file);
+            let useful = same_build && has_names(&file);
             useful.then(|| DebugFile::new(Arc::new(file), path))
         })
     }
 
-    /// What a server has for the module, if the user wants any to be asked.
-    pub fn download(&self, wanted: &Wanted<'_>, say: &mut dyn FnMut(&str)) -> Option<DebugFile> {
-        let (server, id) = (self.server.as_ref()?, wanted.build_id?);
-        if elf::has_section(wanted.file, ".debug_info") {
+    /// The debug file of a module from a server, if one was given.
+    pub fn download(
+        &self,
+        module: &ModuleFile<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Option<DebugFile> {
+        let (server, id) = (self.server.as_ref()?, module.build_id?);
+        if elf::has_section(module.file, ".debug_info") {
             return None;
         }
-        let (file, path) = server.fetch(id, &wanted.path.to_string_lossy(), say)?;
+        let (file, path) = server.fetch(id, &module.path.to_string_lossy(), progress)?;
         Some(DebugFile::new(Arc::new(file), path))
     }
 
-    /// The debug file of a build that need not be on this machine in any other form. `name` is the
-    /// module's.
+    /// The debug file of a build whose module is not on this machine. `name` is the module's.
     pub fn of_build(
         &self,
         id: &BuildId,
         name: &str,
-        say: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(&str),
     ) -> Option<DebugFile> {
         let found = self
             .by_build_id(id, Some(name.as_ref()), &[])
             .into_iter()
             .find_map(|path| {
                 let file = open_regular(&path).ok()?;
-                let useful = elf::build_id(&file).as_ref() == Some(id) && tells_something(&file);
+                let useful = elf::build_id(&file).as_ref() == Some(id) && has_names(&file);
                 useful.then(|| DebugFile::new(Arc::new(file), path))
             });
         found.or_else(|| {
-            let (file, path) = self.server.as_ref()?.fetch(id, name, say)?;
+            let (file, path) = self.server.as_ref()?.fetch(id, name, progress)?;
             Some(DebugFile::new(Arc::new(file), path))
         })
     }
 
-    /// Paths in every directory of debug files: the user's, `more`, and this machine's. The user's
-    /// may hold it under the module's own name as well.
+    /// Paths where a debug file with that build-id may be: in the user's directories, in `more`, and
+    /// in this machine's. The user's may hold it under the module's name as well.
     fn by_build_id(&self, id: &BuildId, name: Option<&OsStr>, more: &[PathBuf]) -> Vec<PathBuf> {
         let id = id.to_string();
         let (first, rest) = id.split_at(2);
@@ -205,18 +208,18 @@ impl DebugFiles {
         paths
     }
 
-    /// The places of a debug link: beside the module, and in every directory of debug files with
-    /// and without the module's directory.
-    fn by_link(&self, wanted: &Wanted<'_>, name: &OsStr) -> Vec<PathBuf> {
-        // A name, never a path: the file is not trusted to lead elsewhere.
+    /// Paths where the file of a debug link may be: beside the module, and in every directory of debug
+    /// files with and without the module's directory.
+    fn by_link(&self, module: &ModuleFile<'_>, name: &OsStr) -> Vec<PathBuf> {
+        // Only the file name: an untrusted file must not choose the directory.
         let Some(name) = Path::new(name).file_name() else {
             return Vec::new();
         };
-        let parent = wanted.path.parent().unwrap_or(Path::new("/"));
-        let beside = under(&root_of(wanted.pid), parent);
+        let parent = module.path.parent().unwrap_or(Path::new("/"));
+        let beside = under(&root_of(module.pid), parent);
         let mut paths = vec![beside.join(name), beside.join(".debug").join(name)];
         let system = Path::new(SYSTEM_DIR);
-        let usual = [under(&root_of(wanted.pid), system), system.to_owned()];
+        let usual = [under(&root_of(module.pid), system), system.to_owned()];
         for dir in self.dirs.iter().chain(&usual) {
             paths.push(under(dir, parent).join(name));
             paths.push(dir.join(name));
@@ -225,18 +228,18 @@ impl DebugFiles {
     }
 
     /// The package of a module whose debug info is split.
-    fn package(&self, wanted: &Wanted<'_>) -> Option<(File, PathBuf)> {
-        let path = package_path(wanted.path);
+    fn package(&self, module: &ModuleFile<'_>) -> Option<(File, PathBuf)> {
+        let path = package_path(module.path);
         let name = path.file_name()?;
         let dirs = self.dirs.iter().map(|dir| dir.join(name));
-        let beside = under(&root_of(wanted.pid), &path);
+        let beside = under(&root_of(module.pid), &path);
         dirs.chain([beside])
             .find_map(|path| Some((open_regular(&path).ok()?, path)))
     }
 }
 
-/// Whether there are names or lines in it.
-fn tells_something(file: &File) -> bool {
+/// Whether the file has symbols or debug info.
+fn has_names(file: &File) -> bool {
     [".debug_info", ".symtab"]
         .iter()
         .any(|section| elf::has_section(file, section))
@@ -320,7 +323,7 @@ mod tests {
             let file = Arc::new(File::open(&self.program).unwrap());
             let build_id = elf::build_id(&file);
             let dirs = dirs.iter().map(|dir| dir.to_path_buf()).collect();
-            let found = DebugFiles::new(dirs, None).find(&Wanted {
+            let found = DebugFiles::new(dirs, None).find(&ModuleFile {
                 file: &file,
                 path: &self.program,
                 pid: std::process::id(),
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_build_ids_is_looked_into() {
+    fn a_directory_of_build_ids_is_searched() {
         let stripped = Stripped::new();
         let dir = stripped.directory.path().join("dir");
         assert_eq!(stripped.find(&[&dir]), None);
@@ -343,7 +346,7 @@ mod tests {
         let path = place.join(format!("{rest}.debug"));
         fs::copy(&stripped.debug, &path).unwrap();
         assert_eq!(stripped.find(&[&dir]), Some(path.clone()));
-        // A file of another build under this name is not taken.
+        // A file of another build under this name is not used.
         fs::copy("/proc/self/exe", &path).unwrap();
         assert_eq!(stripped.find(&[&dir]), None);
         // Under the program's own name it is found as well.
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_link_is_followed_to_the_very_file() {
+    fn a_debug_link_is_followed_if_the_file_is_the_same() {
         for without_build_id in [false, true] {
             let stripped = Stripped::new();
             if without_build_id {
@@ -370,7 +373,7 @@ mod tests {
             assert_eq!(stripped.find(&[]), None);
             let moved = other.path().join(name);
             assert_eq!(stripped.find(&[other.path()]), Some(moved.clone()));
-            // Damaged, it is another file: by its checksum, or by its build-id.
+            // Another file there has another checksum or build-id.
             fs::copy("/proc/self/exe", &moved).unwrap();
             assert_eq!(stripped.find(&[other.path()]), None);
         }
@@ -385,7 +388,7 @@ mod tests {
         assert_eq!(alone.open_path(), reopen_path(&alone.file));
         fs::write(package_path(&path), "a package").unwrap();
         let both = DebugFile::open(&path).unwrap();
-        // Whatever becomes of the paths, the files are those that were opened.
+        // The files stay those that were opened.
         fs::remove_file(package_path(&path)).unwrap();
         let package = fs::read(package_path(&both.open_path())).unwrap();
         assert_eq!(package, b"a package");

@@ -1,8 +1,8 @@
-//! Asks debuginfod servers for the debug info of a build, and keeps it where other debuginfod
-//! clients look as well.
+//! A client of debuginfod servers: downloads the debug info of a build into the cache that other
+//! clients use as well.
 //!
-//! Used only if the user asks for it: the servers learn which builds are looked at. One request a
-//! module: `GET SERVER/buildid/ID/debuginfo`.
+//! Only with `--debuginfod`, since the servers learn which builds the user profiles. It sends one
+//! request for each module: `GET SERVER/buildid/ID/debuginfo`.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -18,14 +18,14 @@ use crate::failure::{Failure, Kind};
 
 /// Base URLs of servers, separated by white space.
 pub const URLS: &str = "DEBUGINFOD_URLS";
-/// Where files are kept, if not in the usual place.
+/// The cache directory, if not the usual one.
 const CACHE_PATH: &str = "DEBUGINFOD_CACHE_PATH";
-/// Seconds a server has to answer.
+/// Seconds until a request times out.
 const TIMEOUT: &str = "DEBUGINFOD_TIMEOUT";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// No debug info is larger.
+/// Limit of a download, bytes.
 const MAX_BYTES: u64 = 4 << 30;
 const CHUNK: usize = 1 << 16;
 
@@ -39,10 +39,10 @@ pub struct Debuginfod {
 }
 
 impl Debuginfod {
-    /// A client as the environment configures it, in the variables that all clients share.
+    /// A client configured by the environment variables that all clients share.
     ///
     /// # Errors
-    /// When it names no server.
+    /// When they name no server.
     pub fn from_env() -> Result<Debuginfod, Failure> {
         let text = |name| std::env::var(name).unwrap_or_default();
         let path = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -66,7 +66,7 @@ impl Debuginfod {
     }
 
     fn new(servers: Vec<String>, cache: Option<PathBuf>, timeout: Duration) -> Debuginfod {
-        // The machine's own certificates: companies run servers of their own.
+        // The machine's certificates, since companies run their own servers.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
         let config = Agent::config_builder()
             .user_agent(concat!("hud/", env!("CARGO_PKG_VERSION")))
@@ -82,33 +82,33 @@ impl Debuginfod {
         }
     }
 
-    /// The debug info of that build: kept from earlier, or from the first server that has it. None
-    /// where no server does. `name` is the module's, for what is told through `say`.
+    /// The debug info of that build, from the cache or from the first server that has it; None where
+    /// no server does. `name` is the module's, for messages to `progress`.
     pub fn fetch(
         &self,
         id: &BuildId,
         name: &str,
-        say: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(&str),
     ) -> Option<(File, PathBuf)> {
-        if let Some(path) = self.kept(id)
+        if let Some(path) = self.cache_path(id)
             && let Ok(file) = open_regular(&path)
             && elf::build_id(&file).as_ref() == Some(id)
         {
             return Some((file, path));
         }
         for server in &self.servers {
-            say(&format!("asking {server} for the debug info of {name}"));
+            progress(&format!("asking {server} for the debug info of {name}"));
             let url = format!("{}/buildid/{id}/debuginfo", server.trim_end_matches('/'));
             match self.get(&url, id) {
                 Ok(Some(found)) => return Some(found),
                 Ok(None) => {}
-                Err(error) => say(&format!("no debug info of {name} from {server}: {error}")),
+                Err(error) => progress(&format!("no debug info of {name} from {server}: {error}")),
             }
         }
         None
     }
 
-    fn kept(&self, id: &BuildId) -> Option<PathBuf> {
+    fn cache_path(&self, id: &BuildId) -> Option<PathBuf> {
         Some(self.cache.as_ref()?.join(id.to_string()).join("debuginfo"))
     }
 
@@ -120,11 +120,11 @@ impl Debuginfod {
             Err(error) => return Err(error.into_io()),
         };
         let mut body = response.into_body().into_reader();
-        let place = self.kept(id);
+        let place = self.cache_path(id);
         let directory = place.as_deref().and_then(Path::parent);
         let mut file = match directory.map(|dir| (fs::create_dir_all(dir), dir)) {
             Some((Ok(()), dir)) => tempfile::NamedTempFile::new_in(dir)?,
-            // Nowhere to keep it: it serves this session.
+            // Without a cache it is used for this session alone.
             _ => tempfile::NamedTempFile::new()?,
         };
         let mut chunk = vec![0; CHUNK];
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_asked_for_once_and_kept() {
+    fn a_file_is_downloaded_once_and_cached() {
         let program = fs::read("/bin/sleep").unwrap();
         let id = elf::build_id(&File::open("/bin/sleep").unwrap()).unwrap();
         let (without, asked_first) = serve("/nothing", Vec::new());
@@ -216,13 +216,13 @@ mod tests {
         assert_eq!(asked_first.lock().unwrap().len(), 1);
         assert_eq!(asked.lock().unwrap().len(), 1);
         assert_eq!(said.len(), 2, "{said:?}");
-        // Without a place to keep it, it serves all the same.
-        let homeless = self::client(&[&format!("{with}/sub")], None);
-        assert!(homeless.fetch(&id, "sleep", &mut |_| ()).is_some());
+        // Without a cache it is downloaded all the same.
+        let uncached = self::client(&[&format!("{with}/sub")], None);
+        assert!(uncached.fetch(&id, "sleep", &mut |_| ()).is_some());
     }
 
     #[test]
-    fn what_is_not_that_build_is_refused_and_not_kept() {
+    fn a_file_of_another_build_is_refused_and_not_cached() {
         let id: BuildId = "00112233".parse().unwrap();
         let place = format!("/buildid/{id}/debuginfo");
         for body in [fs::read("/bin/sleep").unwrap(), b"<html>".to_vec()] {
@@ -235,7 +235,7 @@ mod tests {
             let kept = fs::read_dir(cache.path().join(id.to_string())).unwrap();
             assert_eq!(kept.count(), 0);
         }
-        // Nobody listens here any more.
+        // No server listens here any more.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);

@@ -1,7 +1,7 @@
-//! The few facts about ELF files that address arithmetic and unwinding need.
+//! The facts about ELF files that address arithmetic and unwinding need.
 //!
-//! Everything is read through small positioned reads: binaries of hundreds of megabytes are never
-//! loaded whole. Files are untrusted; whatever does not parse is absent.
+//! All reads are small and positioned: a binary of hundreds of megabytes is never read whole. Files
+//! are untrusted, and what does not parse counts as absent.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,7 +19,7 @@ use object::read::{ReadCache, ReadCacheOps};
 
 type Header = elf::FileHeader64<Endianness>;
 
-/// Larger sections are not read: no linker makes such unwind tables.
+/// Larger sections are not read: no unwind table has this size.
 const MAX_SECTION_BYTES: u64 = 256 << 20;
 
 /// A loadable segment that holds code.
@@ -27,7 +27,7 @@ const MAX_SECTION_BYTES: u64 = 256 << 20;
 pub struct Segment {
     /// Address in the file's own terms (`p_vaddr`).
     pub address: u64,
-    /// Where its bytes start in the file.
+    /// Offset of its first byte in the file.
     pub offset: u64,
     /// How many bytes of it are in the file.
     pub size: u64,
@@ -48,7 +48,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// Reads the section; none where it is longer than the file or unreasonably long.
+    /// Reads the section; None where it is longer than the file or than [`MAX_SECTION_BYTES`].
     pub fn read(&self, file: &File) -> Option<Vec<u8>> {
         let size = self.bytes.end.checked_sub(self.bytes.start)?;
         if size > MAX_SECTION_BYTES || self.bytes.end > file.metadata().ok()?.len() {
@@ -85,10 +85,10 @@ pub fn code_segments(file: &File) -> Vec<Segment> {
     parse().unwrap_or_default()
 }
 
-/// The segment that a mapping of this file offset shows.
+/// The segment shown by a mapping that starts at this file offset.
 ///
-/// The segment whose first page is at that offset comes first: lld lets neighbouring segments
-/// share a page of the file, so "contains the offset" alone can name the neighbour.
+/// A segment whose first page is at that offset is preferred: lld lets neighbouring segments share a
+/// page of the file, so the offset may lie in the neighbour as well.
 pub fn segment_at(segments: &[Segment], offset: u64, page_size: u64) -> Option<&Segment> {
     let first_page = |segment: &Segment| segment.offset & !(page_size - 1);
     segments
@@ -102,7 +102,7 @@ pub fn segment_at(segments: &[Segment], offset: u64, page_size: u64) -> Option<&
         })
 }
 
-/// The section of that name, unless it has no bytes in the file or they are compressed.
+/// The section of that name; None where it has no bytes in the file, or compressed ones.
 pub fn section(file: &File, name: &str) -> Option<Section> {
     let cache = cached(file);
     let header = Header::parse(&cache).ok()?;
@@ -120,8 +120,8 @@ pub fn section(file: &File, name: &str) -> Option<Section> {
     })
 }
 
-/// The unwind tables of a file without section headers, by its program headers: what would be
-/// `.eh_frame_hdr`, and `.eh_frame` with whatever follows it in its segment.
+/// The unwind tables of a file without section headers, from its program headers: `.eh_frame_hdr`,
+/// and `.eh_frame` together with what follows it in its segment.
 pub fn unwind_tables(file: &File) -> Option<(Section, Section)> {
     let cache = cached(file);
     let header = Header::parse(&cache).ok()?;
@@ -160,8 +160,8 @@ pub fn unwind_tables(file: &File) -> Option<(Section, Section)> {
     Some((index, table))
 }
 
-/// Whether the file holds the bytes of a section of that name, compressed or not: a debug file
-/// lists the sections of its executable without their bytes.
+/// Whether the file has the bytes of a section of that name, compressed or not. A debug file lists
+/// the sections of its executable without their bytes.
 pub fn has_section(file: &File, name: &str) -> bool {
     let cache = cached(file);
     let parse = || {
@@ -174,7 +174,7 @@ pub fn has_section(file: &File, name: &str) -> bool {
     parse().is_some()
 }
 
-/// What the linker calls one build: equal in an executable and in its debug file.
+/// The linker's identifier of one build, the same in an executable and in its debug file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BuildId(Vec<u8>);
 
@@ -184,7 +184,7 @@ impl fmt::Display for BuildId {
     }
 }
 
-/// Text that is no build-id.
+/// Error: the text is not a build-id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoBuildId;
 
@@ -204,14 +204,14 @@ impl FromStr for BuildId {
     }
 }
 
-/// Where a stripped file says its debug info is: a file name, and the CRC-32 of that file.
+/// A stripped file's reference to its debug file: a file name, and the CRC-32 of that file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DebugLink {
     pub name: OsString,
     pub crc: u32,
 }
 
-/// The section `.gnu_debuglink`.
+/// Reads the section `.gnu_debuglink`.
 pub fn debug_link(file: &File) -> Option<DebugLink> {
     let bytes = section(file, ".gnu_debuglink")?.read(file)?;
     let end = bytes.iter().position(|byte| *byte == 0)?;
@@ -225,7 +225,7 @@ pub fn debug_link(file: &File) -> Option<DebugLink> {
     })
 }
 
-/// The linker's build id.
+/// Reads the build-id.
 pub fn build_id(file: &File) -> Option<BuildId> {
     let cache = cached(file);
     let header = Header::parse(&cache).ok()?;
@@ -243,15 +243,15 @@ pub fn build_id(file: &File) -> Option<BuildId> {
     None
 }
 
-/// A file read piece by piece, each piece kept.
+/// A file that is read piece by piece and keeps every piece.
 pub type Cached<'a> = ReadCache<Positioned<'a>>;
 
-/// The file, with nothing of it read yet.
+/// Wraps the file; reads nothing yet.
 pub fn cached(file: &File) -> Cached<'_> {
     ReadCache::new(Positioned { file, position: 0 })
 }
 
-/// Reads at positions of its own: the file's cursor is shared by everyone who holds the file.
+/// Reads at its own position: the file's cursor is shared by everyone who holds the file.
 pub struct Positioned<'a> {
     file: &'a File,
     position: u64,
@@ -289,9 +289,9 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn neighbours_that_share_a_page_are_told_apart() {
-        // As lld writes them: the code starts in the page the read-only data ends in, and a
-        // second code segment starts in the page the first one ends in.
+    fn neighbours_that_share_a_page_are_distinguished() {
+        // As lld writes them: the code starts in the page where the read-only data ends, and a
+        // second code segment starts in the page where the first one ends.
         let first = Segment {
             address: 0x2f40,
             offset: 0x1f40,
@@ -339,7 +339,7 @@ mod tests {
         fn damaged_files_are_survived(
             damage in proptest::collection::vec((0usize..2048, any::<u8>()), 0..40),
         ) {
-            // The headers of a real file, this test's own, with bytes overwritten.
+            // The headers of this test's own executable, with bytes overwritten.
             let mut bytes = vec![0u8; 2048];
             let own = File::open("/proc/self/exe").unwrap();
             own.read_exact_at(&mut bytes, 0).unwrap();

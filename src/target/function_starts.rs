@@ -1,23 +1,23 @@
-//! Where functions begin, by the index of the unwind tables: known of every program, however
-//! stripped.
+//! Start addresses of functions, from the index of the unwind tables, which stripped executables
+//! have as well.
 
 use std::fs::File;
 
 use super::elf;
 
-/// `.eh_frame_hdr` as linkers write it: version 1, a pointer, a count of 32 bits, and a table of
-/// pairs of 32 bits relative to the section itself.
+/// First bytes of `.eh_frame_hdr` in the usual form: version 1, a pointer, a count of 32 bits, and a
+/// table of pairs of 32 bits relative to the section itself.
 const HEADER: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
-/// Header, pointer and count.
+/// Offset of the table, after header, pointer and count.
 const TABLE_AT: usize = 12;
 const ENTRY: usize = 8;
 
-/// The functions of one file, ascending.
+/// Start addresses of the functions of one file, ascending.
 #[derive(Debug, Default)]
 pub struct FunctionStarts(Vec<u64>);
 
 impl FunctionStarts {
-    /// Reads the index; empty where there is none, or none in the usual form.
+    /// Reads the index; empty where there is none in the usual form.
     pub fn read(file: &File) -> FunctionStarts {
         let section = elf::section(file, ".eh_frame_hdr")
             .or_else(|| elf::unwind_tables(file).map(|(index, _)| index));
@@ -28,7 +28,7 @@ impl FunctionStarts {
         FunctionStarts(starts.unwrap_or_default())
     }
 
-    /// The start of the function around an address, both as the file states them.
+    /// The start of the function that contains an address, both in the file's own terms.
     pub fn before(&self, address: u64) -> Option<u64> {
         let after = self.0.partition_point(|start| *start <= address);
         self.0.get(after.checked_sub(1)?).copied()
@@ -46,7 +46,7 @@ fn parse(bytes: &[u8], base: u64) -> Option<Vec<u64>> {
     let count = bytes.get(TABLE_AT - 4..)?.first_chunk().copied();
     let count = usize::try_from(u32::from_le_bytes(count?)).ok()?;
     let starts: Vec<u64> = entries.take(count).collect();
-    // Linkers sort it; what is not sorted cannot be searched.
+    // Linkers sort the table; one that is not sorted cannot be searched.
     starts.is_sorted().then_some(starts)
 }
 

@@ -1,4 +1,4 @@
-//! Finds the process to look at: by its name, or by its number inside a container.
+//! Finds the target process by its name, or by its PID inside a container.
 
 use std::fmt::Write as _;
 
@@ -7,83 +7,85 @@ use anyhow::Result;
 use super::process::{PF_KTHREAD, Target, command};
 use crate::failure::{Failure, Kind};
 
-/// At most this many processes are listed when several fit, or nearly fit.
+/// Limit of the processes listed where several match.
 const MAX_LISTED: usize = 20;
 
 /// The kernel cuts process names to this many bytes.
 const MAX_COMM: usize = 15;
 
-/// The one process that `name` fits: the whole name of the process or of its executable's file
-/// first, part of either otherwise. The process `own_pid` never fits.
+/// The one process that matches `name`: its name or its executable's file name is `name`, or where
+/// there is no such process, contains it. The process `own_pid` never matches.
 ///
 /// # Errors
-/// A [`Failure`] when none or several fit, and those of [`Target::open`].
+/// A [`Failure`] when none or several match, and those of [`Target::open`].
 pub fn by_name(name: &str, own_pid: u32) -> Result<Target> {
     let all = candidates(own_pid)?;
     let all: Vec<&Candidate> = all.iter().collect();
     match named(&all, name).as_slice() {
         [] => Err(none(name, &all).into()),
         [one] => Target::open(one.pid),
-        several => Err(ambiguous(&format!("fit {name:?}"), several).into()),
+        several => Err(ambiguous(&format!("match {name:?}"), several).into()),
     }
 }
 
-/// The one process that has this number in a PID namespace other than hud's, as in a container;
-/// of several the one that `name` fits as well. The process `own_pid` never fits.
+/// The one process that has this PID in a namespace other than hud's, as in a container, and matches
+/// `name` where one is given. The process `own_pid` never matches.
 ///
 /// # Errors
 /// As [`by_name`].
 pub fn by_container_pid(pid: u32, name: Option<&str>, own_pid: u32) -> Result<Target> {
     let all = candidates(own_pid)?;
     let inside: Vec<&Candidate> = all.iter().filter(|c| c.inner_pid == Some(pid)).collect();
-    let fitting = match name {
+    let matching = match name {
         Some(name) => named(&inside, name),
         None => inside,
     };
-    match fitting.as_slice() {
+    match matching.as_slice() {
         [] => {
             let called = name.map_or(String::new(), |name| format!(" called {name:?}"));
             let what = format!("no process{called} has PID {pid} inside a container");
             Err(Failure::new(Kind::Failed, what)
                 .hint(
-                    "a PID as hud itself sees it goes with --pid; as a container sees it: \
+                    "--pid takes a PID outside of containers; to see the one inside: \
                        grep NSpid /proc/PID/status",
                 )
                 .into())
         }
         [one] => Target::open(one.pid),
         several => {
-            let fit = format!("have PID {pid} inside a container");
-            Err(ambiguous(&fit, several).into())
+            let have = format!("have PID {pid} inside a container");
+            Err(ambiguous(&have, several).into())
         }
     }
 }
 
-/// A hint for a number that no process has here: it may be one inside a container.
+/// A hint for a PID that no process has here, if one has it inside a container.
 pub fn container_hint(pid: u32, own_pid: u32) -> Option<String> {
     let all = candidates(own_pid).ok()?;
     let inside = all.iter().any(|c| c.inner_pid == Some(pid));
-    inside.then(|| format!("inside a container there is one: hud --container-pid {pid}"))
+    inside.then(|| format!("a process inside a container has it: hud --container-pid {pid}"))
 }
 
-/// Those that the name fits: whole if it fits any whole, in part otherwise.
+/// The processes with that name, or where there are none, those whose name contains it.
 fn named<'a>(all: &[&'a Candidate], name: &str) -> Vec<&'a Candidate> {
-    let fitting = |fits: &dyn Fn(&str) -> bool| -> Vec<&'a Candidate> {
-        let fitting = all.iter().filter(|candidate| candidate.names().any(fits));
-        fitting.copied().collect()
+    let matching = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a Candidate> {
+        let matching = all
+            .iter()
+            .filter(|candidate| candidate.names().any(matches));
+        matching.copied().collect()
     };
-    let exact = fitting(&|other| other == name);
+    let exact = matching(&|other| other == name);
     match exact.is_empty() && !name.is_empty() {
-        true => fitting(&|other| other.contains(name)),
+        true => matching(&|other| other.contains(name)),
         false => exact,
     }
 }
 
-/// A process that a name can fit.
+/// A process that a name can match.
 #[derive(Clone, Debug)]
 struct Candidate {
     pid: u32,
-    /// Its number in its own PID namespace, if that is not hud's.
+    /// Its PID in its own namespace, if that is not hud's.
     inner_pid: Option<u32>,
     comm: String,
     /// File name of the executable, where it may be read.
@@ -92,8 +94,8 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The process's name and its executable's; the former is left out where it is only the
-    /// beginning of the latter, cut by the kernel.
+    /// The process's name and its executable's file name. The former is left out where the kernel
+    /// cut it from the latter.
     fn names(&self) -> impl Iterator<Item = &str> {
         let comm = Some(self.comm.as_str());
         let file = self.file.as_deref();
@@ -106,7 +108,7 @@ impl Candidate {
 
 fn candidates(own_pid: u32) -> Result<Vec<Candidate>> {
     let mut found = Vec::new();
-    // Processes that end while the list is read are left out.
+    // Processes that exit while the list is read are left out.
     for process in procfs::process::all_processes()?.flatten() {
         let Ok(stat) = process.stat() else { continue };
         let Ok(pid) = u32::try_from(stat.pid) else {
@@ -120,7 +122,7 @@ fn candidates(own_pid: u32) -> Result<Vec<Candidate>> {
             let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
             Some(name.to_owned())
         });
-        // The numbers from hud's PID namespace to the process's own.
+        // The PIDs from hud's namespace to the process's own.
         let numbers = process.status().ok().and_then(|status| status.nspid);
         let inner_pid = numbers
             .filter(|numbers| numbers.len() > 1)
@@ -156,7 +158,7 @@ fn none(name: &str, all: &[&Candidate]) -> Failure {
     }
 }
 
-/// Whether two lower-case names differ only in case or separators, by containment or in little.
+/// Whether two lower-case names differ in separators and at most two characters.
 fn is_near(a: &str, b: &str) -> bool {
     let plain = |s: &str| -> Vec<char> { s.chars().filter(|c| c.is_alphanumeric()).collect() };
     let (a, b) = (plain(a), plain(b));
@@ -179,9 +181,9 @@ fn is_near(a: &str, b: &str) -> bool {
     rest.len() - end <= 2
 }
 
-/// Several processes "fit ..." or "have ...".
-fn ambiguous(fit: &str, several: &[&Candidate]) -> Failure {
-    let mut what = format!("{} processes {fit}:", several.len());
+/// The failure where several processes `match ...` or `have ...`.
+fn ambiguous(verb: &str, several: &[&Candidate]) -> Failure {
+    let mut what = format!("{} processes {verb}:", several.len());
     for candidate in several.iter().take(MAX_LISTED) {
         let line: String = candidate.command.chars().take(100).collect();
         // Writing to a string cannot fail.
@@ -199,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A child that is stopped whatever becomes of the test.
+    /// A child process that is killed even if the test fails.
     struct Guard(Child);
 
     impl Drop for Guard {
@@ -213,7 +215,7 @@ mod tests {
         result.unwrap_err().downcast::<Failure>().unwrap()
     }
 
-    /// A copy of `sleep` under a name of its own, started `count` times.
+    /// A copy of `sleep` under another name, started `count` times.
     fn sleepers(name: &str, count: usize) -> (tempfile::TempDir, Vec<Guard>) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(name);
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn names_fit_whole_first_then_in_part() {
+    fn whole_names_match_before_parts() {
         let (_one, long) = sleepers("hud-test-needle-long", 1);
         let (_two, short) = sleepers("hud-test-needle", 1);
         let own = std::process::id();
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn near_names_are_offered() {
+    fn similar_names_are_suggested() {
         let (_directory, _child) = sleepers("hudnearby", 1);
         let error = failure(by_name("hud-neraby", std::process::id()));
         assert!(error.hint.unwrap().contains("hudnearby"));
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_never_fits_its_own_observer() {
+    fn hud_never_matches_itself() {
         let name = Target::open(std::process::id()).unwrap().comm;
         if let Ok(other) = by_name(&name, std::process::id()) {
             assert_ne!(other.pid, std::process::id());
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_inside_of_a_container_are_not_those_outside() {
+    fn pids_inside_a_container_differ_from_those_outside() {
         // A PID namespace whose first process is a sleeper.
         let (directory, _none) = sleepers("hud-inside", 0);
         let file = directory.path().join("hud-inside");
@@ -279,7 +281,7 @@ mod tests {
             match find("hud-inside") {
                 Ok(target) => break target,
                 Err(error) if waited.elapsed().as_secs() < 10 => drop(error),
-                // Without privileges there is no namespace to look into.
+                // Creating a namespace needs root.
                 Err(error) => {
                     // SAFETY: no preconditions.
                     assert_ne!(unsafe { libc::geteuid() }, 0, "{error}");
@@ -294,7 +296,7 @@ mod tests {
         let hint = container_hint(1, own).unwrap();
         assert!(hint.contains("--container-pid 1"), "{hint}");
         assert_eq!(failure(find("no-such-name")).kind, Kind::Failed);
-        // This process is in no container: its number is no number inside of one.
+        // This process is in no container.
         let error = failure(by_container_pid(own, None, 0));
         assert_eq!(error.kind, Kind::Failed, "{error}");
         // A second container has a PID 1 as well.

@@ -1,4 +1,4 @@
-//! Opens the very file behind a mapping: in the target's own mount namespace, deleted or not. What
+//! Opens the file that a mapping shows, in the target's own mount namespace, deleted or not. What
 //! cannot be opened is copied from the target's memory.
 
 use std::ffi::CStr;
@@ -12,32 +12,32 @@ use std::path::{Path, PathBuf};
 use super::mappings::Mapping;
 use super::memory::{Memory, ProcessMemory};
 
-/// No more than this is copied of a file that cannot be opened.
+/// Limit of what is copied of a file that cannot be opened.
 const MAX_COPY_BYTES: u64 = 64 << 20;
 
 /// Copied at a time.
 const CHUNK: u64 = 1 << 20;
 
-/// The directory that is `/` to the process.
+/// The root directory of the process.
 pub fn root_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root"))
 }
 
-/// A path of the process's mount namespace as it is reached from here.
+/// A path in the process's mount namespace, as hud opens it under `root`.
 pub fn under(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Opens the file that this mapping shows; `is_main` for the process's own executable, `all` for the
-/// whole map.
+/// Opens the file that this mapping shows. `is_main` says that it is the process's executable; `all`
+/// are all mappings of the process.
 ///
-/// `/proc/PID/exe` leads to the executable that runs, whatever its path leads to by now. Libraries
-/// that were replaced since are reached through `map_files` only, which needs
-/// CAP_CHECKPOINT_RESTORE; without, what is in memory serves instead: the code, the unwind tables
-/// and the build-id, but neither symbols nor sections.
+/// `/proc/PID/exe` leads to the executable that runs, even if another file is at its path by now. A
+/// library that was replaced is reachable only through `map_files`, which needs
+/// CAP_CHECKPOINT_RESTORE. Without that, hud copies what is in memory: code, unwind tables and
+/// build-id, but no symbols and no section headers.
 ///
 /// # Errors
-/// When the file cannot be opened, or is no ordinary file.
+/// When the file cannot be opened, or is not a regular file.
 pub fn open(pid: u32, mapping: &Mapping, is_main: bool, all: &[Mapping]) -> io::Result<File> {
     if mapping.is_vdso() {
         copy(pid, c"vdso", std::iter::once((&mapping.range, 0)))
@@ -60,8 +60,8 @@ pub fn open(pid: u32, mapping: &Mapping, is_main: bool, all: &[Mapping]) -> io::
     }
 }
 
-/// The file under the target's root. A target in a chroot prints paths from outside of it, so the
-/// plain path is tried as well; the inode tells which one is right.
+/// Opens the file under the target's root. Paths of a target in a chroot start outside of it, so the
+/// plain path is tried as well, and the inode decides.
 fn open_in_namespace(pid: u32, mapping: &Mapping) -> io::Result<File> {
     let by_range = format!(
         "/proc/{pid}/map_files/{:x}-{:x}",
@@ -78,8 +78,7 @@ fn open_in_namespace(pid: u32, mapping: &Mapping) -> io::Result<File> {
     if in_root.as_ref().is_ok_and(right) {
         return in_root;
     }
-    // On overlay file systems the inodes differ on many kernels: a match is preferred, not
-    // demanded.
+    // On many kernels the inodes of overlay file systems differ: a match is preferred, not required.
     for path in [Path::new(&by_range), mapping.path.as_path()] {
         if let Ok(file) = open_regular(path)
             && right(&file)
@@ -90,10 +89,10 @@ fn open_in_namespace(pid: u32, mapping: &Mapping) -> io::Result<File> {
     in_root
 }
 
-/// Opens without waiting: the path is the target's to choose and could be a FIFO by now.
+/// Opens without blocking: the target controls the path, and it could be a FIFO by now.
 ///
 /// # Errors
-/// When it cannot be opened, or is no ordinary file.
+/// When it cannot be opened, or is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -105,8 +104,8 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Copies ranges of the target's memory to these offsets of a file of our own, so that everything
-/// else need not know the difference.
+/// Copies ranges of the target's memory to these offsets of an anonymous file, so that callers need
+/// not distinguish the two.
 fn copy<'a>(
     pid: u32,
     name: &CStr,
@@ -138,7 +137,7 @@ fn copy<'a>(
     Ok(file)
 }
 
-/// A path that opens this very file again, with a position of its own, for as long as it is held.
+/// A path that opens this file again, with its own position, while the file is held open.
 pub fn reopen_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
@@ -158,7 +157,7 @@ mod tests {
         };
         let libc = all.iter().find(is_libc).unwrap();
         let file = open_regular(&libc.path).unwrap();
-        // As if the path led nowhere.
+        // A mapping whose path leads nowhere.
         let lost = Mapping {
             range: libc.range.start..libc.range.end - 1,
             path: "/nowhere/libc.so.6".into(),

@@ -1,4 +1,4 @@
-//! The lines of `/proc/PID/maps` that show files, as plain data.
+//! Parses the lines of `/proc/PID/maps` that show files.
 
 use std::io;
 use std::ops::Range;
@@ -8,11 +8,11 @@ use std::path::PathBuf;
 /// One line of `/proc/PID/maps` that comes from a file or is the vDSO.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Where it lies in the process.
+    /// Addresses in the process.
     pub range: Range<u64>,
-    /// Where it begins in the file, bytes.
+    /// Offset of its first byte in the file.
     pub offset: u64,
-    /// Tells mappings of one file from those of another: device, inode.
+    /// Identifies the mapped file: device, inode.
     pub identity: (u64, u64),
     /// The path as the process's mount namespace has it, or `[vdso]`.
     pub path: PathBuf,
@@ -25,7 +25,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The mapping of a line, if it comes from a file or is the vDSO.
+    /// Parses a line; None unless it shows a file or the vDSO.
     pub fn parse(line: &[u8]) -> Option<Mapping> {
         let mut rest = line;
         let mut field = || {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_are_kept_and_code_is_told_apart() {
+    fn only_files_are_kept_and_code_is_recognised() {
         let line =
             b"55d0c8a3f000-55d0c8b00000 r-xp 0002f000 fd:01 1234       /srv/my app\\012x (deleted)";
         let mapping = Mapping::parse(line).unwrap();

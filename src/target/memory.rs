@@ -1,8 +1,8 @@
-//! Reading another process's memory.
+//! Reads another process's memory.
 
 use std::io;
 
-/// Memory that can be read by address: a live process's, or a test's.
+/// Memory that can be read by address: of a live process, or made by a test.
 pub trait Memory {
     /// Fills `buffer` from `address`.
     ///
@@ -33,11 +33,11 @@ pub trait Memory {
 
 /// Memory is read in pieces of this size, the smallest page of both architectures.
 const PAGE: u64 = 4096;
-/// As much of a stack as the kernel side copies, too.
+/// Limit of a stack, bytes: the same as that of the BPF programs.
 const MAX_STACK: usize = 128 * 1024;
 
-/// A thread's stack from its stack pointer's page on, up to the first page that cannot be read: it
-/// ends at its mapping's. Where it begins, and its bytes.
+/// A thread's stack from the page of its stack pointer up to the first page that cannot be read,
+/// where its mapping ends. Returns the address of the first byte, and the bytes.
 pub fn read_stack(memory: &dyn Memory, stack_pointer: u64) -> (u64, Vec<u8>) {
     let base = stack_pointer & !(PAGE - 1);
     let mut bytes = Vec::new();
@@ -52,8 +52,8 @@ pub fn read_stack(memory: &dyn Memory, stack_pointer: u64) -> (u64, Vec<u8>) {
     (base, bytes)
 }
 
-/// The memory of a live process, through `process_vm_readv`: needs `CAP_SYS_PTRACE` (or the same
-/// user, where Yama allows it) and neither stops nor disturbs the process.
+/// The memory of a live process, read with `process_vm_readv`. This needs `CAP_SYS_PTRACE` (or the
+/// same user, where Yama allows it) and does not stop the process.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessMemory {
     pid: libc::pid_t,
@@ -62,7 +62,7 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// The memory of the process (or of the thread's process) `pid`.
     pub fn new(pid: u32) -> Self {
-        // No number above this is ever a process; -1 reads as "no such process".
+        // Larger numbers are never a PID, and -1 makes reads fail with "no such process".
         ProcessMemory {
             pid: libc::pid_t::try_from(pid).unwrap_or(-1),
         }

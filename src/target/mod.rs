@@ -1,4 +1,5 @@
-//! The process under observation: finding it, its memory, its modules, its binaries, its Tokio.
+//! The target process: how it is found, its memory, its modules, and their files. What of it is
+//! Tokio's is in `crate::tokio`.
 
 pub mod debug_files;
 pub mod debuginfod;

@@ -1,9 +1,8 @@
 //! The executables and libraries in the target's address space, each with its file held open.
 //!
-//! Addresses from the target mean something only through this map: [`ModuleMap::find`] gives the
-//! module an address lies in and the address as the module's file states it. Files are opened in
-//! the target's own mount namespace and stay open, so that they are the right ones in containers
-//! and still readable once the target has exited.
+//! [`ModuleMap::find`] translates an address of the target to its module and the address in the
+//! module's file. Files are opened in the target's own mount namespace and stay open, so that they
+//! are the right ones in containers and readable after the target has exited.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::debug_files::{DebugFile, DebugFiles, Wanted};
+use super::debug_files::{DebugFile, DebugFiles, ModuleFile};
 use super::elf::{self, BuildId};
 use super::mapped_file;
 use super::mappings::{self, Mapping};
 
-/// An unknown address makes the map be read again at most this often: code without a file
-/// (generated at run time) stays unknown however often it is asked for.
+/// The shortest time between two reads of the map because of unknown addresses: code without a file
+/// (generated at run time) stays unknown however often the map is read.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One executable or library.
@@ -29,11 +28,11 @@ pub struct Module {
     pub path: PathBuf,
     /// The path's file name.
     pub name: Arc<str>,
-    /// The very file that is mapped, or what of it is in memory. None where it cannot be had.
+    /// The file that is mapped, or a copy of what is in memory. None where neither can be read.
     pub file: Option<Arc<File>>,
-    /// Where its code is mapped; ascending.
+    /// Addresses of its code, ascending.
     pub ranges: Vec<Range<u64>>,
-    /// Address in the target minus address in the file's headers; wraps.
+    /// Address in the target minus address in the file; wraps.
     pub bias: u64,
     /// The process's main executable.
     pub is_main: bool,
@@ -41,14 +40,14 @@ pub struct Module {
     pub deleted: bool,
     /// The linker's build id.
     pub build_id: Option<BuildId>,
-    /// Where its symbols and debug info are, unless they are all in `file` itself.
+    /// The file with its symbols and debug info, unless `file` has them all.
     pub debug: Option<DebugFile>,
-    /// Tells mappings of one file from those of another: device, inode.
+    /// Identifies the mapped file: device, inode.
     identity: (u64, u64),
 }
 
 impl Module {
-    /// The address as the file's headers and symbols state it.
+    /// The address in the terms of the file's headers and symbols.
     pub fn svma(&self, address: u64) -> u64 {
         address.wrapping_sub(self.bias)
     }
@@ -68,17 +67,16 @@ pub struct ModuleMap {
     modules: Vec<Arc<Module>>,
     /// Code ranges with the index of their module; ascending, not overlapping.
     by_address: Vec<(Range<u64>, usize)>,
-    /// Where symbols of the main executable are, if the user says so.
-    twin: Option<DebugFile>,
+    /// The file with the main executable's symbols, if the user gave one.
+    symbols: Option<DebugFile>,
     debug_files: DebugFiles,
     generation: u64,
     read_at: Instant,
 }
 
 impl ModuleMap {
-    /// Reads the process's map and opens its files, with the debug files that this machine has.
-    ///
-    /// A file that cannot be opened leaves its module without one.
+    /// Reads the process's map, and opens its files and the debug files that this machine has. A
+    /// module whose file cannot be opened stays without one.
     ///
     /// # Errors
     /// When `/proc/PID/maps` cannot be read: no such process, or no permission.
@@ -86,21 +84,21 @@ impl ModuleMap {
         ModuleMap::with_debug_files(pid, DebugFiles::default(), &mut |_| ())
     }
 
-    /// As [`ModuleMap::read`], with debug files from wherever `debug_files` says. Only now are
-    /// servers asked, which `say` is told of: never while a session is under way.
+    /// As [`ModuleMap::read`], with debug files from where `debug_files` says. Only this call asks
+    /// servers, never a refresh during a session; `progress` takes the messages.
     ///
     /// # Errors
     /// As [`ModuleMap::read`].
     pub fn with_debug_files(
         pid: u32,
         debug_files: DebugFiles,
-        say: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(&str),
     ) -> io::Result<ModuleMap> {
         let mut map = ModuleMap {
             pid,
             modules: Vec::new(),
             by_address: Vec::new(),
-            twin: None,
+            symbols: None,
             debug_files,
             generation: 0,
             read_at: Instant::now(),
@@ -111,21 +109,21 @@ impl ModuleMap {
                 && let Some(module) = Arc::get_mut(module)
                 && let Some(file) = &module.file
             {
-                let wanted = Wanted {
+                let file = ModuleFile {
                     file,
                     path: &module.path,
                     pid,
                     build_id: module.build_id.as_ref(),
                 };
-                module.debug = map.debug_files.download(&wanted, say);
+                module.debug = map.debug_files.download(&file, progress);
             }
         }
         Ok(map)
     }
 
-    /// Takes the main executable's symbols from another file, such as an unstripped twin.
-    pub fn set_twin(&mut self, twin: DebugFile) {
-        self.twin = Some(twin);
+    /// Takes the main executable's symbols from this file, such as its unstripped copy.
+    pub fn set_symbols(&mut self, symbols: DebugFile) {
+        self.symbols = Some(symbols);
         self.generation += 1;
     }
 
@@ -139,20 +137,20 @@ impl ModuleMap {
         self.modules.iter().find(|module| module.is_main)
     }
 
-    /// Where this module's symbols and debug info are, unless in its own file alone.
+    /// The file with this module's symbols and debug info, unless its own file has them all.
     pub fn debug_file<'a>(&'a self, module: &'a Module) -> Option<&'a DebugFile> {
-        match &self.twin {
-            Some(twin) if module.is_main => Some(twin),
+        match &self.symbols {
+            Some(symbols) if module.is_main => Some(symbols),
             _ => module.debug.as_ref(),
         }
     }
 
-    /// Changes whenever the modules do: what was derived from an older one is stale.
+    /// Increases whenever the modules change: what was derived from an older one is stale.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The module this code address lies in, and the address as that module's file states it.
+    /// The module that contains this code address, and the address in that module's file.
     pub fn find(&self, address: u64) -> Option<(&Arc<Module>, u64)> {
         let after = self
             .by_address
@@ -165,9 +163,8 @@ impl ModuleMap {
         Some((module, module.svma(address)))
     }
 
-    /// Reads the map again if one of these addresses is unknown, as after `dlopen`, but at most
-    /// once a second. Returns whether the modules changed. A target that has exited keeps the
-    /// modules it had.
+    /// Reads the map again if one of these addresses is unknown, as after `dlopen`, but at most once
+    /// per second. Returns whether the modules changed. The modules of a target that has exited stay.
     pub fn refresh_for(&mut self, addresses: &[u64]) -> bool {
         if self.read_at.elapsed() < REFRESH_INTERVAL
             || addresses
@@ -246,7 +243,7 @@ impl ModuleMap {
 
     /// Opens the mapped file and reads what its headers say.
     fn open(&self, mapping: &Mapping, main: Option<&Path>, all: &[Mapping]) -> Module {
-        // The link of `/proc/PID/exe` is written the way the map writes paths.
+        // The link `/proc/PID/exe` has the same form as paths in the map.
         let is_main = main.is_some_and(|main| {
             let main = main.as_os_str().as_bytes();
             main.strip_suffix(b" (deleted)").unwrap_or(main) == mapping.path.as_os_str().as_bytes()
@@ -259,7 +256,7 @@ impl ModuleMap {
             .as_ref()
             .filter(|_| !mapping.is_vdso())
             .and_then(|file| {
-                self.debug_files.find(&Wanted {
+                self.debug_files.find(&ModuleFile {
                     file,
                     path: &mapping.path,
                     pid: self.pid,
@@ -281,14 +278,14 @@ impl ModuleMap {
     }
 }
 
-/// Whether the mapping is one more piece of a module that is known already.
+/// Whether the mapping is another piece of this module.
 fn continues(mapping: &Mapping, module: &Module) -> bool {
     module.identity == mapping.identity
         && module.path == mapping.path
         && bias(module.file.as_deref(), mapping) == module.bias
 }
 
-/// How far the mapping lies from where the file's headers put it.
+/// Address of the mapping minus the address that the file's headers give.
 fn bias(file: Option<&File>, mapping: &Mapping) -> u64 {
     let segments = file.map(elf::code_segments).unwrap_or_default();
     let base = mapping.range.start.wrapping_sub(mapping.offset);
@@ -334,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_loaded_later_is_found_at_the_next_look() {
+    fn a_library_loaded_later_is_found_by_a_refresh() {
         let mut map = ModuleMap::read(std::process::id()).unwrap();
         let main = map.main().unwrap().clone();
         let before = map.generation();
@@ -345,7 +342,7 @@ mod tests {
             libc::dlsym(library, c"td_init".as_ptr()) as u64
         };
         assert!(map.find(address).is_none());
-        assert!(!map.refresh_for(&[address]), "asked again too soon");
+        assert!(!map.refresh_for(&[address]), "it was read a moment ago");
         map.read_at = Instant::now() - REFRESH_INTERVAL;
         assert!(map.refresh_for(&[address]));
         assert!(
@@ -358,7 +355,7 @@ mod tests {
         assert!(map.generation() > before);
         assert!(
             Arc::ptr_eq(map.main().unwrap(), &main),
-            "what has not changed is kept"
+            "unchanged modules are kept"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The process to look at, by its number.
+//! The target process, by its PID.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use procfs::{ProcError, ProcResult};
 
 use crate::failure::{Failure, Kind};
 
-/// What grants the permissions hud needs, for its messages.
+/// How to grant the permissions that hud needs, for its messages.
 pub const PRIVILEGES: &str = "run it with sudo, or once: \
     sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep \"$(command -v hud)\"";
 
@@ -19,25 +19,25 @@ pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
 /// A live user process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its number in hud's own PID namespace.
+    /// Its PID in hud's own namespace.
     pub pid: u32,
     /// The process's name, at most 15 bytes.
     pub comm: String,
     /// The command line, arguments separated by spaces; `comm` where there is none.
     pub command: String,
-    /// What `/proc/PID/exe` points to, as the process's own mount namespace names it; ends in
-    /// ` (deleted)` once the file was replaced.
+    /// What `/proc/PID/exe` points to, in the process's own mount namespace; ends in ` (deleted)` once
+    /// the file was replaced.
     pub executable: PathBuf,
-    /// When it started, clock ticks after boot: another value means the number was used again.
+    /// When it started, in clock ticks after boot: another value means that the PID was reused.
     pub start_time: u64,
 }
 
 impl Target {
-    /// The process of that number.
+    /// The process with that PID.
     ///
     /// # Errors
-    /// A [`Failure`] when there is none, when it is a kernel thread, a zombie or a thread other
-    /// than its process's first, and when hud may not look at it.
+    /// A [`Failure`] when there is none, when it is a kernel thread, a zombie or a thread other than
+    /// its process's first, and when hud is not permitted to read it.
     pub fn open(pid: u32) -> Result<Target> {
         let gone = || Failure::new(Kind::Failed, format!("no process has PID {pid}"));
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 0);
@@ -79,7 +79,7 @@ impl Target {
         exited(self.pid, Some(&self.comm))
     }
 
-    /// Whether this very process still runs.
+    /// Whether the process still runs; false if its PID was reused.
     pub fn is_alive(&self) -> bool {
         i32::try_from(self.pid)
             .map(Process::new)
@@ -93,39 +93,39 @@ impl Target {
     }
 }
 
-/// A hold on a process: says whether it still runs, at a cost that does not depend on its threads
-/// (`/proc/PID/stat` adds up the times of all of them).
+/// A pidfd: tells whether the process still runs, at a cost that does not depend on the number of
+/// its threads (`/proc/PID/stat` adds up the times of all of them).
 #[derive(Debug)]
-pub struct Lifeline(OwnedFd);
+pub struct PidFd(OwnedFd);
 
-impl Lifeline {
-    /// Takes hold of this very process.
+impl PidFd {
+    /// Opens the process.
     ///
     /// # Errors
     /// A [`Failure`] when it has exited.
-    pub fn to(target: &Target) -> Result<Lifeline> {
+    pub fn open(target: &Target) -> Result<PidFd> {
         // SAFETY: takes two integers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, target.pid, 0) };
-        let lifeline = match i32::try_from(fd) {
-            // SAFETY: a fresh descriptor that nobody else has.
-            Ok(fd) if fd >= 0 => Lifeline(unsafe { OwnedFd::from_raw_fd(fd) }),
+        let pidfd = match i32::try_from(fd) {
+            // SAFETY: the descriptor is new and has no other owner.
+            Ok(fd) if fd >= 0 => PidFd(unsafe { OwnedFd::from_raw_fd(fd) }),
             _ => return Err(target.exited().into()),
         };
-        // Only now can the number no longer be used again.
+        // The PID may have been reused before it was opened.
         match target.is_alive() {
-            true => Ok(lifeline),
+            true => Ok(pidfd),
             false => Err(target.exited().into()),
         }
     }
 
     /// Whether the process still runs.
-    pub fn holds(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         let mut poll = libc::pollfd {
             fd: self.0.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         };
-        // SAFETY: one valid pollfd, and no waiting.
+        // SAFETY: one valid pollfd; the call does not block.
         unsafe { libc::poll(&mut poll, 1, 0) == 0 }
     }
 }
@@ -150,7 +150,7 @@ fn explain(pid: u32, error: &ProcError) -> Failure {
     match error {
         ProcError::PermissionDenied(_) => Failure::new(
             Kind::Permission,
-            format!("not permitted to look at process {pid}"),
+            format!("not permitted to read process {pid}"),
         )
         .hint(PRIVILEGES),
         ProcError::NotFound(_) => Failure::new(Kind::Failed, format!("no process has PID {pid}"))
@@ -166,7 +166,7 @@ fn explain(pid: u32, error: &ProcError) -> Failure {
 /// Converts the result of a procfs call about the process `pid`.
 ///
 /// # Errors
-/// The [`Failure`] that explains procfs's error.
+/// A [`Failure`] that explains procfs's error.
 pub fn readable<T>(pid: u32, result: ProcResult<T>) -> std::result::Result<T, Failure> {
     result.map_err(|error| explain(pid, &error))
 }
@@ -182,20 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn a_lifeline_ends_with_its_process() {
+    fn a_pidfd_tells_when_its_process_exits() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let target = Target::open(child.id()).unwrap();
-        let lifeline = Lifeline::to(&target).unwrap();
-        assert!(lifeline.holds());
+        let pidfd = PidFd::open(&target).unwrap();
+        assert!(pidfd.is_alive());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!lifeline.holds());
-        let failure = Lifeline::to(&target).unwrap_err().to_string();
+        assert!(!pidfd.is_alive());
+        let failure = PidFd::open(&target).unwrap_err().to_string();
         assert!(failure.contains("has exited"), "{failure}");
     }
 
     #[test]
-    fn oneself_can_be_opened_and_lives() {
+    fn hud_itself_can_be_opened_and_is_alive() {
         let target = Target::open(std::process::id()).unwrap();
         assert_eq!(target.executable, std::env::current_exe().unwrap());
         assert!(target.is_alive());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_process_is_said() {
+    fn a_pid_without_a_process_is_an_error() {
         assert!(failure(Target::open(0)).what.contains("no process"));
         assert!(failure(Target::open(u32::MAX)).what.contains("no process"));
         assert!(failure(Target::open(4_194_305)).what.contains("no process"));

@@ -1,5 +1,5 @@
-//! Debug info, unit by unit: the entries of one compile unit are read only when something in it is
-//! looked at. What types mean is not known here; see `types`.
+//! Reads debug info unit by unit: the entries of a compile unit are read only once something in it is
+//! needed. What the types mean is in `types`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use super::sections::Sections;
 
 pub type Slice<'s> = EndianSlice<'s, LittleEndian>;
 
-/// Enough of a unit to hold its header and its root entry's attributes.
+/// Bytes of a unit that hold its header and the attributes of its root entry.
 const HEAD: u64 = 160;
 
-/// An entry's subtree is not read past this many entries: far more than any type of Tokio's has.
+/// Limit of the entries read below one entry: no type of Tokio's has nearly as many.
 const MAX_SUBTREE: usize = 20_000;
 
-/// An entry of the debug info.
+/// Identifies an entry of the debug info.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EntryRef {
     unit: usize,
     offset: usize,
 }
 
-/// An entry with what describes a type or a member of one.
+/// An entry that describes a type, or a member of one.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub tag: DwTag,
@@ -41,7 +41,7 @@ pub struct Entry {
     pub location: Option<u64>,
     /// `DW_AT_byte_size`.
     pub size: Option<u64>,
-    /// `DW_AT_discr`: the member that tells an enum's variants apart.
+    /// `DW_AT_discr`: the member that holds an enum's discriminant.
     pub discr: Option<EntryRef>,
     /// `DW_AT_discr_value`.
     pub discr_value: Option<u64>,
@@ -49,19 +49,19 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The direct children of that tag.
+    /// The direct children with that tag.
     pub fn children(&self, tag: DwTag) -> impl Iterator<Item = &Entry> {
         self.children.iter().filter(move |child| child.tag == tag)
     }
 
-    /// The member of that name.
+    /// The member with that name.
     pub fn member(&self, name: &str) -> Option<&Entry> {
         self.children(gimli::DW_TAG_member)
             .find(|member| member.name.as_deref() == Some(name))
     }
 }
 
-/// Where a unit lies in `.debug_info`, and its name.
+/// The place of a unit in `.debug_info`, and its name.
 struct UnitPlace {
     offset: u64,
     size: u64,
@@ -69,7 +69,7 @@ struct UnitPlace {
     name: Option<String>,
 }
 
-/// Where in the other sections of a package a unit's own part begins; 0 outside of packages.
+/// Offsets in the other sections of a package where a unit's own part starts; 0 outside of packages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bases {
     pub abbrev: u64,
@@ -87,7 +87,7 @@ struct Unit<'s> {
 pub struct Dwarf<'s, 'd> {
     sections: &'s Sections<'d>,
     abbrev: DebugAbbrev<Slice<'s>>,
-    /// The table parsed last, and its offset: units that share one follow each other.
+    /// The table parsed last, and its offset: units that share a table are neighbours.
     abbreviations: RefCell<Option<(usize, Rc<Abbreviations>)>>,
     places: Vec<UnitPlace>,
     units: RefCell<HashMap<usize, Rc<Unit<'s>>>>,
@@ -102,14 +102,14 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         let mut dwarf = Dwarf::empty(sections)?;
         let total = sections.info.len();
         let mut offset = 0;
-        // The shortest unit header has 11 bytes; fewer are padding.
+        // The shortest unit header has 11 bytes; less is padding.
         while total - offset >= 11 {
             offset += dwarf.add_unit(offset, total, Bases::default())?;
         }
         Ok(dwarf)
     }
 
-    /// Reads these units of a package: where each begins, and the bases of what it refers to.
+    /// Reads these units of a package, each with its offset and its bases in other sections.
     ///
     /// # Errors
     /// When one is damaged.
@@ -137,12 +137,12 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         })
     }
 
-    /// Adds the unit at this offset to the list; gives its size.
+    /// Adds the unit at this offset to the list, and returns its size.
     fn add_unit(&mut self, offset: u64, total: u64, bases: Bases) -> Result<u64> {
         let size = self.unit_size(offset)?;
         ensure!(
             size <= total - offset,
-            "the unit at {offset:#x} is cut short"
+            "the unit at {offset:#x} is truncated"
         );
         let mut place = UnitPlace {
             offset,
@@ -155,7 +155,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         Ok(size)
     }
 
-    /// The ids of the split units that the units of an executable stand for.
+    /// The ids of the split units for which an executable has skeleton units.
     pub fn split_ids(&self) -> Vec<u64> {
         let id = |place: &UnitPlace| -> Option<u64> {
             let head = self.unit_head(place).ok()?;
@@ -176,7 +176,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         self.places.len()
     }
 
-    /// Name of the unit: for Rust the path of the crate's root, `/@/`, and the codegen unit.
+    /// Name of the unit. For Rust: the path of the crate's root, `/@/`, and the codegen unit.
     pub fn name(&self, unit: usize) -> Option<&str> {
         self.places.get(unit)?.name.as_deref()
     }
@@ -186,14 +186,14 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         self.places.get(unit).map_or(0, |place| place.size)
     }
 
-    /// Every struct whose path of namespaces and own name is `path`.
+    /// Every struct whose namespaces and name make up `path`.
     ///
     /// # Errors
     /// When the unit is damaged.
     pub fn find_struct(&self, unit: usize, path: &[&str]) -> Result<Vec<EntryRef>> {
         let data = self.unit(unit)?;
         let mut found = Vec::new();
-        // Codes are numbered from 1. Line tables come without a single type: nothing to look for.
+        // Codes are numbered from 1. A unit with line tables alone has no types to search.
         let has_structs = (1..)
             .map_while(|code| data.abbreviations.get(code))
             .any(|abbrev| abbrev.tag() == gimli::DW_TAG_structure_type);
@@ -201,7 +201,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
             return Ok(found);
         }
         let mut entries = data.header.entries_raw(&data.abbreviations, None)?;
-        // How many leading names of `path` the namespaces around the current entry match.
+        // How many leading names of `path` match the namespaces around the current entry.
         let mut matched = 0;
         while !entries.is_empty() {
             let depth = entries.next_depth();
@@ -374,7 +374,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
         Ok(unit)
     }
 
-    /// Size of the unit at `offset`, with the length field itself.
+    /// Size of the unit at `offset`, its length field included.
     fn unit_size(&self, offset: u64) -> Result<u64> {
         let info = &self.sections.info;
         let short = le(info.bytes(offset, 4)?);
@@ -383,10 +383,10 @@ impl<'s, 'd> Dwarf<'s, 'd> {
             _ => short.checked_add(4),
         };
         size.filter(|size| *size >= 11)
-            .with_context(|| format!("the unit at {offset:#x} has no sensible length"))
+            .with_context(|| format!("the unit at {offset:#x} has an invalid length"))
     }
 
-    /// The name in the unit's root entry, without reading the whole unit.
+    /// The name in the unit's root entry, read without the rest of the unit.
     fn unit_name(&self, place: &UnitPlace) -> Result<Option<String>> {
         let head = self.unit_head(place)?;
         let unit = self.parse_unit(&head, place.bases)?;
@@ -400,7 +400,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
     fn unit_head(&self, place: &UnitPlace) -> Result<Vec<u8>> {
         let size = place.size.min(HEAD);
         let mut head = self.sections.info.bytes(place.offset, size)?.to_owned();
-        // The copy is cut short: its length field has to say so, or it will not parse.
+        // The length field must be that of the truncated copy, or it does not parse.
         let length = head.len();
         if head.starts_with(&[0xff; 4]) {
             let field = head.get_mut(4..12).context("a short unit")?;
@@ -433,7 +433,7 @@ impl<'s, 'd> Dwarf<'s, 'd> {
                 let offset = le(offsets.context("no string offsets")?.bytes(entry, size)?);
                 at(&self.sections.str, usize::try_from(offset)?)?
             }
-            _ => bail!("a name that is no string"),
+            _ => bail!("a name that is not a string"),
         };
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }

@@ -1,6 +1,5 @@
-//! A 64-bit little-endian ELF file, read piece by piece: symbols, sections and debug info are
-//! fetched from the file only where something looks at them, so a 500 MB executable costs no more
-//! than its symbol table and the few units that matter.
+//! A 64-bit little-endian ELF file, read piece by piece: of a 500 MB executable hud reads the symbol
+//! table and the few units of debug info that it needs.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,7 +12,7 @@ use object::{LittleEndian, Object as _, ObjectSection as _, elf};
 use crate::arch::{Machine, TlsSegment};
 use crate::target::elf::Cached;
 
-/// No section is decompressed beyond this many bytes, whatever its header promises.
+/// Limit of a decompressed section, bytes, whatever its header says.
 const MAX_SECTION: u64 = 2 << 30;
 
 /// An executable or a shared library.
@@ -35,8 +34,12 @@ impl<'d> Elf<'d> {
         let file = ElfFile64::<LittleEndian, _>::parse(data).context("not a 64-bit ELF file")?;
         let endian = LittleEndian;
         let e_machine = file.elf_header().e_machine(endian);
-        let machine = Machine::from_elf(e_machine.0)
-            .ok_or_else(|| anyhow!("built for a processor hud does not know ({})", e_machine.0))?;
+        let machine = Machine::from_elf(e_machine.0).ok_or_else(|| {
+            anyhow!(
+                "built for a processor that hud does not support ({})",
+                e_machine.0
+            )
+        })?;
         let tls = file
             .elf_program_headers()
             .iter()
@@ -54,7 +57,7 @@ impl<'d> Elf<'d> {
         })
     }
 
-    /// Where the executable's thread-locals lie in every thread, in bytes from the thread pointer.
+    /// The executable's block of thread-locals, in bytes from the thread pointer.
     pub fn thread_local_block(&self) -> Option<Range<i64>> {
         let segment = self.tls?;
         let start = self.machine.thread_local(0, segment)?;
@@ -67,15 +70,15 @@ impl<'d> Elf<'d> {
         !self.file.elf_symbol_table().is_empty()
     }
 
-    /// Whether there is a section of that name.
+    /// Whether there is a section with that name.
     pub fn has_section(&self, name: &str) -> bool {
         self.file.section_by_name(name).is_some()
     }
 
-    /// The section of that name, decompressed if need be; None when the file has none.
+    /// The section with that name, decompressed if necessary; None where there is none.
     ///
     /// # Errors
-    /// When the section reaches outside the file or does not decompress.
+    /// When the section reaches outside of the file or does not decompress.
     pub fn section(&self, name: &str) -> Result<Option<Section<'d>>> {
         let Some(section) = self.file.section_by_name(name) else {
             return Ok(None);
@@ -102,8 +105,8 @@ impl<'d> Elf<'d> {
         Ok(Some(Section::Memory(bytes)))
     }
 
-    /// File ranges that hold constant data: `.rodata`, or every loaded segment where the section
-    /// names are gone.
+    /// File ranges with constant data: `.rodata`, or every loaded segment where there are no section
+    /// names.
     pub fn constants(&self) -> Vec<Range<u64>> {
         if let Some((offset, size)) = self
             .file
@@ -127,9 +130,9 @@ impl<'d> Elf<'d> {
 
 /// The contents of a section.
 pub enum Section<'d> {
-    /// Read from the file when asked for.
+    /// Read from the file on demand.
     File(&'d Cached<'d>, Range<u64>),
-    /// Was compressed.
+    /// Decompressed.
     Memory(Cow<'d, [u8]>),
 }
 

@@ -1,4 +1,5 @@
-//! Tokio in shared libraries of the target: hud does not follow it there, but says where it is.
+//! Finds Tokio in shared libraries of the target, where hud cannot track it, to report which library
+//! has it.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -7,8 +8,8 @@ use super::tokio_in;
 use crate::target::mapped_file::open;
 use crate::target::mappings;
 
-/// The first library that has a Tokio linked in, and that Tokio's version. What cannot be read counts
-/// as absent.
+/// The first library that has Tokio linked in, and the version. Files that cannot be read are
+/// skipped.
 pub fn tokio(pid: u32) -> Option<(PathBuf, String)> {
     let all = mappings::of(pid).ok()?;
     let main = std::fs::read_link(format!("/proc/{pid}/exe")).ok();

@@ -1,4 +1,5 @@
-//! What an executable's file says of Tokio: versions, symbols, types.
+//! What an executable's file says of Tokio: versions in its constants, thread-locals in its symbol
+//! table, types in its debug info.
 
 mod discovery;
 mod dwarf;

@@ -1,7 +1,7 @@
-//! Split debug info: which units of a DWARF package (`.dwp`) belong to an executable, and where.
+//! Split debug info: finds an executable's units in a DWARF package (`.dwp`).
 //!
-//! The executable's own debug info holds a skeleton of each unit with an id; the package's index
-//! says where the unit of that id is. A package of another build has none of the ids.
+//! The executable's own debug info has a skeleton of each unit, with an id; the index of the package
+//! maps ids to units. A package of another build has none of the ids.
 
 use anyhow::{Context, Result, bail};
 use gimli::{DebugCuIndex, IndexSectionId, LittleEndian, UnitIndex};
@@ -10,16 +10,16 @@ use super::dwarf::{Bases, Dwarf, Slice};
 use super::elf::Elf;
 use super::sections::Sections;
 
-/// From DWARF 5 on a unit's part of the string offsets begins with a header of this many bytes.
+/// Size of the header before a unit's string offsets, since DWARF 5.
 const STR_OFFSETS_HEADER: u64 = 8;
 
-/// The first version of the index with such headers.
+/// First version of the index with such headers.
 const DWARF_5: u16 = 5;
 
-/// Hands the package's units for these ids to `read`.
+/// Calls `read` with the package's units for these ids.
 ///
 /// # Errors
-/// When the file is no package, is of another build, or is damaged.
+/// When the file is not a package, belongs to another build, or is damaged.
 pub fn with_units<T>(
     package: &Elf<'_>,
     ids: &[u64],
@@ -28,7 +28,7 @@ pub fn with_units<T>(
     let sections = Sections::of_package(package)?;
     let index = package.section(".debug_cu_index")?;
     let (Some(sections), Some(index)) = (sections, index) else {
-        bail!("the .dwp file is no package of debug info");
+        bail!("the .dwp file is not a package of debug info");
     };
     let bytes = index.bytes(0, index.len())?;
     let index = DebugCuIndex::new(bytes, LittleEndian)
@@ -42,7 +42,7 @@ pub fn with_units<T>(
     read(&dwarf)
 }
 
-/// Where the unit of that id begins, and what it refers to.
+/// The offset of the unit with that id, and its bases in other sections.
 fn place(index: &UnitIndex<Slice<'_>>, id: u64) -> Option<(u64, Bases)> {
     let row = index.find(id)?;
     let mut offset = None;

@@ -1,4 +1,4 @@
-//! The sections that debug info is in: of an executable, a debug file, or a package.
+//! The sections with debug info, of an executable, a debug file or a package.
 
 use anyhow::Result;
 
@@ -26,7 +26,7 @@ impl<'d> Sections<'d> {
         }
     }
 
-    /// None when the executable has no debug info.
+    /// The sections of an executable or debug file; None where it has no debug info.
     ///
     /// # Errors
     /// When a section is damaged.
@@ -34,7 +34,7 @@ impl<'d> Sections<'d> {
         Sections::named(elf, "")
     }
 
-    /// The sections of a package of split debug info; None when the file is none.
+    /// The sections of a package of split debug info; None where the file is not one.
     ///
     /// # Errors
     /// When a section is damaged.

@@ -1,4 +1,4 @@
-//! Tokio's thread-locals in the symbol table, and where they lie in every thread.
+//! Finds Tokio's thread-locals in the symbol table.
 
 use std::ops::{Range, RangeFrom};
 

@@ -1,5 +1,5 @@
-//! Which Tokio is in an executable, from the paths that panic messages keep in its constants,
-//! stripped or not.
+//! Versions of Tokio linked into an executable, from the source paths of panic messages in its
+//! constants. A stripped executable has them as well.
 
 use std::fs::File;
 use std::ops::Range;
@@ -26,10 +26,10 @@ impl std::fmt::Display for Version {
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// What a path of Tokio's sources starts with; a version and `/` follow.
+/// Part of a path of Tokio's sources that is followed by the version and `/src`.
 const PREFIX: &[u8] = b"/tokio-";
 
-/// More than the longest prefix and version: kept from one chunk to the next.
+/// How far chunks overlap: more than the longest prefix and version.
 const OVERLAP: usize = 64;
 
 /// The versions of Tokio whose source paths are in the executable's constants, ascending.
@@ -63,7 +63,7 @@ fn scan(file: &File, range: Range<u64>, found: &mut Vec<Version>) {
                 found.push(version);
             }
         }
-        // A string across the border is seen whole in the next chunk.
+        // A string across the border is whole in the next chunk.
         let step = read.saturating_sub(OVERLAP);
         if step == 0 || at + read as u64 >= range.end {
             return;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_out_of_source_paths() {
+    fn versions_are_read_from_source_paths() {
         let version = |text: &str| parse(text.as_bytes()).map(|v| v.to_string());
         assert_eq!(version("1.54.1/src/time"), Some("1.54.1".into()));
         assert_eq!(version("1.54.1-rc.1/src/x"), Some("1.54.1".into()));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_across_two_chunks_is_seen_once_or_twice_but_never_missed() {
+    fn a_path_across_two_chunks_is_found() {
         let path = b"/x/tokio-1.44.2/src/lib.rs";
         for shift in 0..path.len() + 4 {
             let mut bytes = vec![b' '; CHUNK - shift];

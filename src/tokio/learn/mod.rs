@@ -184,7 +184,7 @@ fn without_flavors(
     // A thread-local of a flavor's own leads to no tag.
     let tagged = !row.has_own_pointers() && places.seen.iter().all(is_tagged);
     if !tagged && flavor.is_none() {
-        return Err("the runtimes' flavors were not told apart");
+        return Err("the runtimes' flavors could not be distinguished");
     }
     let ids = places.ids.map(|ids| ids.at);
     let in_context = match row.has_own_pointers() {

@@ -209,3 +209,32 @@ fn nothing_is_learnt_where_nothing_happens() {
         Err(NO_RUNTIME)
     );
 }
+
+#[test]
+fn before_1_29_the_flavors_are_learnt_apart_and_merged() {
+    let poll = table::candidates(&[])
+        .into_iter()
+        .find(|paths| paths.context.scheduler.is_none() && paths.multi_thread.is_some());
+    let both = TokioLayout {
+        locals: ThreadLocals {
+            context: -64,
+            current_thread: Some(-8),
+            multi_thread: Some(-16),
+        },
+        poll: poll.unwrap(),
+    };
+    let mut current_thread = both;
+    current_thread.locals.multi_thread = None;
+    current_thread.poll.multi_thread = None;
+    let mut multi_thread = both;
+    multi_thread.locals.current_thread = None;
+    multi_thread.poll.current_thread = None;
+    assert_eq!(both_flavors(&current_thread, &multi_thread), Some(both));
+    assert_eq!(
+        both_flavors(&multi_thread, &multi_thread),
+        None,
+        "one flavor"
+    );
+    multi_thread.locals.context = -72;
+    assert_eq!(both_flavors(&current_thread, &multi_thread), None);
+}

@@ -105,7 +105,7 @@ fn without_symbols_the_layout_is_found_by_its_shape() {
     assert_eq!(found.locals, exact.locals);
     assert_eq!(found.poll.context, exact.poll.context);
     assert_eq!(found.poll.multi_thread, exact.poll.multi_thread);
-    // A thread whose stack is not known shows nothing.
+    // A thread whose stack is not known proves nothing.
     for thread in &mut threads {
         thread.stack = None;
     }
@@ -113,7 +113,7 @@ fn without_symbols_the_layout_is_found_by_its_shape() {
 }
 
 #[test]
-fn polls_parks_and_blocking_threads_are_told_apart() {
+fn polls_parks_and_blocking_threads_are_distinguished() {
     let (runtime, threads) = multi_thread();
     let layout = chosen(&own(), &threads);
     inside_a_poll(&runtime, |thread, id| {
@@ -123,7 +123,7 @@ fn polls_parks_and_blocking_threads_are_told_apart() {
         assert_eq!(state.runtime, Some(1));
         assert_eq!(state.flavor, Flavor::MultiThread);
         let other = threads.iter().find(|other| other.tid != thread.tid);
-        // The other worker may still be looking for work; it parks soon.
+        // The other worker may still search for work; it parks soon.
         let parked = || match check(&layout, &memory(), other.unwrap()) {
             Verdict::Worker(state) => !state.in_poll && state.task_id != 0,
             _ => false,
@@ -390,7 +390,7 @@ fn before_1_29_the_handle_ties_the_thread_locals_together() {
         panic!("no worker");
     };
     assert_eq!((state.worker_index, state.tick), (Some(3), Some(77)));
-    // What is no flag of the core refutes it, and so does another handle.
+    // A value that is not a flag of the core refutes it, and so does another handle.
     memory.put(0x3020, 0x0200_0000_004d);
     assert!(!matches!(
         select(&discovery, &memory, &threads),
@@ -399,4 +399,28 @@ fn before_1_29_the_handle_ties_the_thread_locals_together() {
     memory.put(0x3020, 77);
     memory.put(0x6f40 + 72, 0x4008);
     assert_eq!(select(&discovery, &memory, &threads), Selection::Undecided);
+}
+
+#[test]
+fn a_refuted_layout_is_not_tried_again() {
+    let (memory, thread, mut discovery) = old_worker();
+    let threads = [thread];
+    let Selection::Chosen(layout) = select(&discovery, &memory, &threads) else {
+        panic!("nothing chosen");
+    };
+    discovery.candidates.push(TokioLayout {
+        poll: PollPaths {
+            source: Source::Table,
+            ..layout.poll
+        },
+        ..layout
+    });
+    let before = discovery.shapes.len();
+    let candidate = discovery.candidates[0];
+    discovery.forget(&candidate);
+    assert_eq!(discovery.candidates, []);
+    assert_eq!(discovery.shapes.len(), before - 1);
+    // The shapes left have another tick for the flavor that does not run.
+    let other = select(&discovery, &memory, &threads);
+    assert!(matches!(other, Selection::Chosen(other) if other != layout));
 }

@@ -7,7 +7,7 @@ use super::{Entry, EntryRef, Found, Types, offset};
 use crate::tokio::binary::dwarf::Dwarf;
 use crate::tokio::{ContextFields, FlavorPaths, PollPaths, Source, names};
 
-/// The names of the field that leads to the runtime's handle.
+/// Names of the field that leads to the runtime's handle, newest first.
 const HANDLES: [&str; 3] = ["handle", "spawner", "shared"];
 
 /// The paths of Tokio before 1.22; None where the debug info has none of its types.

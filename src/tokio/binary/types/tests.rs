@@ -1,4 +1,4 @@
-//! Tokio's types as a small hand-made `.debug_info`, in ordinary, unusual and damaged forms.
+//! Tokio's types in a small `.debug_info` made by hand: usual, unusual and damaged forms.
 
 use std::collections::HashMap;
 
