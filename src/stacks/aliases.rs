@@ -1,11 +1,14 @@
-//! What people call a function, where the stack shows an inner one.
+//! Public names of internal functions.
 //!
-//! Nobody writes `std::sys::sync::mutex::futex::Mutex::lock_contended`; it is what is left on the
-//! stack of `std::sync::Mutex::lock`.
+//! The stack of `std::sync::Mutex::lock` shows `std::sys::sync::mutex::futex::Mutex::lock_contended`,
+//! which no one calls.
 
-/// Inner functions of std and of common crates, by the start of their path, and the function of
-/// the public interface that people call. Longer paths first where one contains the other.
-const KNOWN_AS: [(&str, &str); 48] = [
+use super::names::dropped;
+use crate::tokio::names::PUBLIC_FUNCTIONS;
+
+/// Internal functions of std and of common crates, by the start of their path, and the public
+/// function that people call. Longer paths first where one contains the other.
+const KNOWN_AS: [(&str, &str); 52] = [
     ("std::sys::sync::mutex::", "std::sync::Mutex::lock"),
     ("std::sync::mutex::Mutex::lock", "std::sync::Mutex::lock"),
     ("std::sync::mutex::futex::", "std::sync::Mutex::lock"),
@@ -71,7 +74,7 @@ const KNOWN_AS: [(&str, &str); 48] = [
         "std::net::ToSocketAddrs::to_socket_addrs",
     ),
     ("std::net::tcp::", "std::net::TcpStream::"),
-    // The compiler made one function of these and of TcpStream's: only the call is certain.
+    // The compiler merges these with TcpStream's: only the method is certain.
     (
         "std::net::udp::UdpSocket::recv_from",
         "std::net::UdpSocket::recv_from",
@@ -83,7 +86,7 @@ const KNOWN_AS: [(&str, &str); 48] = [
     ),
     ("std::net::udp::UdpSocket::send", "send"),
     ("std::net::udp::", "std::net::UdpSocket::"),
-    // Pipes are read through the same function as files.
+    // Pipes use the same function as files.
     (
         "std::sys::fs::unix::File::read_at",
         "std::fs::File::read_at",
@@ -109,7 +112,11 @@ const KNOWN_AS: [(&str, &str); 48] = [
         "parking_lot::RwLock::write",
     ),
     ("bcrypt::_hash_password", "bcrypt::hash"),
-    // glibc's names for its functions, and for their variants by processor.
+    ("std::io::stdio::_print", "println!"),
+    ("std::io::stdio::_eprint", "eprintln!"),
+    ("alloc::fmt::format", "format!"),
+    ("core::fmt::write", "write!"),
+    // glibc's internal names, and those of variants by processor.
     ("libc_malloc", "malloc"),
     ("libc_calloc", "calloc"),
     ("libc_realloc", "realloc"),
@@ -119,10 +126,19 @@ const KNOWN_AS: [(&str, &str); 48] = [
     ("__memmove_", "memmove"),
 ];
 
-/// The public name of an inner function.
+/// What people call the drop of a value.
+pub fn drop_of(ty: &str) -> String {
+    format!("drop of {ty}")
+}
+
+/// The public name of a function.
 pub fn known_as(function: &str) -> String {
+    if let Some(ty) = dropped(function) {
+        return drop_of(ty);
+    }
     let Some((inner, public)) = KNOWN_AS
         .iter()
+        .chain(&PUBLIC_FUNCTIONS)
         .find(|(inner, _)| function.starts_with(inner))
     else {
         // `std::fs::read::inner` is `std::fs::read`.
@@ -144,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inner_functions_are_called_what_people_call_them() {
+    fn internal_functions_have_public_names() {
         for (inner, expected) in [
             (
                 "std::sys::sync::rwlock::futex::RwLock::read_contended",
@@ -167,6 +183,15 @@ mod tests {
             ("std::net::udp::UdpSocket::recv", "recv"),
             ("std::fs::read::inner", "std::fs::read"),
             ("bcrypt::hash", "bcrypt::hash"),
+            ("alloc::fmt::format::format_inner", "format!"),
+            (
+                "tokio::runtime::blocking::pool::Spawner::spawn_task",
+                "tokio::task::spawn_blocking",
+            ),
+            (
+                "core::ptr::drop_in_place<my_app::Node>",
+                "drop of my_app::Node",
+            ),
             ("__memset_avx512_unaligned_erms", "memset"),
         ] {
             assert_eq!(known_as(inner), expected);

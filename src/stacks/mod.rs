@@ -1,6 +1,7 @@
 //! From the bytes of a stack to what people read: addresses, frames, names, whose code it is.
 
 pub mod aliases;
+pub mod crates;
 pub mod culprit;
 pub mod names;
 pub mod origin;

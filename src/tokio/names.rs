@@ -86,6 +86,19 @@ const RUNTIME_CRATES: [&str; 14] = [
     "pin_project_lite",
 ];
 
+/// Internal functions by the start of their path, and the public function that people call.
+pub const PUBLIC_FUNCTIONS: [(&str, &str); 3] = [
+    (
+        "tokio::runtime::blocking::pool::Spawner::",
+        "tokio::task::spawn_blocking",
+    ),
+    (
+        "tokio::runtime::blocking::pool::spawn_blocking",
+        "tokio::task::spawn_blocking",
+    ),
+    ("tokio::task::blocking::", "tokio::task::"),
+];
+
 /// Names that Tokio gives its threads unless its user chooses others, as the kernel cuts them,
 /// in newer and in older versions. Threads of the blocking pool have the same.
 pub const THREADS: [&str; 2] = ["tokio-rt-worker", "tokio-runtime-w"];
@@ -162,6 +175,18 @@ pub fn poll_boundaries() -> impl Iterator<Item = &'static str> {
         .chain(run_task)
         .chain(BLOCK_ON)
         .chain([enter])
+}
+
+/// Whether the function belongs to a task's own machinery: it only passes on what the task does.
+pub fn is_task_internal(function: &str) -> bool {
+    function.starts_with("tokio::runtime::task::")
+}
+
+/// Whether the function drops a task's future or output.
+pub fn drops_task(function: &str) -> bool {
+    let method = function.rsplit("::").next().unwrap_or_default();
+    let drops = ["set_stage", "drop_future_or_output", "cancel_task"];
+    is_task_internal(function) && drops.contains(&method)
 }
 
 /// Whether the function is the loop of a `multi_thread` worker.

@@ -1,39 +1,21 @@
-//! Whose code a frame is: the target's own, a dependency's, the runtime's, or std's.
+//! Whose code a frame is: the application's own, a dependency's, the runtime's, or std's.
 //!
-//! The source path says it where there is debug info. Without, the crate in the symbol's name
-//! does; which crates are dependencies stands in the executable itself, because the locations of
-//! panics keep their registry paths (`registry/src/INDEX/bcrypt-0.17.1/`) even when stripped.
+//! Decided by the source path where there is debug info, else by the crate in the symbol's name. The
+//! executable itself tells which crates are dependencies (`packages`).
+
+mod packages;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
-use memchr::memmem;
-
+use super::crates::{is_common, is_std};
 use super::names;
 use crate::model::Origin;
-use crate::target::elf;
 use crate::tokio::names::is_runtime_crate;
 
-/// Crates that come with the compiler.
-const STD_CRATES: [&str; 10] = [
-    "std",
-    "core",
-    "alloc",
-    "proc_macro",
-    "test",
-    "std_detect",
-    "panic_unwind",
-    "panic_abort",
-    "compiler_builtins",
-    "rustc_demangle",
-];
+pub use self::packages::module_path;
 
-/// Dependencies so common that their name is enough: a crate that cannot panic leaves no trace in
-/// the binary.
-const COMMON_CRATES: &str = include_str!("common_crates.txt");
-
-/// The C library and what is loaded with it, by the start of the file name.
+/// The C library and the libraries that belong to it, by the start of their file names.
 const C_RUNTIME: [&str; 11] = [
     "libc.",
     "libc-",
@@ -48,10 +30,6 @@ const C_RUNTIME: [&str; 11] = [
     "[vdso]",
 ];
 
-/// How much of a file is searched at a time, and by how much the pieces overlap.
-const CHUNK_BYTES: usize = 1 << 20;
-const OVERLAP_BYTES: usize = 512;
-
 /// Decides whose code frames of one process are.
 #[derive(Debug, Default)]
 pub struct Origins {
@@ -60,50 +38,11 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Reads the executable's dependencies from its panic locations. `name` is its file name.
+    /// Reads the dependencies of an executable; `name` is its file name.
     pub fn scan(file: &File, name: &str) -> Origins {
-        let mut origins = Origins {
-            third_party: HashSet::new(),
+        Origins {
+            third_party: packages::scan(file),
             own: Some(name.replace('-', "_")),
-        };
-        let end = file.metadata().map_or(0, |meta| meta.len());
-        let bytes = elf::section(file, ".rodata").map_or(0..end, |section| section.bytes);
-        let mut chunk = vec![0u8; CHUNK_BYTES];
-        let mut at = bytes.start;
-        while at < bytes.end {
-            let wanted =
-                usize::try_from(bytes.end - at).map_or(CHUNK_BYTES, |n| n.min(CHUNK_BYTES));
-            let Some(Ok(read)) = chunk.get_mut(..wanted).map(|space| file.read_at(space, at))
-            else {
-                break;
-            };
-            origins.add_packages(chunk.get(..read).unwrap_or_default());
-            if read <= OVERLAP_BYTES {
-                break;
-            }
-            at += (read - OVERLAP_BYTES) as u64;
-        }
-        origins
-    }
-
-    fn add_packages(&mut self, bytes: &[u8]) {
-        for marker in ["registry/src/", "git/checkouts/"] {
-            for at in memmem::find_iter(bytes, marker) {
-                let end = bytes.len().min(at + OVERLAP_BYTES);
-                let path = bytes.get(at..end).unwrap_or_default();
-                // Strings lie next to each other: the path ends where text does.
-                let end = path
-                    .iter()
-                    .position(|byte| !byte.is_ascii_graphic())
-                    .unwrap_or(path.len());
-                if let Some(package) = path
-                    .get(..end)
-                    .and_then(|path| std::str::from_utf8(path).ok())
-                    .and_then(package_of_path)
-                {
-                    self.third_party.insert(package);
-                }
-            }
         }
     }
 
@@ -131,7 +70,7 @@ impl Origins {
         {
             return Origin::Std;
         }
-        if let Some(package) = package_of_path(file) {
+        if let Some(package) = packages::of_path(file) {
             return match is_runtime_crate(&package) {
                 true => Origin::Runtime,
                 false => Origin::ThirdParty,
@@ -143,7 +82,7 @@ impl Origins {
                 other => other,
             };
         }
-        // A path dependency on Tokio itself lies in a workspace as well.
+        // A workspace may hold a path dependency on Tokio itself.
         match names::crates(function) {
             (Some(name), None) if is_runtime_crate(name) => Origin::Runtime,
             _ => Origin::User,
@@ -158,13 +97,13 @@ impl Origins {
         }
     }
 
-    /// An impl stands in the crate of the type or in that of the trait.
+    /// An impl is in the crate of the type or in that of the trait.
     fn of_impl(&self, ty: &str, of_trait: &str) -> Origin {
         match (self.of_crate(ty), self.of_crate(of_trait)) {
-            // Its owner gave its own type another's trait.
+            // An own type with any trait.
             (Origin::User, _) => Origin::User,
-            // A trait of an unknown crate on a dependency's type: more often one of those crates
-            // of nothing but traits, which leave no trace, than the user's.
+            // An unknown crate's trait on a dependency's type: more often from a crate of traits
+            // only, which leaves no trace in the binary, than from the application.
             (ty, Origin::User) if ty != Origin::Std && self.own.as_deref() != Some(of_trait) => ty,
             (_, Origin::User) => Origin::User,
             (Origin::ThirdParty, _) | (_, Origin::ThirdParty) => Origin::ThirdParty,
@@ -188,24 +127,13 @@ impl Origins {
     }
 }
 
-fn is_common(name: &str) -> bool {
-    COMMON_CRATES
-        .split_ascii_whitespace()
-        .any(|common| common == name)
-}
-
-/// Whether the crate comes with the compiler.
-pub(super) fn is_std(name: &str) -> bool {
-    STD_CRATES.contains(&name)
-}
-
-/// A function without a crate: C, assembly, or the start code.
+/// The origin of a function without a crate: C, assembly, or the start code.
 fn of_c_function(function: &str, module: &str) -> Origin {
     let start_code = matches!(
         function,
         "main" | "start_thread" | "clone3" | "clone" | "syscall"
     );
-    // Static executables hold the C library themselves; its inner names start like this.
+    // Static executables contain the C library, whose internal names start with an underscore.
     if start_code || function.starts_with('_') || module.is_empty() {
         Origin::Std
     } else {
@@ -213,58 +141,9 @@ fn of_c_function(function: &str, module: &str) -> Origin {
     }
 }
 
-/// The module path that a source file usually has: `tokio::runtime::task` for
-/// `.../tokio-1.54.1/src/runtime/task/mod.rs`.
-pub fn module_path(file: &str) -> Option<String> {
-    let (before, inside) = match file.rsplit_once("/src/") {
-        Some(parts) => parts,
-        None => ("", file.strip_prefix("src/")?),
-    };
-    let directory = before.rsplit('/').next().unwrap_or_default();
-    let crate_name = package_of_path(file).unwrap_or_else(|| directory.replace('-', "_"));
-    let inside = inside.strip_suffix(".rs")?;
-    let modules = inside
-        .split('/')
-        .filter(|part| !matches!(*part, "lib" | "main" | "mod"));
-    let path: Vec<&str> = std::iter::once(crate_name.as_str())
-        .filter(|name| !name.is_empty())
-        .chain(modules)
-        .collect();
-    (!path.is_empty()).then(|| path.join("::"))
-}
-
-/// The crate name of the package a source path belongs to: `tokio_util` for
-/// `.../registry/src/INDEX/tokio-util-0.7.1/src/lib.rs`.
-fn package_of_path(path: &str) -> Option<String> {
-    let directory = if let Some((_, rest)) = path.split_once("registry/src/") {
-        rest.split('/').nth(1)?
-    } else {
-        path.split_once("git/checkouts/")?.1.split('/').next()?
-    };
-    // Both `name-1.2.3-beta.1` and `name-0123456789abcdef`.
-    let name = directory
-        .match_indices('-')
-        .find(|&(at, _)| {
-            let rest = directory.get(at + 1..).unwrap_or_default();
-            let major = rest.split('.').next().unwrap_or_default();
-            let version = major.len() < rest.len()
-                && !major.is_empty()
-                && major.bytes().all(|byte| byte.is_ascii_digit());
-            let hash = rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
-            version || hash
-        })
-        .and_then(|(at, _)| directory.get(..at))?;
-    let plain = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    plain.then(|| name.replace('-', "_"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn origins() -> Origins {
         Origins {
@@ -372,26 +251,6 @@ mod tests {
     }
 
     #[test]
-    fn files_stand_for_modules() {
-        for (file, expected) in [
-            (
-                "/c/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/runtime/task/mod.rs",
-                Some("tokio::runtime::task"),
-            ),
-            (
-                "/rustc/59807616e1/library/core/src/ops/function.rs",
-                Some("core::ops::function"),
-            ),
-            ("/srv/my-app/src/main.rs", Some("my_app")),
-            ("src/store/cache.rs", Some("store::cache")),
-            ("src/main.rs", None),
-            ("./nptl/pthread_create.c", None),
-        ] {
-            assert_eq!(module_path(file).as_deref(), expected, "{file}");
-        }
-    }
-
-    #[test]
     fn the_executables_own_crate_is_never_a_dependency() {
         let origins = Origins {
             own: Some("warp".to_owned()),
@@ -402,17 +261,5 @@ mod tests {
             Origins::default().of("warp::serve", None, "app"),
             Origin::ThirdParty
         );
-    }
-
-    #[test]
-    fn dependencies_are_read_across_pieces() {
-        let mut file = tempfile::tempfile().unwrap();
-        let path = b"/home/u/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/my-dep-2-0.3.1-rc.1/src/a.rs";
-        // The path crosses the end of the first piece.
-        file.write_all(&vec![b'x'; CHUNK_BYTES - 40]).unwrap();
-        file.write_all(path).unwrap();
-        file.write_all(&[0xff; 3000]).unwrap();
-        let origins = Origins::scan(&file, "app");
-        assert_eq!(origins.third_party, HashSet::from(["my_dep_2".to_owned()]));
     }
 }
