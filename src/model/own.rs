@@ -1,4 +1,4 @@
-//! What hud says of itself: what it lost, and what it costs.
+//! What hud reports about itself: losses and cost.
 
 /// Everything hud knows it missed. No counter ever falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Losses {
     pub stack_unreadable: u64,
     /// Stacks longer than the copy, or that unwinding could not follow to the thread's start.
     pub stack_incomplete: u64,
-    /// Events with bytes that make no sense.
+    /// Events whose bytes are invalid.
     pub undecodable: u64,
     /// Worker threads beyond the number that can be tracked; in tier 5 the most at one time.
     pub worker_untracked: u64,
@@ -27,36 +27,30 @@ pub struct Losses {
 
 impl Losses {
     /// Each counter with its name in reports and in the trace.
-    pub fn by_kind(&self) -> [(&'static str, u64); 10] {
-        [
-            ("ring_full", self.ring_full),
-            ("stack_overwritten", self.stack_overwritten),
-            ("stack_unreadable", self.stack_unreadable),
-            ("stack_incomplete", self.stack_incomplete),
-            ("undecodable", self.undecodable),
-            ("worker_untracked", self.worker_untracked),
-            ("state_unread", self.state_unread),
-            ("poll_unconfirmed", self.poll_unconfirmed),
-            ("analysis_full", self.analysis_full),
-            ("trace_unwritten", self.trace_unwritten),
-        ]
+    pub fn by_kind(mut self) -> [(&'static str, u64); 10] {
+        self.kinds_mut().map(|(name, counter)| (name, *counter))
     }
 
     /// The counter with this name.
     pub fn kind_mut(&mut self, name: &str) -> Option<&mut u64> {
-        Some(match name {
-            "ring_full" => &mut self.ring_full,
-            "stack_overwritten" => &mut self.stack_overwritten,
-            "stack_unreadable" => &mut self.stack_unreadable,
-            "stack_incomplete" => &mut self.stack_incomplete,
-            "undecodable" => &mut self.undecodable,
-            "worker_untracked" => &mut self.worker_untracked,
-            "state_unread" => &mut self.state_unread,
-            "poll_unconfirmed" => &mut self.poll_unconfirmed,
-            "analysis_full" => &mut self.analysis_full,
-            "trace_unwritten" => &mut self.trace_unwritten,
-            _ => return None,
-        })
+        let mut kinds = self.kinds_mut().into_iter();
+        let (_, counter) = kinds.find(|(kind, _)| *kind == name)?;
+        Some(counter)
+    }
+
+    fn kinds_mut(&mut self) -> [(&'static str, &mut u64); 10] {
+        [
+            ("ring_full", &mut self.ring_full),
+            ("stack_overwritten", &mut self.stack_overwritten),
+            ("stack_unreadable", &mut self.stack_unreadable),
+            ("stack_incomplete", &mut self.stack_incomplete),
+            ("undecodable", &mut self.undecodable),
+            ("worker_untracked", &mut self.worker_untracked),
+            ("state_unread", &mut self.state_unread),
+            ("poll_unconfirmed", &mut self.poll_unconfirmed),
+            ("analysis_full", &mut self.analysis_full),
+            ("trace_unwritten", &mut self.trace_unwritten),
+        ]
     }
 
     /// Everything together.

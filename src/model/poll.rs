@@ -1,7 +1,8 @@
-//! A slow poll: what held which worker, for how long and why, and who made it wait.
+//! Slow polls: which code held which worker, for how long and why, and which thread made it wait.
 
 use std::sync::Arc;
 
+use super::named_enum::named_enum;
 use super::{Cause, Frame, Location, Name, WeightedStack};
 
 /// A poll's wall time by what the scheduler did with the thread.
@@ -24,48 +25,31 @@ impl TimeSplit {
 /// The code to look at first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Culprit {
-    /// The innermost function of the user's own code inside the poll; where there is none, the
+    /// The innermost function of the application's own code inside the poll; without one, the
     /// outermost that is not the runtime's.
     pub function: Name,
     /// What it called that held the worker: `bcrypt::hash`, `std::thread::sleep`.
     pub calls: Option<Name>,
     /// Where, if the debug info says.
     pub location: Option<Location>,
-    /// The async chain above it: its callers inside the poll that are not runtime code, from the
-    /// culprit's own caller up to the task's future.
+    /// The async chain: its callers inside the poll that are not runtime code, from its own caller to
+    /// the task's future.
     pub chain: Vec<Name>,
 }
 
-/// How a thread ended another's wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Release {
-    /// It woke the waiters of the futex: unlocked, sent, notified, unparked.
-    Futex,
-    /// It ended, and was being joined.
-    Exit,
-    /// It used the other end of the pipe, socket or eventfd.
-    File,
-}
-
-impl Release {
-    const ALL: [Release; 3] = [Release::Futex, Release::Exit, Release::File];
-
-    /// The name used in the trace.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Release::Futex => "futex",
-            Release::Exit => "exit",
-            Release::File => "file",
-        }
-    }
-
-    /// The way of that name.
-    pub fn from_name(name: &str) -> Option<Release> {
-        Release::ALL.into_iter().find(|how| how.as_str() == name)
+named_enum! {
+    /// How a thread ended another thread's wait.
+    pub enum Release {
+        /// It woke the waiters of the futex: unlocked, sent, notified, unparked.
+        Futex = "futex",
+        /// It ended, and was being joined.
+        Exit = "exit",
+        /// It used the other end of the pipe, socket or eventfd.
+        File = "file",
     }
 }
 
-/// The other side of a poll's longest wait: the thread of the process that ended it.
+/// The thread of the process that ended a poll's longest wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReleasedBy {
     /// Kernel thread id.
@@ -73,12 +57,12 @@ pub struct ReleasedBy {
     /// The thread's name (`comm`, at most 15 bytes).
     pub thread: Name,
     pub how: Release,
-    /// How long the wait was that it ended.
+    /// Duration of that wait.
     pub wait_ns: u64,
-    /// What that thread was doing: where it let go or, if that has left the stack by then, what it
-    /// did while it was waited for.
+    /// Where it released the waiter or, if that function has already returned, what it did during
+    /// the wait.
     pub culprit: Culprit,
-    /// The stack that shows it, leaf first: the innermost frames of it.
+    /// The innermost frames of the stack that shows the culprit, leaf first.
     pub frames: Vec<Arc<Frame>>,
 }
 
@@ -95,27 +79,27 @@ pub struct SlowPoll {
     /// not known.
     pub task: Option<u64>,
     pub start_ns: u64,
-    /// When it ended or, while it runs, up to when it is known to have run.
+    /// When it ended; of a running poll, until when it is known to have run.
     pub end_ns: u64,
     /// It has not ended yet.
     pub running: bool,
-    /// It was under way when hud attached: `start_ns` is the latest it can have started.
+    /// It ran already when hud attached: `start_ns` is the latest possible start.
     pub began_before_attach: bool,
     pub split: TimeSplit,
-    /// The largest cause of those the code itself is to blame for, if they alone make the poll slow;
-    /// otherwise the largest of the others.
+    /// The largest cause that blames the code, if those causes alone make the poll slow; otherwise the
+    /// largest of the others.
     pub cause: Cause,
     /// Time by cause, largest first.
     pub causes: Vec<(Cause, u64)>,
     pub held_back: HeldBack,
     pub culprit: Culprit,
-    /// Heaviest first. Empty when every capture was lost (which is counted).
+    /// Heaviest first. Empty if every capture was lost, which [`Losses`](super::Losses) count.
     pub stacks: Vec<WeightedStack>,
-    /// Who ended its longest wait, where another thread of the process did and that is certain.
+    /// Who ended its longest wait, if another thread of the process certainly did.
     pub released_by: Option<Arc<ReleasedBy>>,
 }
 
-/// What kept a thread that could run from running, beside the threads that had the CPU.
+/// What kept a runnable thread from running, apart from other threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldBack {
     /// The CPU bandwidth limit of its cgroup, at least once.

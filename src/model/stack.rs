@@ -1,54 +1,26 @@
-//! Stacks as shown to people: frames, whose code they are, and how much time a stack stands for.
+//! Stacks as shown to people: frames, their origin, and the time that a stack stands for.
 
 use std::fmt;
 use std::sync::Arc;
 
+use super::named_enum::named_enum;
 use super::{Cause, Name};
 
-/// Whose code a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Origin {
-    /// The target's own crates.
-    User,
-    /// A dependency from a registry or a git checkout.
-    ThirdParty,
-    /// Tokio itself and the machinery of polling futures.
-    Runtime,
-    /// std, core, alloc, and the C library.
-    Std,
-    /// Kernel code.
-    Kernel,
-    /// No symbol says.
-    Unknown,
-}
-
-impl Origin {
-    const ALL: [Origin; 6] = [
-        Origin::User,
-        Origin::ThirdParty,
-        Origin::Runtime,
-        Origin::Std,
-        Origin::Kernel,
-        Origin::Unknown,
-    ];
-
-    /// The name used in the trace.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Origin::User => "user",
-            Origin::ThirdParty => "third_party",
-            Origin::Runtime => "runtime",
-            Origin::Std => "std",
-            Origin::Kernel => "kernel",
-            Origin::Unknown => "unknown",
-        }
-    }
-
-    /// The origin of that name.
-    pub fn from_name(name: &str) -> Option<Origin> {
-        Origin::ALL
-            .into_iter()
-            .find(|origin| origin.as_str() == name)
+named_enum! {
+    /// Whose code a frame is.
+    pub enum Origin {
+        /// The application's own crates.
+        User = "user",
+        /// A dependency from a registry or a git checkout.
+        ThirdParty = "third_party",
+        /// Tokio itself and the machinery of polling futures.
+        Runtime = "runtime",
+        /// std, core, alloc, and the C library.
+        Std = "std",
+        /// Kernel code.
+        Kernel = "kernel",
+        /// No symbol tells.
+        Unknown = "unknown",
     }
 }
 
@@ -68,13 +40,12 @@ pub struct Frame {
     pub origin: Origin,
     /// Inlined into the next frame towards the thread's start.
     pub inlined: bool,
-    /// Where the code is, if `function` is no name because no symbol covers it: enough to name it
-    /// later.
+    /// Where the code is, if no symbol covers it: enough to name it later.
     pub address: Option<CodeAddress>,
 }
 
 impl Frame {
-    /// A frame of which no more is known.
+    /// A frame with no more than a name.
     pub fn named(function: impl Into<Name>, origin: Origin) -> Frame {
         Frame {
             function: function.into(),
@@ -112,32 +83,15 @@ impl fmt::Display for Location {
     }
 }
 
-/// What the thread was doing while a stack was its stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Activity {
-    /// Running.
-    OnCpu,
-    /// Runnable and waiting for a CPU.
-    RunQueue,
-    /// Asleep in the kernel.
-    Blocked,
-}
-
-impl Activity {
-    /// The name used in reports and in the trace.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Activity::OnCpu => "on_cpu",
-            Activity::RunQueue => "run_queue",
-            Activity::Blocked => "blocked",
-        }
-    }
-
-    /// The activity of that name.
-    pub fn from_name(name: &str) -> Option<Activity> {
-        [Activity::OnCpu, Activity::RunQueue, Activity::Blocked]
-            .into_iter()
-            .find(|activity| activity.as_str() == name)
+named_enum! {
+    /// What a thread was doing while it had a stack.
+    pub enum Activity {
+        /// Running.
+        OnCpu = "on_cpu",
+        /// Runnable and waiting for a CPU.
+        RunQueue = "run_queue",
+        /// Asleep in the kernel.
+        Blocked = "blocked",
     }
 }
 
@@ -148,7 +102,7 @@ pub struct WeightedStack {
     pub frames: Vec<Arc<Frame>>,
     /// What the thread was doing.
     pub activity: Activity,
-    /// Why, by the kernel's facts at that moment.
+    /// Why, by the kernel's facts.
     pub cause: Cause,
     /// How much of the poll's time this stack stands for.
     pub weight_ns: u64,

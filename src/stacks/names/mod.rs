@@ -73,9 +73,8 @@ pub fn is_qualified(demangled: &str) -> bool {
 /// for `<A as B>::f` those of the type and of the trait.
 pub fn crates(demangled: &str) -> (Option<&str>, Option<&str>) {
     let name = strip_hash(demangled);
-    let first = match segments(name).and_then(|list| list.into_iter().next()) {
-        Some(first) => first,
-        None => return (None, None),
+    let Some(first) = segments(name).and_then(|list| list.into_iter().next()) else {
+        return (None, None);
     };
     if let Some(inner) = enclosed(first) {
         return match split_at(inner, " as ") {
