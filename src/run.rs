@@ -308,7 +308,10 @@ impl<'a> Watch<'a> {
 
     /// The reason to end now, if there is one.
     fn end_reason(&self) -> Option<EndReason> {
-        if self.stop.load(Ordering::Relaxed) || self.live.has_failed() {
+        if self.live.has_failed() {
+            return Some(EndReason::Failed);
+        }
+        if self.stop.load(Ordering::Relaxed) {
             return Some(EndReason::Interrupted);
         }
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
@@ -373,9 +376,12 @@ impl<'a> Watch<'a> {
                     failure.iter().for_each(report::warn);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break EndReason::Interrupted,
+                Err(RecvTimeoutError::Disconnected) => break EndReason::Failed,
             }
-            if result.is_err() || view.is_closed() {
+            if result.is_err() {
+                break EndReason::Failed;
+            }
+            if view.is_closed() {
                 break EndReason::Interrupted;
             }
             if self.census_requested.swap(false, Ordering::Relaxed) {
@@ -409,7 +415,7 @@ impl<'a> Watch<'a> {
             Err(panic) => {
                 // The trace is completed even though the view failed.
                 drop(view);
-                if let Err(error) = self.end(EndReason::Interrupted, |_| ()) {
+                if let Err(error) = self.end(EndReason::Failed, |_| ()) {
                     report::warn(format!("{error:#}"));
                 }
                 resume_unwind(panic);
@@ -438,7 +444,7 @@ impl<'a> Watch<'a> {
     fn watch_in(&mut self, view: &mut Interactive) -> EndReason {
         loop {
             if !self.pass_on(view) {
-                return EndReason::Interrupted;
+                return EndReason::Failed;
             }
             view.set_status(self.live.busy_with());
             if view.turn() == Turn::Quit {

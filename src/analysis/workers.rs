@@ -100,9 +100,9 @@ impl Workers {
         self.by_name(state.tid, &state.comm, Some(flavor), state.scheduler)
     }
 
-    /// A thread of which the scheduler alone tells: even that it is a worker only its name suggests.
-    /// Returns it if it is new.
-    pub fn meet(&mut self, load: &ThreadLoad) -> Option<Worker> {
+    /// Adds a thread of which only the scheduler's counters are known (tier 5): that it is a worker is
+    /// a guess from its name. Returns it if it is new.
+    pub fn add_load_only(&mut self, load: &ThreadLoad) -> Option<Worker> {
         self.by_name(load.tid, &load.comm, None, NO_SCHEDULER)
     }
 
@@ -147,18 +147,17 @@ impl Workers {
         Some(worker)
     }
 
-    /// Forgets a thread that only its name made a worker. Whether it was known.
-    pub fn part_with(&mut self, tid: u32) -> bool {
+    /// Forgets a thread. Whether it was known.
+    pub fn forget(&mut self, tid: u32) -> bool {
         self.known.remove(&tid).is_some()
     }
 
-    /// Forgets all of those; which they were.
-    pub fn part_with_all_met(&mut self) -> Vec<u32> {
-        let met = |(tid, known): (&u32, &Known)| (known.scheduler == NO_SCHEDULER).then_some(*tid);
-        let met: Vec<u32> = self.known.iter().filter_map(met).collect();
-        self.known
-            .retain(|_, known| known.scheduler != NO_SCHEDULER);
-        met
+    /// Forgets the workers of tier 5. Returns their threads.
+    pub fn remove_load_only(&mut self) -> Vec<u32> {
+        let removed = self
+            .known
+            .extract_if(|_, known| known.scheduler == NO_SCHEDULER);
+        removed.map(|(tid, _)| tid).collect()
     }
 
     /// The kernel side counts from 0 again.

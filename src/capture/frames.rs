@@ -1,11 +1,22 @@
-//! What the analysis learns of workers by their frames, on its way to the kernel side (tier 4).
-//!
-//! The ring thread, which owns the BPF maps, takes it from here when it comes by.
+//! Tier 4's orders: what tracking by stacks learns of the workers, for the kernel side.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use anyhow::{Context as _, Result};
 
-use super::seed::FoundWorker;
+use super::events::Capture;
+use super::programs::Programs;
+use super::tasks::FoundWorker;
 use crate::bpf::types::{hud_flavor, hud_frame_counter, hud_frame_limits, hud_frame_path};
+
+/// An order of tier 4.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FrameOrder {
+    /// These are the ways from now on.
+    Ways(Vec<Way>),
+    /// This thread is a worker.
+    Adopt(Box<FoundWorker>),
+    /// The loop of a known worker runs elsewhere on its stack.
+    Moved { tid: u32, places: Places },
+}
 
 pub const MAX_WAYS: usize = hud_frame_limits::HUD_FRAME_PATHS.0 as usize;
 pub const WAY_LEVELS: usize = hud_frame_limits::HUD_FRAME_LEVELS.0 as usize;
@@ -75,49 +86,25 @@ impl Way {
     }
 }
 
-/// What is new since the ring thread came by.
-#[derive(Debug, Default)]
-pub(super) struct News {
-    /// All ways, if one has changed.
-    pub ways: Option<Vec<Way>>,
-    /// Threads that turned out to be workers.
-    pub workers: Vec<FoundWorker>,
-    /// Workers whose loop runs elsewhere on their stack by now.
-    pub moved: Vec<(u32, Places)>,
-}
-
-/// Shared by the analysis and the ring thread.
-#[derive(Clone, Debug, Default)]
-pub struct FrameTable(Arc<Mutex<News>>);
-
-impl FrameTable {
-    fn news(&self) -> MutexGuard<'_, News> {
-        // What is behind it is whole after every step, whoever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// These are the ways from now on.
-    pub fn set_ways(&self, ways: &[Way]) {
-        self.news().ways = Some(ways.to_vec());
-    }
-
-    /// This thread is a worker.
-    pub fn adopt(&self, worker: FoundWorker) {
-        self.news().workers.push(worker);
-    }
-
-    /// A known worker's loop runs elsewhere on its stack.
-    pub fn moved(&self, tid: u32, places: Places) {
-        self.news().moved.push((tid, places));
-    }
-
-    /// Nothing is known any more.
-    pub fn clear(&self) {
-        *self.news() = News::default();
-    }
-
-    pub(super) fn take(&self) -> News {
-        std::mem::take(&mut self.news())
+impl Programs<'_> {
+    /// Carries out an order. Returns the stack of the poll that a new worker is asleep in.
+    pub(super) fn apply_frames(&mut self, order: FrameOrder) -> Result<Option<Capture>> {
+        match order {
+            FrameOrder::Ways(ways) => {
+                let data = self.skeleton.maps.bss_data.as_deref_mut();
+                let data = data.context("the BPF programs have no globals")?;
+                for (to, from) in data.frame_paths.iter_mut().zip(&ways) {
+                    // SAFETY: plain integers that the kernel reads at any time, hence volatile.
+                    unsafe { std::ptr::from_mut(to).write_volatile(from.to_kernel()) };
+                }
+                Ok(None)
+            }
+            FrameOrder::Adopt(worker) => self.adopt(&worker),
+            FrameOrder::Moved { tid, places } => {
+                self.threads.set_ways(tid, &places);
+                Ok(None)
+            }
+        }
     }
 }
 

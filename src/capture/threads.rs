@@ -154,8 +154,8 @@ impl ThreadStates {
         }
     }
 
-    /// Every worker with its unsure edges so far.
-    pub(super) fn unsure_edges(&self) -> impl Iterator<Item = (Worker, u32)> + '_ {
+    /// Every worker with its uncertain edges so far.
+    pub(super) fn uncertain_edges(&self) -> impl Iterator<Item = (Worker, u32)> + '_ {
         (0..self.count).filter_map(|slot| {
             // SAFETY: in bounds of the mapping; plain integers that the kernel writes at any time,
             // hence volatile.
@@ -170,8 +170,9 @@ impl ThreadStates {
         })
     }
 
-    /// Has every sample of a worker taken in, or those that slow polls need.
-    pub(super) fn set_closely(&mut self, slot: u32, on: bool) {
+    /// Has every sample of a worker observed, since it has a clock of its own; or only those that slow
+    /// polls need.
+    pub(super) fn set_thread_clock(&mut self, slot: u32, on: bool) {
         assert!((slot as usize) < self.count);
         // SAFETY: in bounds of the mapping; a plain integer that the kernel reads at any time,
         // hence volatile.

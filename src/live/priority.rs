@@ -1,11 +1,10 @@
-//! hud's own share of the CPU: who watches a machine that has too much to do must not wait behind
-//! all of it.
+//! Raises hud's CPU priority, so that it is not starved on a busy machine.
 
-/// As nice values go: nine times the share of a thread of the usual 0.
+/// Has about nine times the CPU weight of nice 0.
 const NICE: libc::c_int = -10;
 
-/// Lets this thread, and those that it starts from now on, run before threads of usual priority.
-/// Whoever gave hud a priority of its own keeps it; without CAP_SYS_NICE nothing changes.
+/// Raises the priority of this thread and of those it starts from now on. A priority that the user
+/// gave hud stays; without CAP_SYS_NICE nothing changes.
 pub fn raise() {
     // SAFETY: getpriority and setpriority have no preconditions; 0 means the calling thread.
     let raised = unsafe {

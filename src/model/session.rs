@@ -91,5 +91,7 @@ named_enum! {
         Interrupted = "interrupted",
         /// The target process exited.
         TargetExited = "target_exited",
+        /// hud itself failed: its exit code is not 0.
+        Failed = "failed",
     }
 }

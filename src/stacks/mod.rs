@@ -5,5 +5,6 @@ pub mod crates;
 pub mod culprit;
 pub mod names;
 pub mod origin;
+pub mod reader;
 pub mod symbolize;
 pub mod unwind;

@@ -1,8 +1,5 @@
 //! A layout in the form that the BPF programs take: `struct hud_tokio` of `hud.h`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use anyhow::{Result, ensure};
 
 use crate::bpf::types::{hud_core_ticks, hud_read_sizes, hud_tokio};
@@ -13,34 +10,12 @@ const SCHEDULER_CONTEXT_BYTES: u32 = hud_read_sizes::HUD_SCHEDULER_CONTEXT_BYTES
 /// A discriminant that no variant has, for a flavor that is compiled out.
 const NO_TAG: u64 = u64::MAX;
 
-/// Where the cores' ticks are: shared with whoever finds out that a guess was wrong.
-#[derive(Clone, Debug)]
-pub struct CoreTicks(Arc<[AtomicU32; 2]>);
-
-impl CoreTicks {
-    /// Those of a layout; none where none is known.
-    pub fn new(layout: Option<&TokioLayout>) -> Self {
-        let ticks = CoreTicks(Arc::default());
-        if let Some(layout) = layout {
-            ticks.set(layout);
-        }
-        ticks
-    }
-
-    /// The kernel side follows within a tenth of a second.
-    pub fn set(&self, layout: &TokioLayout) {
-        let flavors = [layout.poll.current_thread, layout.poll.multi_thread];
-        for (tick, flavor) in self.0.iter().zip(flavors) {
-            tick.store(flavor.map_or(0, |paths| paths.tick), Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn get(&self) -> hud_core_ticks {
-        let [current_thread, multi_thread] = &*self.0;
-        hud_core_ticks {
-            current_thread: current_thread.load(Ordering::Relaxed),
-            multi_thread: multi_thread.load(Ordering::Relaxed),
-        }
+/// Where the scheduling ticks lie in the cores; 0 where unknown.
+pub(crate) fn core_ticks(layout: &TokioLayout) -> hud_core_ticks {
+    let tick = |paths: Option<FlavorPaths>| paths.map_or(0, |paths| paths.tick);
+    hud_core_ticks {
+        current_thread: tick(layout.poll.current_thread),
+        multi_thread: tick(layout.poll.multi_thread),
     }
 }
 

@@ -1,8 +1,18 @@
-//! How polls are known just now: the layout in use, whether it still holds, the search for another.
+//! How polls are tracked just now: through Tokio's state, by stacks (tier 4), or not at all (tier 5).
+//!
+//! [`Tracker`] is the state machine: it takes observations and returns transitions, and touches
+//! neither the kernel nor another process itself. [`choose`] finds the mode to begin with, and
+//! [`Reacquire`] searches for a layout after one was lost, both by the same [`search`](layout_search).
+//! [`frames`] is all of tier 4.
 
+mod choice;
 pub mod frames;
-mod process_search;
-pub mod regain;
-pub mod trust;
+mod layout_search;
+mod layout_trust;
+mod reacquire;
+mod tracker;
 
-pub use process_search::{LayoutSearch, frames_tell_polls};
+pub use choice::{Choice, choose};
+pub use layout_search::{LayoutSearch, SearchOutcome, SearchRequest};
+pub use reacquire::Reacquire;
+pub use tracker::{Tracker, Transition};

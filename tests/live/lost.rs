@@ -276,8 +276,13 @@ fn a_capture_that_cannot_begin_anew_ends_hud_and_says_why() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(limited.elapsed() < Duration::from_secs(15), "{said}");
     assert!(said.contains("Too many open files"), "{said}");
-    let completeness = read_trace(&trace, |_| ()).unwrap();
-    assert_eq!(completeness, Completeness::Whole);
+    let mut ends = Vec::new();
+    let completeness = read_trace(&trace, |record| match record {
+        Record::End { reason, .. } => ends.push(reason),
+        _ => {}
+    });
+    assert_eq!(completeness.unwrap(), Completeness::Whole);
+    assert_eq!(ends, [EndReason::Failed]);
 }
 
 #[test]

@@ -438,7 +438,7 @@ fn a_panic_while_recording_leaves_a_whole_trace() {
             screen.contains(thread) && screen.contains("provoked"),
             "{screen}"
         );
-        assert_whole(&tmux.folder().join("trace.json"), EndReason::Interrupted);
+        assert_whole(&tmux.folder().join("trace.json"), EndReason::Failed);
     }
 }
 

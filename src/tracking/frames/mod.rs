@@ -15,12 +15,11 @@ use anyhow::Result;
 use self::counters::{Counters, Doing, ENOUGH, Look, POINTEE, REGION};
 use self::ways::{Ways, find};
 use crate::capture::{
-    Capture, FoundWorker, FrameTable, Places, SavedRegisters, SleepingPoll, TaskReader, TaskState,
+    Capture, FoundWorker, FrameOrder, Places, SleepingPoll, TaskReader, TaskState,
 };
-use crate::stacks::symbolize::Symbolizer;
-use crate::stacks::unwind::{CapturedStack, Registers, Step, Unwinder};
+use crate::stacks::reader::StackReader;
+use crate::stacks::unwind::Step;
 use crate::target::memory::{Memory, ProcessMemory, read_stack};
-use crate::target::modules::ModuleMap;
 use crate::tokio::names;
 
 /// How often threads are looked at: while there is something to learn, and otherwise.
@@ -42,31 +41,6 @@ const MAX_JUDGED: usize = 1 << 14;
 const STACK_REACH: u64 = 1 << 20;
 const LOWEST_POINTER: u64 = 1 << 16;
 
-/// What is needed to read a stack.
-pub struct Tools<'a> {
-    pub unwinder: &'a mut Unwinder,
-    pub symbolizer: &'a mut Symbolizer,
-    pub modules: &'a mut ModuleMap,
-}
-
-impl Tools<'_> {
-    /// The frames of a stack, with where their calls return to.
-    pub fn walk(&mut self, registers: &SavedRegisters, base: u64, bytes: &[u8]) -> Vec<Step> {
-        let stack = CapturedStack {
-            registers: Registers::from(registers),
-            base,
-            bytes,
-        };
-        let addresses = |steps: &[Step]| steps.iter().map(|step| step.address).collect::<Vec<_>>();
-        let steps = self.unwinder.walk(&stack);
-        if !self.modules.refresh_for(&addresses(&steps)) {
-            return steps;
-        }
-        self.unwinder.set_modules(self.modules);
-        self.unwinder.walk(&stack)
-    }
-}
-
 /// A worker.
 #[derive(Debug)]
 struct Known {
@@ -87,9 +61,12 @@ pub enum Judgement {
 
 /// All that is known of workers by their frames.
 pub struct Frames {
-    reader: TaskReader,
+    pid: u32,
+    /// Opened at the first look.
+    reader: Option<TaskReader>,
     memory: ProcessMemory,
-    table: FrameTable,
+    /// For the ring thread, not taken yet.
+    orders: Vec<FrameOrder>,
     ways: Ways,
     /// By way.
     counters: Vec<Counters>,
@@ -104,16 +81,13 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Of the process `pid`; what is learnt goes to `table`.
-    ///
-    /// # Errors
-    /// When the kernel refuses the task iterator.
-    pub fn new(pid: u32, table: FrameTable) -> Result<Self> {
-        table.clear();
-        Ok(Frames {
-            reader: TaskReader::new(pid)?,
+    /// Of the process `pid`.
+    pub fn new(pid: u32) -> Self {
+        Frames {
+            pid,
+            reader: None,
             memory: ProcessMemory::new(pid),
-            table,
+            orders: Vec::new(),
             ways: Ways::default(),
             counters: Vec::new(),
             cores: Vec::new(),
@@ -121,11 +95,24 @@ impl Frames {
             strangers: HashMap::new(),
             next_look: Instant::now(),
             judged: HashMap::new(),
-        })
+        }
+    }
+
+    /// What the ring thread is to do since this was asked last.
+    pub fn take_orders(&mut self) -> Vec<FrameOrder> {
+        std::mem::take(&mut self.orders)
+    }
+
+    fn read_tasks(&mut self) -> Result<Vec<TaskState>> {
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => TaskReader::new(self.pid)?,
+        };
+        self.reader.insert(reader).read()
     }
 
     /// How long [`Frames::look`] may wait.
-    pub fn rest(&self) -> Duration {
+    pub fn pause(&self) -> Duration {
         self.next_look.saturating_duration_since(Instant::now())
     }
 
@@ -133,13 +120,14 @@ impl Frames {
     ///
     /// # Errors
     /// When the kernel refuses the task iterator.
-    pub fn look(&mut self, tools: &mut Tools<'_>) -> Result<()> {
+    pub fn look(&mut self, stacks: &mut StackReader) -> Result<()> {
         if Instant::now() < self.next_look {
             return Ok(());
         }
-        let tasks = self.reader.read()?;
+        self.next_look = Instant::now() + LOOK_EVERY;
+        let tasks = self.read_tasks()?;
         let mut looks = Vec::new();
-        let mut stacks = Vec::new();
+        let mut sleepers = Vec::new();
         for task in &tasks {
             let places = self.workers.get(&task.tid).map(|known| known.places);
             for (way, lowest) in places.iter().flatten().enumerate() {
@@ -155,10 +143,10 @@ impl Frames {
                 }
             }
             if !task.on_cpu && self.is_due(task.tid) {
-                stacks.push((task, read_stack(&self.memory, task.registers.sp)));
+                sleepers.push((task, read_stack(&self.memory, task.registers.sp)));
             }
         }
-        let after = self.reader.read()?;
+        let after = self.read_tasks()?;
         let after: HashMap<u32, TaskState> =
             after.into_iter().map(|task| (task.tid, task)).collect();
         let stood_still = |before: &TaskState| {
@@ -170,7 +158,7 @@ impl Frames {
                 continue;
             }
             look.frame = stack.and_then(|(base, bytes)| {
-                let steps = tools.walk(&task.registers, base, &bytes);
+                let steps = stacks.walk(&task.registers, base, &bytes);
                 frame_below(&steps, lowest, base, &bytes).map(<[u8]>::to_vec)
             });
             // While it runs, its registers are those of the last interrupt: a few ms old. In a poll
@@ -182,9 +170,9 @@ impl Frames {
                 counters.take(task.tid, look);
             }
         }
-        for (task, (base, bytes)) in stacks.iter().filter(|(task, _)| stood_still(task)) {
-            let steps = tools.walk(&task.registers, *base, bytes);
-            self.meet(task, &steps, (*base, bytes), tools);
+        for (task, (base, bytes)) in sleepers.iter().filter(|(task, _)| stood_still(task)) {
+            let steps = stacks.walk(&task.registers, *base, bytes);
+            self.meet(task, &steps, (*base, bytes), stacks);
         }
         self.settle();
         self.strangers.retain(|tid, _| after.contains_key(tid));
@@ -202,13 +190,13 @@ impl Frames {
     ///
     /// # Errors
     /// When the kernel refuses the task iterator.
-    pub fn stranger(&mut self, capture: &Capture, tools: &mut Tools<'_>) -> Result<()> {
+    pub fn stranger(&mut self, capture: &Capture, stacks: &mut StackReader) -> Result<()> {
         let is_known = self.workers.contains_key(&capture.tid);
         if !is_known && !self.is_due(capture.tid) {
             return Ok(());
         }
-        let steps = tools.walk(&capture.registers, capture.stack_base, &capture.stack);
-        let tasks = self.reader.read()?;
+        let steps = stacks.walk(&capture.registers, capture.stack_base, &capture.stack);
+        let tasks = self.read_tasks()?;
         if let Some(task) = tasks.into_iter().find(|task| task.tid == capture.tid) {
             // It has run on since: what it is doing now is not known.
             let task = TaskState {
@@ -216,7 +204,7 @@ impl Frames {
                 on_cpu: true,
                 ..task
             };
-            self.meet(&task, &steps, (0, &[]), tools);
+            self.meet(&task, &steps, (0, &[]), stacks);
         }
         Ok(())
     }
@@ -236,15 +224,15 @@ impl Frames {
         &mut self,
         sequence: Option<u64>,
         capture: &Capture,
-        tools: &mut Tools<'_>,
+        stacks: &mut StackReader,
     ) -> Judgement {
-        let steps = tools.walk(&capture.registers, capture.stack_base, &capture.stack);
+        let steps = stacks.walk(&capture.registers, capture.stack_base, &capture.stack);
         let word = |address: u64| {
             let at = usize::try_from(address.checked_sub(capture.stack_base)?).ok()?;
             let bytes = capture.stack.get(at..at.checked_add(8)?)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         };
-        let judgement = self.judge_stack(capture.tid, &steps, word, tools);
+        let judgement = self.judge_stack(capture.tid, &steps, word, stacks);
         if self.judged.len() >= MAX_JUDGED {
             self.judged.clear();
         }
@@ -277,7 +265,7 @@ impl Frames {
         tid: u32,
         steps: &[Step],
         word: impl Fn(u64) -> Option<u64>,
-        tools: &mut Tools<'_>,
+        stacks: &mut StackReader,
     ) -> Judgement {
         let Some(Known { places, .. }) = self.workers.get(&tid) else {
             return Judgement::Unknown;
@@ -292,7 +280,7 @@ impl Frames {
         };
         let inside = steps.iter().take_while(|step| step.place < lowest);
         for step in inside {
-            let frames = tools.symbolizer.frames(tools.modules, &[step.address]);
+            let frames = stacks.frames(&[step.address]);
             let leaves = |name: &str| names::is_park_or_wait(name) || names::leaves_worker(name);
             if frames.iter().any(|frame| leaves(&frame.function)) {
                 return Judgement::NoPoll;
@@ -315,7 +303,7 @@ impl Frames {
                 log::debug!("the core is kept {at} bytes above {lowest:#x}");
                 if way.core != Some(*at) {
                     way.core = Some(*at);
-                    self.table.set_ways(&self.ways.all);
+                    self.orders.push(FrameOrder::Ways(self.ways.all.clone()));
                 }
                 Judgement::NoPoll
             }
@@ -330,9 +318,9 @@ impl Frames {
         task: &TaskState,
         steps: &[Step],
         (stack_base, stack): (u64, &[u8]),
-        tools: &mut Tools<'_>,
+        stacks: &mut StackReader,
     ) {
-        let mut name = |address| tools.symbolizer.frames(tools.modules, &[address]);
+        let mut name = |address| stacks.frames(&[address]);
         if let Some((_, true)) = find(steps, &mut name).and_then(|found| self.ways.learn(&found)) {
             for way in self.ways.all.iter().skip(self.counters.len()) {
                 let [_, loop_at, _] = way.places;
@@ -340,7 +328,7 @@ impl Frames {
             }
             self.cores.resize_with(self.ways.all.len(), Vec::new);
             log::debug!("ways into polls: {:x?}", self.ways.all);
-            self.table.set_ways(&self.ways.all);
+            self.orders.push(FrameOrder::Ways(self.ways.all.clone()));
             // Who was none may be one by the new way.
             self.strangers.clear();
         }
@@ -355,11 +343,14 @@ impl Frames {
                     counters.forget(task.tid);
                 }
                 known.places = places;
-                self.table.moved(task.tid, places);
+                self.orders.push(FrameOrder::Moved {
+                    tid: task.tid,
+                    places,
+                });
             }
             if self.ways.learn_park(steps, &places, name) {
                 log::debug!("a park: {:x?}", self.ways.all);
-                self.table.set_ways(&self.ways.all);
+                self.orders.push(FrameOrder::Ways(self.ways.all.clone()));
             }
             return;
         }
@@ -371,7 +362,7 @@ impl Frames {
         let polls = self.ways.polls(steps, &places);
         let taken = places.iter().zip(&self.ways.all).find(|(at, _)| **at != 0);
         let (lowest, multi_thread) = taken.map_or((0, false), |(at, way)| (*at, way.multi_thread));
-        self.table.adopt(FoundWorker {
+        let worker = FoundWorker {
             task: task.clone(),
             scheduler: lowest,
             multi_thread,
@@ -385,7 +376,8 @@ impl Frames {
                 stack: stack.to_vec(),
             }),
             ways: places,
-        });
+        };
+        self.orders.push(FrameOrder::Adopt(Box::new(worker)));
         let known = Known {
             places,
             looked_at: now,
@@ -485,7 +477,7 @@ impl Frames {
             cores.extend(standing.filter(|_| learnt.sure || !inlined));
         }
         if changed {
-            self.table.set_ways(&self.ways.all);
+            self.orders.push(FrameOrder::Ways(self.ways.all.clone()));
         }
     }
 }

@@ -3,6 +3,10 @@
 //! Unlike `/proc` it gives the user registers and the thread pointer of threads that sleep, in one
 //! pass and without stopping anything.
 
+pub mod census;
+pub mod loads;
+pub mod seed;
+
 use std::io::{self, Read};
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -12,6 +16,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use plain::Plain;
 
+pub use self::seed::FoundWorker;
 use super::events::SavedRegisters;
 use crate::arch;
 use crate::bpf::task_types::hud_task;

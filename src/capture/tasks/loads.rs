@@ -8,7 +8,7 @@ use std::mem;
 
 use anyhow::Result;
 
-use super::tasks::{TaskReader, TaskState};
+use super::{TaskReader, TaskState};
 use crate::clock::monotonic_ns;
 use crate::tokio::names::THREADS;
 

@@ -4,10 +4,10 @@
 //! ends, which may be never. A seed holds only if its thread does not run between the look and the
 //! attachment; the kernel side checks that by the thread's context switches.
 
-use super::events::{Capture, PollTimes, Site, StackKind};
-use super::frames::Places;
-use super::tasks::TaskState;
+use super::TaskState;
 use crate::bpf::types::{hud_observed, hud_phase, hud_poll_flags, hud_thread};
+use crate::capture::events::{Capture, PollTimes, Site, StackKind};
+use crate::capture::frames::Places;
 use crate::model::Flavor;
 use crate::target::memory::{Memory, read_stack};
 use crate::tokio::{self, TokioLayout, Verdict};
@@ -16,7 +16,7 @@ use crate::tokio::{self, TokioLayout, Verdict};
 const SEED_SEQUENCE: u64 = 1;
 
 /// A worker as found before the programs were attached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FoundWorker {
     pub task: TaskState,
     /// Address of its `scheduler::Context`.
@@ -29,7 +29,7 @@ pub struct FoundWorker {
 }
 
 /// A poll that was asleep before the programs were attached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SleepingPoll {
     pub core: u64,
     pub tick: u32,
@@ -42,7 +42,7 @@ pub struct SleepingPoll {
 }
 
 /// The workers there are, each with the poll it is asleep in.
-pub(super) fn find_workers(
+pub(in crate::capture) fn find_workers(
     layout: &TokioLayout,
     tasks: &[TaskState],
     memory: &dyn Memory,
@@ -84,7 +84,7 @@ pub(super) fn find_workers(
 
 impl FoundWorker {
     /// Its state for the kernel side; `clock` is the scheduler's clock now.
-    pub(super) fn state(&self, clock: u64) -> hud_thread {
+    pub(in crate::capture) fn state(&self, clock: u64) -> hud_thread {
         let task = &self.task;
         let mut state = hud_thread {
             tid: task.tid,
@@ -140,7 +140,7 @@ impl FoundWorker {
 
     /// The stack of the poll it is asleep in, as the kernel side would have sent it. `offset` is
     /// `CLOCK_MONOTONIC` minus the scheduler's clock, `clock` the latter's now.
-    pub(super) fn capture(&self, clock: u64, offset: i64) -> Option<Capture> {
+    pub(in crate::capture) fn capture(&self, clock: u64, offset: i64) -> Option<Capture> {
         let poll = self.poll.as_ref().filter(|_| self.task.is_asleep())?;
         Some(Capture {
             tid: self.task.tid,

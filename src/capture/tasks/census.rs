@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::tasks::{TaskReader, TaskState};
+use super::{TaskReader, TaskState};
 
 /// Stacks that are read; further threads are listed without.
 const MAX_STACKS: usize = 1024;
