@@ -60,6 +60,11 @@ struct hud_tokio {
 	/* 0 before Tokio 1.22: the remaining budget distinguishes polls of the same tick instead.
 	 */
 	u32 has_task_id;
+	/* Root futures: `runtime` and `handle` in Context. 0: their places are not known. */
+	u32 has_root;
+	u32 runtime;
+	u32 handle;
+	u32 unused;
 };
 
 /* Offsets of Core::tick. User space corrects a guessed one when that flavor starts later. */
@@ -160,6 +165,8 @@ enum hud_flavor {
 	HUD_FLAVOR_MULTI_THREAD = 1,
 	/* Not described by the layout in use. */
 	HUD_FLAVOR_OTHER = 2,
+	/* No worker: block_on polls a root future on this thread, outside of the scheduler. */
+	HUD_FLAVOR_ROOT = 3,
 };
 
 enum hud_poll_flags {

@@ -88,6 +88,30 @@ static __always_inline int read_own_thread_locals(u64 thread_pointer, u8 *bytes,
 	return 0;
 }
 
+/* EnterRuntime: at and above this value the thread is in no runtime. */
+#define NOT_ENTERED 2
+
+/*
+ * A thread in a runtime but not in its scheduler: it runs block_on, and polls a root future while
+ * the budget is in force. The runtime's handle stands for the scheduler and its core.
+ */
+static __always_inline void decode_root(const u8 *bytes, struct tokio_state *state)
+{
+	u64 handle = u64_at(bytes, config.tokio.handle, HUD_CONTEXT_BYTES);
+
+	if (!config.tokio.has_root || !handle ||
+	    bytes[config.tokio.runtime & (HUD_CONTEXT_BYTES - 1)] >= NOT_ENTERED)
+		return;
+	decode_context(bytes, state);
+	/* block_on sets no task id. What is left of the budget distinguishes its polls. */
+	state->task = 0;
+	if (state->constrained)
+		state->budget_left = bytes[(config.tokio.budget + 1) & (HUD_CONTEXT_BYTES - 1)];
+	state->scheduler = handle;
+	state->core = handle;
+	state->flavor = HUD_FLAVOR_ROOT;
+}
+
 /* Since Tokio 1.29: Context points to scheduler::Context, which points to the core. */
 static __always_inline int read_context(u64 thread_pointer, u8 *bytes, struct tokio_state *state)
 {
@@ -97,8 +121,10 @@ static __always_inline int read_context(u64 thread_pointer, u8 *bytes, struct to
 				(void *)(thread_pointer + config.tokio.context)))
 		return -1;
 	state->scheduler = u64_at(bytes, config.tokio.scheduler, HUD_CONTEXT_BYTES);
-	if (!state->scheduler)
+	if (!state->scheduler) {
+		decode_root(bytes, state);
 		return 0;
+	}
 	decode_context(bytes, state);
 	if (bpf_probe_read_user(bytes, HUD_SCHEDULER_CONTEXT_BYTES, (void *)state->scheduler))
 		return -1;
@@ -152,6 +178,8 @@ static __noinline int read_tokio(u64 thread_pointer, struct hud_thread *thread,
 		state->phase = HUD_PHASE_POLL;
 	else
 		state->phase = HUD_PHASE_IDLE;
+	if (state->flavor == HUD_FLAVOR_ROOT)
+		return 0; /* no tick */
 	state->tick_core = state->core;
 	/* Between two polls the worker's loop owns the core, which stays at the same address. */
 	if (!state->core && thread && state->scheduler)

@@ -47,9 +47,14 @@ impl Decoder {
                 index,
                 runtime,
                 flavor,
+                role,
                 thread_name,
             } => Record::Worker(Worker {
                 tid: tid()?,
+                role: role
+                    .map(|role| known("role", &role, Role::from_name))
+                    .transpose()?
+                    .unwrap_or_default(),
                 index,
                 runtime,
                 flavor: flavor

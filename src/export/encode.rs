@@ -14,7 +14,7 @@ use super::events::{
 };
 use super::micros::Micros;
 use super::viewer_samples::ViewerSamples;
-use crate::model::{Census, PollTime, Record, SlowPoll, Tier, Worker, WorkerUsage};
+use crate::model::{Census, PollTime, Record, Role, SlowPoll, Tier, Worker, WorkerUsage};
 
 /// Encodes records as events.
 #[derive(Default)]
@@ -198,6 +198,7 @@ impl Encoder {
                 .iter()
                 .map(|name| name.as_str().into())
                 .collect(),
+            root: poll.root.map(|root| root.as_str().into()),
             running: poll.running,
             began_before_attach: poll.began_before_attach,
             throttled: poll.held_back.throttled,
@@ -288,6 +289,9 @@ impl Encoder {
             name: &'a str,
         }
         let name = match worker.index {
+            _ if worker.role == Role::RootFuture => {
+                format!("runtime {} root future on {}", worker.runtime, worker.thread_name)
+            }
             Some(index) => format!("runtime {} worker {index}", worker.runtime),
             None => format!("runtime {} {}", worker.runtime, worker.thread_name),
         };
@@ -299,6 +303,7 @@ impl Encoder {
             index: worker.index,
             runtime: worker.runtime,
             flavor: worker.flavor.map(|flavor| flavor.as_str().into()),
+            role: (worker.role != Role::Worker).then(|| worker.role.as_str().into()),
             thread_name: worker.thread_name.as_str().into(),
         });
         push(&mut self.bytes, &event)?;

@@ -21,11 +21,11 @@ pub use cause::Cause;
 pub use census::{Census, CensusThread, Duty, HANG_NS, ThreadWait};
 pub use name::Name;
 pub use own::{Losses, SelfCost};
-pub use poll::{Culprit, HeldBack, Release, ReleasedBy, SlowPoll, TimeSplit};
+pub use poll::{Culprit, HeldBack, Release, ReleasedBy, RootPoll, SlowPoll, TimeSplit};
 pub use poll_time::{PollTime, ProfiledStack};
 pub use session::{EndReason, Header, Tier};
 pub use stack::{Activity, CodeAddress, Frame, Location, Origin, WeightedStack};
-pub use worker::{Flavor, Worker, WorkerUsage};
+pub use worker::{Flavor, Role, Worker, WorkerUsage};
 
 /// One event of a session. A session is the fold of its records, live or replayed.
 #[derive(Clone, Debug, PartialEq)]

@@ -66,7 +66,18 @@ pub struct ReleasedBy {
     pub frames: Vec<Arc<Frame>>,
 }
 
-/// One poll that held its worker for at least the threshold.
+named_enum! {
+    /// How much of a root future's poll is known: nothing of Tokio's counts its polls.
+    pub enum RootPoll {
+        /// One poll: a single sleep in it was as long as the threshold.
+        OnePoll = "one_poll",
+        /// The thread computed without a park in between: in one poll, or in many that followed one
+        /// another.
+        BusyStretch = "busy_stretch",
+    }
+}
+
+/// One poll that held its worker, or its root future's thread, for at least the threshold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlowPoll {
     /// Kernel thread id of the worker.
@@ -78,6 +89,9 @@ pub struct SlowPoll {
     /// Tokio's task id. None for the root future of a `current_thread` runtime and where the id is
     /// not known.
     pub task: Option<u64>,
+    /// It was no worker's: a root future was polled by `block_on` outside of the scheduler. It held
+    /// everything that is joined in that future.
+    pub root: Option<RootPoll>,
     pub start_ns: u64,
     /// When it ended; of a running poll, until when it is known to have run.
     pub end_ns: u64,

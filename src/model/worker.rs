@@ -11,10 +11,24 @@ named_enum! {
     }
 }
 
-/// A thread that runs tasks.
+named_enum! {
+    /// What a thread polls.
+    #[derive(Default)]
+    pub enum Role {
+        /// The tasks of a scheduler, and of a `current_thread` runtime the root future as well.
+        #[default]
+        Worker = "worker",
+        /// One root future: the thread called `block_on` of a runtime whose workers are other
+        /// threads.
+        RootFuture = "root_future",
+    }
+}
+
+/// A thread that polls tasks or a root future.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     pub tid: u32,
+    pub role: Role,
     /// Tokio's index of it in its runtime, where it could be read.
     pub index: Option<u32>,
     /// The runtime, numbered from 0 in the order of discovery.

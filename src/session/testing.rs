@@ -28,6 +28,7 @@ pub fn header() -> Record {
 pub fn worker(index: u32) -> Record {
     Record::Worker(Worker {
         tid: 4001 + index,
+        role: Role::Worker,
         index: Some(index),
         runtime: 0,
         flavor: Some(Flavor::MultiThread),
@@ -44,6 +45,7 @@ pub fn session_without_polls() -> Vec<Record> {
     let thread = |tid, name: &str, runtime| {
         let worker = Record::Worker(Worker {
             tid,
+            role: Role::Worker,
             index: None,
             runtime,
             flavor: None,

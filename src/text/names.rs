@@ -1,6 +1,6 @@
 //! Threads, workers, tasks, code and causes as text. None of these texts is ever blank.
 
-use crate::model::{Cause, Location, Worker};
+use crate::model::{Cause, Location, Role, Worker};
 
 use super::width::width;
 
@@ -22,12 +22,14 @@ pub fn thread(name: Option<&str>, tid: u32) -> String {
     }
 }
 
-/// A worker: `worker 3`, or its thread where Tokio's index is not known. With several runtimes the
+/// A worker: `worker 3`, or its thread where Tokio's index is not known. A thread that polls a root
+/// future: `root future on main`. With several runtimes the
 /// runtime stands before it: `runtime 1 worker 3`.
 pub fn worker(worker: &Worker, several_runtimes: bool) -> String {
-    let name = match worker.index {
-        Some(index) => format!("worker {index}"),
-        None => thread(Some(&worker.thread_name), worker.tid),
+    let name = match (worker.role, worker.index) {
+        (Role::RootFuture, _) => format!("root future on {}", worker.thread_name),
+        (Role::Worker, Some(index)) => format!("worker {index}"),
+        (Role::Worker, None) => thread(Some(&worker.thread_name), worker.tid),
     };
     match several_runtimes {
         true => format!("{} {name}", runtime(worker.runtime)),
@@ -42,6 +44,7 @@ pub fn worker_within(worker: &Worker, several_runtimes: bool, columns: usize) ->
         _ if width(&long) <= columns => long,
         (Some(index), true) => format!("rt {} w {index}", worker.runtime),
         (Some(index), false) => format!("w {index}"),
+        (None, _) if worker.role == Role::RootFuture => format!("root {}", worker.tid),
         (None, _) => thread(None, worker.tid),
     }
 }
@@ -113,6 +116,7 @@ mod tests {
     fn named(index: Option<u32>, thread_name: &str) -> Worker {
         Worker {
             tid: 4711,
+            role: Role::Worker,
             index,
             runtime: 1,
             flavor: None,

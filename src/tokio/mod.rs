@@ -30,6 +30,6 @@ pub use layout::{
     BesideTick, ContextFields, FlavorPaths, PollPaths, Source, TaskId, ThreadLocals, TokioLayout,
 };
 pub(crate) use learn::rounds;
-pub use live::{ThreadView, Verdict, WorkerState, check};
+pub use live::{RootState, ThreadView, Verdict, WorkerState, check};
 pub use search::{Progress, Search, Waiting};
 pub use select::{WorkersSeen, holds};

@@ -83,6 +83,9 @@ pub enum Extra<'a> {
         runtime: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         flavor: Option<Cow<'a, str>>,
+        /// Left out for workers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Cow<'a, str>>,
         thread_name: Cow<'a, str>,
     },
     WorkerGone {},

@@ -214,6 +214,10 @@ pub fn record() -> impl Strategy<Value = Record> {
         1 => (any::<u32>(), of(any::<u32>()), any::<u32>(), of(any::<bool>()), text()).prop_map(
             |(tid, index, runtime, many, thread_name)| Record::Worker(Worker {
                 tid,
+                role: match many {
+                    None => Role::RootFuture,
+                    Some(_) => Role::Worker,
+                },
                 index,
                 runtime,
                 flavor: many.map(|many| match many {

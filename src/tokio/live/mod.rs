@@ -63,12 +63,22 @@ pub struct WorkerState {
     pub runtime: Option<u8>,
 }
 
+/// What a thread's state says that runs `block_on` outside of the scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootState {
+    /// Address of the runtime's shared handle.
+    pub handle: u64,
+    /// What is left of the budget while the root future is polled, None while it waits.
+    pub budget_left: Option<u8>,
+}
+
 /// What a thread is by a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No scheduler runs on this thread, or it is about to end.
+    /// No runtime is entered on this thread, or it is about to end.
     NotAWorker,
     Worker(WorkerState),
+    Root(RootState),
     /// The layout is wrong: the invariant that does not hold.
     Violated(String),
 }
@@ -86,8 +96,8 @@ const STALE_STACK: u64 = 1 << 20;
 /// The budget that Tokio gives a task for one poll.
 pub(super) const MAX_BUDGET: u8 = 128;
 
-/// Largest value of `EnterRuntime`, as a byte.
-const MAX_RUNTIME: u8 = 2;
+/// `EnterRuntime` as a byte where no runtime is entered: its largest value.
+const NOT_ENTERED: u8 = 2;
 
 /// A worker's index is below this: no runtime has so many workers.
 const MAX_WORKERS: u64 = 1 << 16;
@@ -114,8 +124,7 @@ pub fn check(layout: &TokioLayout, memory: &dyn Memory, thread: &ThreadView) -> 
     let mut verdict = Verdict::NotAWorker;
     for _ in 0..ATTEMPTS {
         match read(layout, memory, thread) {
-            Ok(Some(state)) => return Verdict::Worker(state),
-            Ok(None) => return Verdict::NotAWorker,
+            Ok(verdict) => return verdict,
             Err(Obstacle::Violated(why)) => verdict = Verdict::Violated(why),
             Err(Obstacle::Moving) => verdict = Verdict::NotAWorker,
         }
@@ -123,14 +132,14 @@ pub fn check(layout: &TokioLayout, memory: &dyn Memory, thread: &ThreadView) -> 
     verdict
 }
 
-/// One attempt: None for a thread without a scheduler.
+/// One attempt.
 fn read(
     layout: &TokioLayout,
     memory: &dyn Memory,
     thread: &ThreadView,
-) -> Result<Option<WorkerState>, Obstacle> {
+) -> Result<Verdict, Obstacle> {
     let Some(base) = thread.tls_base() else {
-        return Ok(None);
+        return Ok(Verdict::NotAWorker);
     };
     let fields = &layout.poll.context;
     let context = base.wrapping_add_signed(layout.locals.context);
@@ -141,7 +150,17 @@ fn read(
         .transpose()?;
     let budget_left = budget(memory, at(fields.budget))?;
     let Some(current) = current_scheduler(layout, memory, thread, base, context)? else {
-        return Ok(None);
+        let handle = fields.handle.filter(|_| fields.scheduler.is_some());
+        let handle = handle.map(|offset| memory.read_u64(at(offset)));
+        return Ok(match (runtime, handle.transpose()?) {
+            (Some(runtime), Some(handle)) if runtime < NOT_ENTERED && handle != 0 => {
+                Verdict::Root(RootState {
+                    handle,
+                    budget_left,
+                })
+            }
+            _ => Verdict::NotAWorker,
+        });
     };
     let Current {
         pointer,
@@ -185,7 +204,7 @@ fn read(
     if memory.read_u64(pointer)? != scheduler {
         return Err(Obstacle::Moving);
     }
-    Ok(Some(state))
+    Ok(Verdict::Worker(state))
 }
 
 fn byte(memory: &dyn Memory, address: u64) -> io::Result<u8> {
@@ -196,7 +215,7 @@ fn byte(memory: &dyn Memory, address: u64) -> io::Result<u8> {
 
 fn runtime(memory: &dyn Memory, address: u64) -> Result<u8, Obstacle> {
     match byte(memory, address)? {
-        state if state > MAX_RUNTIME => violated(format_args!("the runtime state is {state}")),
+        state if state > NOT_ENTERED => violated(format_args!("the runtime state is {state}")),
         state => Ok(state),
     }
 }

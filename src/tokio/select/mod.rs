@@ -208,7 +208,7 @@ fn worker(
     let mut violated = String::new();
     for _ in 0..ATTEMPTS {
         let state = match check(layout, memory, thread) {
-            Verdict::NotAWorker => return Ok(None),
+            Verdict::NotAWorker | Verdict::Root(_) => return Ok(None),
             Verdict::Violated(why) => return Err(why),
             Verdict::Worker(state) => state,
         };

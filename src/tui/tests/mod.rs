@@ -26,6 +26,7 @@ fn records() -> Vec<Record> {
     records.pop(); // the end
     let blocking = Worker {
         tid: 4101,
+        role: Role::Worker,
         index: Some(0),
         runtime: 1,
         flavor: Some(Flavor::CurrentThread),
