@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::polls::{Assembled, Weighed};
-use crate::model::{Activity, Cause, Culprit, Frame, SlowPoll, WeightedStack, Worker};
+use crate::model::{
+    Activity, Cause, Culprit, Frame, Role, RootPoll, SlowPoll, WeightedStack, Worker,
+};
 use crate::stacks::culprit::culprit;
 use crate::stacks::symbolize::{NAMELESS_KERNEL, Symbolizer};
 use crate::target::modules::ModuleMap;
@@ -47,6 +49,12 @@ pub fn name_poll(
         worker: worker.and_then(|worker| worker.index),
         runtime: worker.map_or(0, |worker| worker.runtime),
         task: (poll.times.task != 0).then_some(poll.times.task),
+        root: worker
+            .filter(|worker| worker.role == Role::RootFuture)
+            .map(|_| match poll.is_one_poll {
+                true => RootPoll::OnePoll,
+                false => RootPoll::BusyStretch,
+            }),
         start_ns: poll.times.start_ns,
         end_ns: poll.end_ns,
         running: poll.running,

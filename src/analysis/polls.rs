@@ -29,6 +29,9 @@ pub struct Assembled {
     pub stacks: Vec<Weighed>,
     /// Places with a notable share of the time whose stack is missing.
     pub missing_stacks: u64,
+    /// A single sleep in it was as long as the threshold: without a count of polls, nothing else
+    /// proves that it was one.
+    pub is_one_poll: bool,
     /// Who ended its longest wait.
     pub released_by: Option<Arc<ReleasedBy>>,
 }
@@ -203,6 +206,10 @@ impl Polls {
             causes,
             stacks,
             missing_stacks,
+            is_one_poll: end
+                .sites
+                .iter()
+                .any(|site| site.blocked_ns / u64::from(site.count.max(1)) >= self.threshold_ns),
             released_by: open
                 .and_then(|open| open.released_by.clone())
                 .filter(|by| by.wait_ns >= held_ns / TELLING_WAIT),

@@ -10,7 +10,8 @@ use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, St
 use super::micros::Micros;
 use crate::model::{
     Activity, Cause, Census, Culprit, EndReason, Flavor, HeldBack, Losses, Name, PollTime,
-    ProfiledStack, Record, Release, ReleasedBy, SlowPoll, Tier, TimeSplit, WeightedStack, Worker,
+    ProfiledStack, Record, Release, ReleasedBy, Role, RootPoll, SlowPoll, Tier, TimeSplit,
+    WeightedStack, Worker,
 };
 
 /// Decodes events to records.
@@ -128,6 +129,10 @@ impl Decoder {
             worker: args.worker,
             runtime: args.runtime,
             task: args.task,
+            root: args
+                .root
+                .map(|root| known("kind of root poll", &root, RootPoll::from_name))
+                .transpose()?,
             start_ns,
             end_ns: start_ns.checked_add(dur).ok_or("a time out of range")?,
             running: args.running,

@@ -290,7 +290,10 @@ impl Encoder {
         }
         let name = match worker.index {
             _ if worker.role == Role::RootFuture => {
-                format!("runtime {} root future on {}", worker.runtime, worker.thread_name)
+                format!(
+                    "runtime {} root future on {}",
+                    worker.runtime, worker.thread_name
+                )
             }
             Some(index) => format!("runtime {} worker {index}", worker.runtime),
             None => format!("runtime {} {}", worker.runtime, worker.thread_name),

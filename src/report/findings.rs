@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::style::{BOLD, DIM, cause_color, paint};
-use crate::model::{Cause, Record, ReleasedBy, SlowPoll, Worker};
+use crate::model::{Cause, Record, ReleasedBy, RootPoll, SlowPoll, Worker};
 use crate::text::{self, duration};
 
 /// A running poll is reported after this long, and again each time its duration has doubled.
@@ -109,7 +109,11 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
         true => paint(BOLD, name(&poll.culprit.function)),
         false => paint(DIM, format!("not the code's fault: {}", outside(poll))),
     };
-    let mut line = format!("{at:>11}  {held:>7}  {cause} {worker:10}  {what}");
+    let root = match poll.root {
+        Some(RootPoll::BusyStretch) => "busy in one or more polls: ",
+        Some(RootPoll::OnePoll) | None => "",
+    };
+    let mut line = format!("{at:>11}  {held:>7}  {cause} {worker:10}  {root}{what}");
     if poll.cause.blames_code() {
         if let Some(calls) = &poll.culprit.calls {
             line += &format!(" -> {}", name(calls));

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::style::{ALARM, BOLD, DIM, heading, paint};
 use super::{Layout, findings, poll_time, stacks, table};
-use crate::model::{Cause, Losses, Tier};
+use crate::model::{Cause, Losses, Role, Tier};
 use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
 use crate::text::{self, bytes, counted, duration, percent_of, setting};
 
@@ -26,11 +26,16 @@ pub fn summary(snapshot: &Snapshot, layout: Layout) -> String {
 
 fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
     header(out, snap)?;
-    if snap.blocking.polls == 0 {
-        no_slow_polls(out, snap)?;
-    } else {
-        culprits(out, snap, layout)?;
+    match (snap.blocking.polls, snap.roots.polls) {
+        (0, 0) => no_slow_polls(out, snap)?,
+        (0, _) => {
+            let text = "No code held a worker; a root future was held.";
+            writeln!(out, "\n{}", paint(BOLD, text))?;
+        }
+        _ => culprits(out, snap, layout)?,
     }
+    roots(out, snap, layout)?;
+    heaviest_stacks(out, snap)?;
     running(out, snap)?;
     not_code(out, snap)?;
     poll_time::write(out, snap, layout)?;
@@ -143,7 +148,7 @@ fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
         duration(snap.blocking.max_ns)
     );
     writeln!(out, "\n{}\n", paint(ALARM, text))?;
-    out.write_str(&table::culprits(snap, layout))?;
+    out.write_str(&table::culprits(snap, &snap.rows, layout))?;
     let hidden = snap.rows.get(table::ROWS..).unwrap_or_default();
     if !hidden.is_empty() {
         let polls: u64 = hidden.iter().map(|row| row.polls).sum();
@@ -155,6 +160,28 @@ fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
             counted(polls, "poll"),
             duration(held)
         )?;
+    }
+    Ok(())
+}
+
+/// Code that held root futures: polls of `block_on` outside of the scheduler.
+fn roots(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
+    if snap.roots.polls == 0 {
+        return Ok(());
+    }
+    let text = format!(
+        "Root futures (block_on) were held for {} in {}, the longest {}: whatever is joined in them waited",
+        duration(snap.roots.held_ns),
+        counted(snap.roots.polls, "period"),
+        duration(snap.roots.max_ns)
+    );
+    writeln!(out, "\n{}\n", paint(ALARM, text))?;
+    out.write_str(&table::culprits(snap, &snap.root_rows, layout))
+}
+
+fn heaviest_stacks(out: &mut String, snap: &Snapshot) -> fmt::Result {
+    if snap.details.is_empty() {
+        return Ok(());
     }
     heading(out, "Heaviest stacks (innermost frame first)")?;
     for (i, detail) in snap.details.iter().enumerate() {
@@ -297,6 +324,12 @@ fn workers(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
         };
         let n = views.len() as u64;
         let title = match first.flavor {
+            _ if views
+                .iter()
+                .all(|view| view.worker.role == Role::RootFuture) =>
+            {
+                format!("Runtime {runtime}: root future")
+            }
             Some(flavor) => {
                 let workers = counted(n, "worker");
                 format!("Runtime {runtime}: {}, {workers}", flavor.as_str())

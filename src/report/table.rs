@@ -9,7 +9,7 @@ use comfy_table::{
 use super::Layout;
 use super::style::cause_color;
 use crate::model::Cause;
-use crate::session::{ProfileView, Snapshot, SpotRow, WorkerView};
+use crate::session::{ProfileView, Row, Snapshot, SpotRow, WorkerView};
 use crate::text::{self, count, counted, duration, percent, percent_of};
 
 /// Culprits shown; the others are added up in a line below.
@@ -54,8 +54,8 @@ fn empty(layout: Layout, headings: &[(&str, CellAlignment)]) -> Table {
     table
 }
 
-/// The culprits, a row each.
-pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
+/// The culprits of one kind, a row each.
+pub fn culprits(snapshot: &Snapshot, rows: &[Arc<Row>], layout: Layout) -> String {
     use CellAlignment::{Left, Right};
     let narrow = layout.width.is_some_and(|width| width < NARROW);
     let mut headings = vec![
@@ -77,7 +77,7 @@ pub fn culprits(snapshot: &Snapshot, layout: Layout) -> String {
         Some(width) if narrow => usize::from(width).saturating_sub(NUMBERS).max(16),
         Some(width) => usize::from(width).saturating_sub(NUMBERS) * 11 / 20,
     };
-    for row in snapshot.rows.iter().take(ROWS) {
+    for row in rows.iter().take(ROWS) {
         let location = row
             .location
             .as_ref()

@@ -239,7 +239,7 @@ impl Aggregate {
             // Waits that were done to the code say nothing about why it blocks.
             key => causes
                 .iter()
-                .find(|(cause, _)| cause.blames_code() == key.blames_code())
+                .find(|(cause, _)| cause.blames_code() == key.kind().blames_code())
                 .map_or(Cause::Unknown, |(cause, _)| *cause),
         };
         let row = Arc::new(Row {

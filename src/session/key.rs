@@ -48,9 +48,37 @@ impl Group {
     }
 }
 
+/// What the polls of a row held, and who is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Code held a worker.
+    Worker,
+    /// Code held a root future, and with it all that is joined in that future.
+    Root,
+    /// The poll was held up from outside: by the run queue, or a stop.
+    Outside,
+}
+
+impl Kind {
+    /// The kind of a poll.
+    pub fn of(poll: &SlowPoll) -> Kind {
+        match (poll.cause.blames_code(), poll.root) {
+            (false, _) => Kind::Outside,
+            (true, Some(_)) => Kind::Root,
+            (true, None) => Kind::Worker,
+        }
+    }
+
+    /// Whether the code itself is to blame.
+    pub fn blames_code(self) -> bool {
+        self != Kind::Outside
+    }
+}
+
 /// Identity of a culprit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CulpritKey {
+    pub kind: Kind,
     pub function: Name,
     pub calls: Option<Name>,
     pub cause: Cause,
@@ -61,23 +89,23 @@ pub struct CulpritKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RowKey {
     Culprit(Arc<CulpritKey>),
-    /// The flag tells code that blocks from polls that were held up from outside.
-    Function(Name, bool),
-    File(Option<Arc<str>>, bool),
-    Cause(Cause),
-    Future(Name, bool),
-    Task(Option<u64>, bool),
-    /// What came after the table was full. The flag as above.
-    Other(bool),
+    Function(Name, Kind),
+    File(Option<Arc<str>>, Kind),
+    Cause(Cause, Kind),
+    Future(Name, Kind),
+    Task(Option<u64>, Kind),
+    /// What came after the table was full.
+    Other(Kind),
 }
 
 impl RowKey {
     /// The row a poll belongs to.
     pub fn of(poll: &SlowPoll, group: Group) -> RowKey {
-        let blames = poll.cause.blames_code();
+        let kind = Kind::of(poll);
         let culprit = &poll.culprit;
         match group {
             Group::Culprit => RowKey::Culprit(Arc::new(CulpritKey {
+                kind,
                 function: culprit.function.clone(),
                 calls: culprit.calls.clone(),
                 cause: poll.cause,
@@ -85,23 +113,22 @@ impl RowKey {
             })),
             Group::Future => {
                 let future = culprit.chain.last().unwrap_or(&culprit.function);
-                RowKey::Future(future.clone(), blames)
+                RowKey::Future(future.clone(), kind)
             }
-            Group::Task => RowKey::Task(poll.task, blames),
-            Group::Cause => RowKey::Cause(poll.cause),
+            Group::Task => RowKey::Task(poll.task, kind),
+            Group::Cause => RowKey::Cause(poll.cause, kind),
             Group::File => {
                 let file = culprit.location.as_ref().map(|l| l.file.clone());
-                RowKey::File(file, blames)
+                RowKey::File(file, kind)
             }
-            Group::Function => RowKey::Function(culprit.function.clone(), blames),
+            Group::Function => RowKey::Function(culprit.function.clone(), kind),
         }
     }
 
     /// Whether a poll is one of this row's; the polls of `Other` are not told apart any more.
     pub fn matches(&self, poll: &SlowPoll) -> bool {
         let culprit = &poll.culprit;
-        let same_kind = poll.cause.blames_code() == self.blames_code();
-        same_kind
+        Kind::of(poll) == self.kind()
             && match self {
                 RowKey::Culprit(key) => {
                     key.cause == poll.cause
@@ -113,7 +140,7 @@ impl RowKey {
                 RowKey::File(file, _) => {
                     file.as_ref() == culprit.location.as_ref().map(|l| &l.file)
                 }
-                RowKey::Cause(cause) => *cause == poll.cause,
+                RowKey::Cause(cause, _) => *cause == poll.cause,
                 RowKey::Future(name, _) => {
                     name == culprit.chain.last().unwrap_or(&culprit.function)
                 }
@@ -126,32 +153,32 @@ impl RowKey {
     pub fn coarsen(&self, group: Group) -> Option<RowKey> {
         let key = match self {
             RowKey::Culprit(key) => key,
-            RowKey::Other(blames) => return Some(RowKey::Other(*blames)),
+            RowKey::Other(kind) => return Some(RowKey::Other(*kind)),
             _ => return None,
         };
-        let blames = key.cause.blames_code();
+        let kind = key.kind;
         match group {
             Group::Culprit => Some(self.clone()),
-            Group::Function => Some(RowKey::Function(key.function.clone(), blames)),
+            Group::Function => Some(RowKey::Function(key.function.clone(), kind)),
             Group::File => {
                 let file = key.location.as_ref().map(|l| l.file.clone());
-                Some(RowKey::File(file, blames))
+                Some(RowKey::File(file, kind))
             }
-            Group::Cause => Some(RowKey::Cause(key.cause)),
+            Group::Cause => Some(RowKey::Cause(key.cause, kind)),
             Group::Future | Group::Task => None,
         }
     }
 
-    /// Whether the row is about code that blocks, or about polls held up from outside.
-    pub fn blames_code(&self) -> bool {
+    /// What the row's polls held.
+    pub fn kind(&self) -> Kind {
         match self {
-            RowKey::Culprit(key) => key.cause.blames_code(),
-            RowKey::Cause(cause) => cause.blames_code(),
-            RowKey::Function(_, blames)
-            | RowKey::File(_, blames)
-            | RowKey::Future(_, blames)
-            | RowKey::Task(_, blames)
-            | RowKey::Other(blames) => *blames,
+            RowKey::Culprit(key) => key.kind,
+            RowKey::Cause(_, kind)
+            | RowKey::Function(_, kind)
+            | RowKey::File(_, kind)
+            | RowKey::Future(_, kind)
+            | RowKey::Task(_, kind)
+            | RowKey::Other(kind) => *kind,
         }
     }
 
@@ -162,7 +189,7 @@ impl RowKey {
             RowKey::Function(name, _) | RowKey::Future(name, _) => name.clone(),
             RowKey::File(Some(file), _) => file.clone().into(),
             RowKey::File(None, _) => "(no source known)".into(),
-            RowKey::Cause(cause) => cause.as_str().into(),
+            RowKey::Cause(cause, _) => cause.as_str().into(),
             RowKey::Task(task, _) => text::task(*task).into(),
             RowKey::Other(_) => "(all other culprits)".into(),
         }

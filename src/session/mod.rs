@@ -42,7 +42,7 @@ pub use self::aggregate::{TREND_BIN_NS, TREND_BINS};
 pub use self::bins::{Bins, Merge, Overflow, Slice};
 pub use self::census::{RowKind, census_rows};
 pub use self::durations::Bar;
-pub use self::key::{CulpritKey, Group, RowKey};
+pub use self::key::{CulpritKey, Group, Kind, RowKey};
 pub use self::profile::{ProfileView, SpotKey, SpotRow};
 pub use self::query::{Filter, Query, Scope, SessionOptions, Sort};
 pub use self::snapshot::{

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::aggregate::Aggregate;
 use super::{
-    Basis, Kept, Query, Row, RowKey, Scope, Session, Snapshot, Sort, Sum, WorkerView, window_ns,
+    Basis, Kept, Kind, Query, Row, RowKey, Scope, Session, Snapshot, Sort, Sum, WorkerView,
+    window_ns,
 };
-use crate::model::SlowPoll;
+use crate::model::{Role, SlowPoll};
 
 /// A detail's last polls.
 const DETAIL_POLLS: usize = 50;
@@ -32,12 +33,14 @@ impl Session {
             polls_seen: self.polls_seen,
             polls_of_other_culprits: 0,
         };
-        let (mut blocking, mut not_code) = (Sum::default(), Sum::default());
-        let (mut rows, mut not_code_rows) = (Vec::new(), Vec::new());
+        let (mut blocking, mut roots, mut not_code) =
+            (Sum::default(), Sum::default(), Sum::default());
+        let (mut rows, mut root_rows, mut not_code_rows) = (Vec::new(), Vec::new(), Vec::new());
         for aggregate in table.rows_mut() {
-            let (sum, rows) = match aggregate.key().blames_code() {
-                true => (&mut blocking, &mut rows),
-                false => (&mut not_code, &mut not_code_rows),
+            let (sum, rows) = match aggregate.key().kind() {
+                Kind::Worker => (&mut blocking, &mut rows),
+                Kind::Root => (&mut roots, &mut root_rows),
+                Kind::Outside => (&mut not_code, &mut not_code_rows),
             };
             add_row(sum, aggregate);
             if let RowKey::Other(_) = aggregate.key() {
@@ -46,6 +49,7 @@ impl Session {
             rows.push(aggregate.row());
         }
         sort_rows(&mut rows, query.sort);
+        sort_rows(&mut root_rows, query.sort);
         sort_rows(&mut not_code_rows, query.sort);
 
         let recent = &self.recent;
@@ -55,6 +59,7 @@ impl Session {
         };
         let mut detail = |key: &RowKey| table.get_mut(key).map(|row| row.detail(last));
         let details = rows.iter().take(query.details);
+        let details = details.chain(root_rows.iter().take(query.details));
         let details = details.filter_map(|row| detail(&row.key)).collect();
         let selected = query.selected.as_ref().and_then(detail);
 
@@ -78,8 +83,10 @@ impl Session {
             group: query.group,
             basis,
             blocking,
+            roots,
             not_code,
             rows,
+            root_rows,
             not_code_rows,
             details,
             selected,
@@ -142,7 +149,9 @@ fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
 /// Runtimes that have workers, all of which are stuck.
 fn held_runtimes(workers: &[WorkerView]) -> Vec<u32> {
     let mut held: BTreeMap<u32, bool> = BTreeMap::new();
-    for view in workers.iter().filter(|view| view.gone_ns.is_none()) {
+    let is_worker = |view: &&WorkerView| view.worker.role == Role::Worker;
+    let living = workers.iter().filter(|view| view.gone_ns.is_none());
+    for view in living.filter(is_worker) {
         *held.entry(view.worker.runtime).or_insert(true) &= view.running.is_some();
     }
     let all_held = held.into_iter().filter(|(_, held)| *held);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::bins::{Bins, Slice};
 use super::durations::Bar;
-use super::key::{Group, RowKey};
+use super::key::{Group, Kind, RowKey};
 use super::profile::ProfileView;
 use super::query::Scope;
 use super::tree::CallTree;
@@ -32,11 +32,15 @@ pub struct Snapshot {
     pub window_ns: Option<u64>,
     pub group: Group,
     pub basis: Basis,
-    /// Polls that code held up, and those held up from outside.
+    /// Polls in which code held a worker, those in which it held a root future, and those held up
+    /// from outside.
     pub blocking: Sum,
+    pub roots: Sum,
     pub not_code: Sum,
     /// Rows of blocking code, sorted as asked.
     pub rows: Vec<Arc<Row>>,
+    /// Rows of code that held a root future, sorted likewise.
+    pub root_rows: Vec<Arc<Row>>,
     /// Rows of polls that were held up from outside (run queue, stopped), sorted likewise.
     pub not_code_rows: Vec<Arc<Row>>,
     /// Details of the first rows, as many as were asked for.
@@ -222,9 +226,10 @@ impl Snapshot {
 
     /// A row's part of all time that code of its kind held workers, 0 to 1.
     pub fn share(&self, row: &Row) -> f64 {
-        let all = match row.key.blames_code() {
-            true => self.blocking.held_ns,
-            false => self.not_code.held_ns,
+        let all = match row.key.kind() {
+            Kind::Worker => self.blocking.held_ns,
+            Kind::Root => self.roots.held_ns,
+            Kind::Outside => self.not_code.held_ns,
         };
         match all {
             0 => 0.0,

@@ -33,7 +33,7 @@ impl Rows {
         let key = if self.rows.len() < limit || self.rows.contains_key(&key) {
             key
         } else {
-            RowKey::Other(key.blames_code())
+            RowKey::Other(key.kind())
         };
         self.rows
             .entry(key)

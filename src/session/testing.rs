@@ -142,6 +142,7 @@ pub fn poll(
     SlowPoll {
         tid: 4001 + index,
         worker: Some(index),
+        root: None,
         runtime: 0,
         task: Some(u64::from(index) * 1000 + at_ms),
         start_ns: START_NS + at_ms * MS,

@@ -72,8 +72,10 @@ pub(crate) fn kernel_layout(layout: &TokioLayout) -> Result<hud_tokio> {
         multi_thread_scheduler: pointer(layout.locals.multi_thread, poll.multi_thread),
         own_thread_locals: fields.scheduler.is_none().into(),
         has_task_id: fields.task_id.is_some().into(),
-        has_root: (fields.scheduler.is_some() && fields.runtime.is_some() && fields.handle.is_some())
-            .into(),
+        has_root: (fields.scheduler.is_some()
+            && fields.runtime.is_some()
+            && fields.handle.is_some())
+        .into(),
         runtime: in_context("runtime state", fields.runtime.unwrap_or(0), (1, 1))?,
         handle: in_context("handle", fields.handle.unwrap_or(0), (8, 8))?,
         unused: 0,

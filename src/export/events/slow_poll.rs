@@ -26,6 +26,9 @@ pub struct SlowArgs<'a> {
     pub location: Option<Place<'a>>,
     #[serde(default)]
     pub chain: Vec<Cow<'a, str>>,
+    /// Of a root future outside of the scheduler: how much of the poll is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub running: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

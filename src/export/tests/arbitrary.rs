@@ -141,6 +141,11 @@ fn poll() -> impl Strategy<Value = SlowPoll> {
                 worker: who.1,
                 runtime: who.2,
                 task: who.3,
+                root: match (flags.0, flags.1) {
+                    (false, _) => None,
+                    (true, false) => Some(RootPoll::OnePoll),
+                    (true, true) => Some(RootPoll::BusyStretch),
+                },
                 start_ns: when.0,
                 end_ns: when.1,
                 running: false,

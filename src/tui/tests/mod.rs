@@ -12,7 +12,7 @@ use ratatui::style::{Color, Modifier};
 
 use super::{App, AppOptions, Effect, View};
 use super::{Palette, Theme};
-use crate::model::{Cause, EndReason, Flavor, Record, SelfCost, SlowPoll, Worker};
+use crate::model::{Cause, EndReason, Flavor, Record, Role, SelfCost, SlowPoll, Worker};
 use crate::session::testing::{self as t, MS, START_NS};
 
 const SMALL: (u16, u16) = (60, 16);

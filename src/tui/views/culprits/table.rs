@@ -1,5 +1,6 @@
-//! The table of culprits: which code held workers, how often and how long. Polls delayed from
-//! outside (run queue, stopped) follow below, under a heading of their own.
+//! The table of culprits: which code held workers, how often and how long. Code that held root
+//! futures, and polls delayed from outside (run queue, stopped), follow below under headings of
+//! their own.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::columns::{Column, Columns, Wanted};
 use crate::model::Cause;
-use crate::session::{Basis, Group, Row, RowKey, Snapshot, Sort, TREND_BINS};
+use crate::session::{Basis, Group, Kind, Row, RowKey, Snapshot, Sort, TREND_BINS};
 use crate::text;
 use crate::tui::state::keys::Action;
 use crate::tui::widgets::bars::sparkline;
@@ -23,8 +24,6 @@ use crate::tui::widgets::theme::Theme;
 #[derive(Debug, Default)]
 pub struct Table {
     shown: Vec<Arc<Row>>,
-    /// How many of them are about code that blocks; the others follow.
-    blocking: usize,
     cursor: Cursor<Arc<Row>>,
     pub reversed: bool,
 }
@@ -34,14 +33,12 @@ impl Table {
     pub fn update(&mut self, snap: &Snapshot, search: &str) {
         let keep = |row: &&Arc<Row>| search.is_empty() || contains(row, search);
         self.shown.clear();
-        self.shown.extend(snap.rows.iter().filter(keep).cloned());
-        self.blocking = self.shown.len();
-        let not_code = snap.not_code_rows.iter().filter(keep).cloned();
-        self.shown.extend(not_code);
-        if self.reversed {
-            let (blocking, not_code) = self.shown.split_at_mut(self.blocking);
-            blocking.reverse();
-            not_code.reverse();
+        for rows in [&snap.rows, &snap.root_rows, &snap.not_code_rows] {
+            let start = self.shown.len();
+            self.shown.extend(rows.iter().filter(keep).cloned());
+            if self.reversed {
+                self.shown[start..].reverse();
+            }
         }
         self.cursor.update(&self.shown);
     }
@@ -75,8 +72,23 @@ impl Table {
 
     /// Rows of the screen that show everything, headings included.
     pub fn height(&self) -> u16 {
-        let divided = self.blocking < self.shown.len();
-        narrow(2 + self.shown.len().max(1) + usize::from(divided))
+        narrow(2 + self.shown.len().max(1) + self.headings())
+    }
+
+    /// How many kinds of rows have a heading of their own: all but [`Kind::Worker`].
+    fn headings(&self) -> usize {
+        let kinds = [Kind::Root, Kind::Outside].into_iter();
+        kinds
+            .filter(|kind| self.shown.iter().any(|row| row.key.kind() == *kind))
+            .count()
+    }
+
+    /// The kind of the row at `at`, if it differs from that of the row above.
+    fn section_at(&self, at: usize, first: usize) -> Option<Kind> {
+        let kind = self.shown.get(at)?.key.kind();
+        let above = at.checked_sub(1).filter(|_| at > first);
+        let above = above.map_or(Kind::Worker, |above| self.shown[above].key.kind());
+        (kind != above).then_some(kind)
     }
 
     /// Whether the cursor is on this row as shown.
@@ -120,9 +132,8 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         empty(c, body, search);
         return;
     }
-    // The heading of the other rows takes one row itself.
-    let divided = table.blocking < table.shown.len();
-    let height = body.height.saturating_sub(u16::from(divided));
+    // The headings of the other rows take rows themselves.
+    let height = body.height.saturating_sub(narrow(table.headings()));
     let in_view = table.cursor.in_view(height, &table.shown);
     let hidden = table.shown.len() - in_view.end;
     let end = match hidden {
@@ -132,18 +143,14 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
     c.heading_with_end(area, 0, title(c.snap.group), &note, &end);
     let mut y = 0;
     for at in in_view.clone() {
-        if divided && (at == table.blocking || at == in_view.start && at > table.blocking) {
-            let not_code = c.snap.not_code;
-            let note = format!(
-                "{}, {}: not this code's fault",
-                text::counted(not_code.polls, "poll"),
-                text::duration(not_code.held_ns)
-            );
-            c.heading(body, y, "held up from outside", &note);
+        if let Some(kind) = table.section_at(at, in_view.start) {
+            let (title, note) = section(c.snap, kind);
+            c.heading(body, y, title, &note);
             y += 1;
         }
         let row = &table.shown[at];
-        let line = line(c.theme, c.snap, row, &columns, at >= table.blocking);
+        let is_dim = row.key.kind() == Kind::Outside;
+        let line = line(c.theme, c.snap, row, &columns, is_dim);
         c.row(body, y, line);
         if table.is_at(at) {
             c.style_row(body, y, c.theme.selected());
@@ -151,6 +158,24 @@ pub fn draw(c: &mut Canvas, area: Rect, table: &mut Table, sort: Sort, search: &
         c.hit(row_of(body, y), Hit::Row(at));
         y += 1;
     }
+}
+
+/// The heading of a kind of rows, and what they add up to.
+fn section(snap: &Snapshot, kind: Kind) -> (&'static str, String) {
+    let (title, sum, what) = match kind {
+        Kind::Worker => ("held workers", snap.blocking, ""),
+        Kind::Root => ("held root futures", snap.roots, ": no worker was held"),
+        Kind::Outside => (
+            "held up from outside",
+            snap.not_code,
+            ": not this code's fault",
+        ),
+    };
+    let polls = text::counted(sum.polls, "poll");
+    (
+        title,
+        format!("{polls}, {}{what}", text::duration(sum.held_ns)),
+    )
 }
 
 fn title(group: Group) -> &'static str {

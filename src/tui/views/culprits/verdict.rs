@@ -20,7 +20,7 @@ pub fn draw(c: &mut Canvas, area: Rect, status: Option<&str>) {
         c.style_row(area, 0, c.theme.alarm());
         return;
     }
-    let line = if c.snap.blocking.polls > 0 {
+    let line = if c.snap.blocking.polls + c.snap.roots.polls > 0 {
         blocking(c, usize::from(area.width))
     } else if let Some(status) = status {
         let status = text::cut(status, usize::from(area.width).saturating_sub(3));
