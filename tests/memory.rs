@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hud::model::{
-    Activity, Cause, Culprit, Flavor, Frame, Header, HeldBack, Location, Origin, Record, SlowPoll,
-    Tier, TimeSplit, WeightedStack, Worker, WorkerUsage,
+    Activity, Cause, Culprit, Flavor, Frame, Header, HeldBack, Location, Origin, Record, Role,
+    SlowPoll, Tier, TimeSplit, WeightedStack, Worker, WorkerUsage,
 };
 use hud::session::{Group, Query, Scope, Session, SessionOptions};
 
@@ -112,6 +112,7 @@ fn poll(i: u64, at_ns: u64, tid: u32, code: &Code, random: &mut Random) -> Recor
         tid,
         worker: Some(tid),
         runtime: 0,
+        root: None,
         task: Some(i),
         start_ns: at_ns,
         end_ns: at_ns + held,
@@ -168,6 +169,7 @@ fn weeks(polls: u64, window: Option<Duration>) -> (usize, usize) {
                 at_ns,
             });
             session.apply(&Record::Worker(Worker {
+                role: Role::Worker,
                 tid: newest,
                 index: Some(newest),
                 runtime: newest / 1000,

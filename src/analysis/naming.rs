@@ -44,17 +44,22 @@ pub fn name_poll(
     if poll.times.unconstrained && stacks.first().is_none_or(parks) {
         return None;
     }
+    let root = worker
+        .filter(|worker| worker.role == Role::RootFuture)
+        .map(|_| match poll.is_one_poll {
+            true => RootPoll::OnePoll,
+            false => RootPoll::BusyStretch,
+        });
+    // Nothing proves that the waits for a CPU fell into one poll.
+    if root == Some(RootPoll::BusyStretch) && !poll.cause.blames_code() {
+        return None;
+    }
     Some(SlowPoll {
         tid: poll.tid,
         worker: worker.and_then(|worker| worker.index),
         runtime: worker.map_or(0, |worker| worker.runtime),
         task: (poll.times.task != 0).then_some(poll.times.task),
-        root: worker
-            .filter(|worker| worker.role == Role::RootFuture)
-            .map(|_| match poll.is_one_poll {
-                true => RootPoll::OnePoll,
-                false => RootPoll::BusyStretch,
-            }),
+        root,
         start_ns: poll.times.start_ns,
         end_ns: poll.end_ns,
         running: poll.running,

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::capture::{Phase, SeenAs, ThreadExit, ThreadLoad, ThreadState, Usage};
-use crate::model::{Flavor, Worker, WorkerUsage};
+use crate::capture::{Phase, Runs, SeenAs, ThreadExit, ThreadLoad, ThreadState, Usage};
+use crate::model::{Flavor, Role, Worker, WorkerUsage};
 use crate::target::memory::Memory;
 use crate::tokio::{self, ThreadView, TokioLayout, Verdict};
 
@@ -65,15 +65,25 @@ impl Workers {
             stack: None,
             parked: false,
         };
-        let Verdict::Worker(found) = tokio::check(layout, memory, &view) else {
-            return None; // between two lives: the next look tells
-        };
-        let worker = Worker {
-            tid: state.tid,
-            index: found.worker_index,
-            runtime: self.runtime_of(found.handle.unwrap_or(0)),
-            flavor: Some(found.flavor),
-            thread_name: state.comm.as_str().into(),
+        let worker = match tokio::check(layout, memory, &view) {
+            Verdict::Worker(found) => Worker {
+                tid: state.tid,
+                role: Role::Worker,
+                index: found.worker_index,
+                runtime: self.runtime_of(found.handle.unwrap_or(0)),
+                flavor: Some(found.flavor),
+                thread_name: state.comm.as_str().into(),
+            },
+            Verdict::Root(root) => Worker {
+                tid: state.tid,
+                role: Role::RootFuture,
+                index: None,
+                runtime: self.runtime_of(root.handle),
+                flavor: None,
+                thread_name: state.comm.as_str().into(),
+            },
+            // The thread is switching runtimes; retried on the next read.
+            Verdict::NotAWorker | Verdict::Violated(_) => return None,
         };
         self.known.insert(
             state.tid,
@@ -93,9 +103,10 @@ impl Workers {
         if state.scheduler == 0 {
             return None;
         }
-        let flavor = match state.multi_thread {
-            true => Flavor::MultiThread,
-            false => Flavor::CurrentThread,
+        let flavor = match state.runs {
+            Runs::MultiThread => Flavor::MultiThread,
+            Runs::CurrentThread => Flavor::CurrentThread,
+            Runs::RootFuture => return None,
         };
         self.by_name(state.tid, &state.comm, Some(flavor), state.scheduler)
     }
@@ -132,6 +143,7 @@ impl Workers {
         });
         let worker = Worker {
             tid,
+            role: Role::Worker,
             index: None,
             runtime,
             flavor,
@@ -277,7 +289,7 @@ mod tests {
             phase: Phase::Idle,
             seen_as: SeenAs::Runnable,
             seen_ns: 0,
-            multi_thread: true,
+            runs: Runs::MultiThread,
             scheduler: 0x1000,
             thread_pointer: 0,
             comm: comm.to_owned(),

@@ -29,4 +29,4 @@ pub use tasks::census::{self, SeenThread};
 pub use tasks::loads::{Loads, ThreadLoad};
 pub use tasks::seed::{FoundWorker, SleepingPoll};
 pub use tasks::{TaskReader, TaskState};
-pub use threads::{OpenPoll, Phase, SeenAs, ThreadState};
+pub use threads::{OpenPoll, Phase, Runs, SeenAs, ThreadState};

@@ -26,6 +26,26 @@ pub enum Phase {
     Poll,
 }
 
+/// What a thread runs (`enum hud_flavor`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// The scheduler of that flavor.
+    CurrentThread,
+    MultiThread,
+    /// `block_on` outside of a scheduler.
+    RootFuture,
+}
+
+impl Runs {
+    pub(super) fn to_kernel(self) -> hud_flavor {
+        match self {
+            Runs::CurrentThread => hud_flavor::HUD_FLAVOR_CURRENT_THREAD,
+            Runs::MultiThread => hud_flavor::HUD_FLAVOR_MULTI_THREAD,
+            Runs::RootFuture => hud_flavor::HUD_FLAVOR_ROOT,
+        }
+    }
+}
+
 /// How a worker was last seen (`enum hud_observed`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenAs {
@@ -55,8 +75,9 @@ pub struct ThreadState {
     pub phase: Phase,
     pub seen_as: SeenAs,
     pub seen_ns: u64,
-    pub multi_thread: bool,
-    /// Address of its `scheduler::Context`, 0 for none.
+    pub runs: Runs,
+    /// Address of its `scheduler::Context`, or of the runtime's handle for a root future; 0 for
+    /// none.
     pub scheduler: u64,
     pub thread_pointer: u64,
     pub comm: String,
@@ -233,7 +254,11 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
         phase,
         seen_as,
         seen_ns: raw.observed_clock.wrapping_add_signed(offset),
-        multi_thread: raw.flavor == hud_flavor::HUD_FLAVOR_MULTI_THREAD.0,
+        runs: match hud_flavor(raw.flavor) {
+            hud_flavor::HUD_FLAVOR_ROOT => Runs::RootFuture,
+            hud_flavor::HUD_FLAVOR_MULTI_THREAD => Runs::MultiThread,
+            _ => Runs::CurrentThread,
+        },
         scheduler: raw.scheduler,
         thread_pointer: raw.thread_pointer,
         comm: comm(&raw.comm),

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::style::{ALARM, BOLD, DIM, heading, paint};
 use super::{Layout, findings, poll_time, stacks, table};
-use crate::model::{Cause, Losses, Role, Tier};
+use crate::model::{Cause, Losses, Role, Tier, Worker};
 use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
 use crate::text::{self, bytes, counted, duration, percent_of, setting};
 
@@ -110,7 +110,8 @@ fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
             .saturating_add(usage.blocked_ns);
         known = known.saturating_add(usage.known_ns());
     }
-    let workers = counted(snap.workers.len(), "worker");
+    let is_worker = |view: &&WorkerView| view.worker.role == Role::Worker;
+    let workers = counted(snap.workers.iter().filter(is_worker).count(), "worker");
     match (snap.workers.len(), observed) {
         (0, _) => {
             let text = match snap.workers_left_out {
@@ -319,25 +320,24 @@ fn workers(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
         runtimes.entry(view.worker.runtime).or_default().push(view);
     }
     for (runtime, views) in runtimes {
-        let Some(first) = views.first().map(|view| &view.worker) else {
-            continue;
+        let is_worker = |view: &&&WorkerView| view.worker.role == Role::Worker;
+        let workers = views.iter().filter(is_worker).count();
+        let roots = match views.len() - workers {
+            0 => String::new(),
+            n => format!(", {}", counted(n, "root future")),
         };
-        let n = views.len() as u64;
-        let title = match first.flavor {
-            _ if views
-                .iter()
-                .all(|view| view.worker.role == Role::RootFuture) =>
-            {
-                format!("Runtime {runtime}: root future")
-            }
-            Some(flavor) => {
-                let workers = counted(n, "worker");
-                format!("Runtime {runtime}: {}, {workers}", flavor.as_str())
+        let title = match views.iter().find(is_worker).map(|view| &view.worker) {
+            None => format!("Runtime {runtime}{roots}"),
+            Some(Worker {
+                flavor: Some(flavor),
+                ..
+            }) => {
+                let workers = counted(workers, "worker");
+                format!("Runtime {runtime}: {}, {workers}{roots}", flavor.as_str())
             }
             // Threads of the blocking pool may be among them.
-            None => {
-                let (threads, name) = (counted(n, "thread"), &first.thread_name);
-                format!("{threads} named {name}")
+            Some(Worker { thread_name, .. }) => {
+                format!("{} named {thread_name}", counted(workers, "thread"))
             }
         };
         heading(out, &title)?;

@@ -235,7 +235,7 @@ impl Aggregate {
         let causes = self.causes_by_time();
         let cause = match &self.key {
             RowKey::Culprit(key) => key.cause,
-            RowKey::Cause(cause) => *cause,
+            RowKey::Cause(cause, _) => *cause,
             // Waits that were done to the code say nothing about why it blocks.
             key => causes
                 .iter()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::testing::{self as t, MS, START_NS};
 use super::*;
-use crate::model::Cause;
+use crate::model::{Cause, Role, RootPoll, Worker};
 
 fn fold(options: SessionOptions, records: &[Record]) -> Session {
     let mut session = Session::new(options);
@@ -51,6 +51,37 @@ fn culprits_add_up_and_run_queue_is_kept_apart() {
     assert_eq!(detail.last.len(), 20);
     assert_eq!(detail.last[0].held_ns(), 79 * MS);
     assert_eq!(snap.elapsed_ns(), 10_000 * MS);
+}
+
+#[test]
+fn root_futures_have_rows_and_totals_of_their_own() {
+    let root = Worker {
+        tid: 4001,
+        role: Role::RootFuture,
+        index: None,
+        runtime: 0,
+        flavor: None,
+        thread_name: "main".into(),
+    };
+    let mut held = hash(100, 50);
+    held.root = Some(RootPoll::BusyStretch);
+    let mut stuck = hash(500, 90);
+    stuck.root = Some(RootPoll::OnePoll);
+    stuck.running = true;
+    let records = [
+        t::header(),
+        Record::Worker(root),
+        slow(held),
+        slow(hash(200, 60)),
+        Record::Running(Arc::new(stuck)),
+    ];
+    let mut session = fold(SessionOptions::default(), &records);
+    let snap = session.snapshot(&Query::default());
+    assert_eq!((snap.roots.polls, snap.roots.held_ns), (1, 50 * MS));
+    assert_eq!((snap.blocking.polls, snap.blocking.held_ns), (1, 60 * MS));
+    assert_eq!((snap.root_rows.len(), snap.rows.len()), (1, 1));
+    assert_eq!(snap.share(&snap.root_rows[0]), 1.0);
+    assert!(snap.held_runtimes.is_empty(), "a root future is no worker");
 }
 
 #[test]

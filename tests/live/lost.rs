@@ -65,7 +65,7 @@ impl Flags {
         workers.retain(|task| {
             task.is_asleep()
                 && match tokio::check(&self.layout, &self.memory, &task.view()) {
-                    Verdict::NotAWorker => false,
+                    Verdict::NotAWorker | Verdict::Root(_) => false,
                     Verdict::Worker(_) | Verdict::Violated(_) => true,
                 }
         });

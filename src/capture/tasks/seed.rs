@@ -8,6 +8,7 @@ use super::TaskState;
 use crate::bpf::types::{hud_observed, hud_phase, hud_poll_flags, hud_thread};
 use crate::capture::events::{Capture, PollTimes, Site, StackKind};
 use crate::capture::frames::Places;
+use crate::capture::threads::Runs;
 use crate::model::Flavor;
 use crate::target::memory::{Memory, read_stack};
 use crate::tokio::{self, TokioLayout, Verdict};
@@ -21,7 +22,7 @@ pub struct FoundWorker {
     pub task: TaskState,
     /// Address of its `scheduler::Context`.
     pub scheduler: u64,
-    pub multi_thread: bool,
+    pub runs: Runs,
     /// The poll it is asleep in.
     pub poll: Option<SleepingPoll>,
     /// Tier 4: where its loop runs on its stack.
@@ -49,37 +50,64 @@ pub(in crate::capture) fn find_workers(
 ) -> Vec<FoundWorker> {
     tasks
         .iter()
-        .filter_map(|task| {
-            let Verdict::Worker(state) = tokio::check(layout, memory, &task.view()) else {
-                return None;
-            };
-            let poll = state
-                .core
-                .zip(state.tick)
-                .filter(|_| state.in_poll && task.is_asleep())
-                .map(|(core, tick)| {
-                    let (stack_base, stack) = read_stack(memory, task.registers.sp);
-                    SleepingPoll {
-                        core,
-                        tick,
-                        task: state.task_id,
-                        budget_left: match layout.poll.context.task_id {
-                            Some(_) => 0,
-                            None => state.budget_left,
-                        },
-                        stack_base,
-                        stack,
-                    }
-                });
-            Some(FoundWorker {
-                task: task.clone(),
-                scheduler: state.scheduler,
-                multi_thread: state.flavor == Flavor::MultiThread,
-                poll,
-                ways: Places::default(),
-            })
-        })
+        .filter_map(|task| find_worker(layout, task, memory))
         .collect()
+}
+
+fn find_worker(layout: &TokioLayout, task: &TaskState, memory: &dyn Memory) -> Option<FoundWorker> {
+    let found = |scheduler, runs, poll: Option<OpenPoll>| FoundWorker {
+        task: task.clone(),
+        scheduler,
+        runs,
+        poll: poll.filter(|_| task.is_asleep()).map(|poll| {
+            let (stack_base, stack) = read_stack(memory, task.registers.sp);
+            SleepingPoll {
+                core: poll.core,
+                tick: poll.tick,
+                task: poll.task,
+                budget_left: poll.budget_left,
+                stack_base,
+                stack,
+            }
+        }),
+        ways: Places::default(),
+    };
+    match tokio::check(layout, memory, &task.view()) {
+        Verdict::Worker(state) => {
+            let poll = state.core.zip(state.tick).map(|(core, tick)| OpenPoll {
+                core,
+                tick,
+                task: state.task_id,
+                budget_left: match layout.poll.context.task_id {
+                    Some(_) => 0,
+                    None => state.budget_left,
+                },
+            });
+            let runs = match state.flavor {
+                Flavor::CurrentThread => Runs::CurrentThread,
+                Flavor::MultiThread => Runs::MultiThread,
+            };
+            Some(found(state.scheduler, runs, poll.filter(|_| state.in_poll)))
+        }
+        Verdict::Root(root) => {
+            let poll = root.budget_left.map(|budget_left| OpenPoll {
+                core: root.handle,
+                tick: 0,
+                task: 0,
+                budget_left,
+            });
+            Some(found(root.handle, Runs::RootFuture, poll))
+        }
+        Verdict::NotAWorker | Verdict::Violated(_) => None,
+    }
+}
+
+/// What identifies the poll that a thread is in.
+struct OpenPoll {
+    core: u64,
+    tick: u32,
+    task: u64,
+    budget_left: u8,
 }
 
 impl FoundWorker {
@@ -90,7 +118,7 @@ impl FoundWorker {
             tid: task.tid,
             phase: hud_phase::HUD_PHASE_IDLE.0,
             observed_as: hud_observed::HUD_OBSERVED_BLOCKED.0,
-            flavor: self.multi_thread.into(),
+            flavor: self.runs.to_kernel().0,
             scheduler: self.scheduler,
             thread_pointer: task.thread_pointer,
             frame_bases: self.ways,

@@ -15,7 +15,7 @@ use self::callee::{is_combinator, is_wrapper, most_telling};
 use super::aliases::{drop_of, known_as};
 use super::names;
 use crate::model::{Culprit, Frame, Name, Origin};
-use crate::tokio::names::{drops_task, is_poll_boundary, is_task_internal};
+use crate::tokio::names::{drops_task, is_block_on, is_poll_boundary, is_task_internal};
 
 /// The code to look at first in a stack, leaf first, that held a worker. None if it has no frames.
 pub fn culprit(stack: &[Arc<Frame>]) -> Option<Culprit> {
@@ -37,6 +37,8 @@ pub fn culprit(stack: &[Arc<Frame>]) -> Option<Culprit> {
         .enumerate()
         .rev()
         .find_map(|(at, frame)| Some((at, own_dropped(frame)?)));
+    // A root future that is inlined whole leaves no other name than that of its caller.
+    let caller = boundary.and_then(|at| caller_of_block_on(stack.get(at..)?));
     match (future, drop) {
         // The task ended, and drops its own future.
         (Some(future), Some((at, dropped))) if future == dropped => {
@@ -45,6 +47,10 @@ pub fn culprit(stack: &[Arc<Frame>]) -> Option<Culprit> {
         // The future is inlined into the function that polls it.
         (Some(future), _) => Some(without_position(future, poll)),
         (None, Some((at, dropped))) => Some(without_position(drop_of(&dropped), poll.get(..at)?)),
+        (None, None) if caller.is_some() => caller.map(|caller| Culprit {
+            location: caller.location.clone(),
+            ..without_position(caller.function.to_string(), poll)
+        }),
         (None, None) if boundary.is_some() => at_frame(poll, most_telling(poll).unwrap_or(0)),
         // Not even Tokio has names: a stripped executable. Its innermost code is all there is.
         (None, None) => {
@@ -52,6 +58,18 @@ pub fn culprit(stack: &[Arc<Frame>]) -> Option<Culprit> {
             at_frame(poll, poll.iter().position(unknown).unwrap_or(0))
         }
     }
+}
+
+/// The application's function that called `block_on`, in frames from the poll's boundary outwards.
+fn caller_of_block_on(outside: &[Arc<Frame>]) -> Option<&Frame> {
+    let block_on = outside
+        .iter()
+        .position(|frame| is_block_on(&frame.function))?;
+    let callers = outside.get(block_on..)?.iter();
+    callers
+        .map(|frame| &**frame)
+        .find(|frame| frame.origin != Origin::Runtime)
+        .filter(|frame| frame.origin == Origin::User)
 }
 
 /// The culprit is this frame of the poll.

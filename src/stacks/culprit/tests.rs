@@ -38,6 +38,21 @@ fn stack(text: &str) -> Vec<Arc<Frame>> {
         .collect()
 }
 
+#[test]
+fn a_root_future_inlined_into_block_on_is_named_after_its_caller() {
+    let stack = stack(
+        "std clock_nanosleep
+         std std::thread::sleep
+         run tokio::runtime::park::CachedParkThread::block_on
+         run tokio::runtime::context::runtime::enter_runtime
+         user app::main
+         std std::rt::lang_start",
+    );
+    let culprit = culprit(&stack).unwrap();
+    assert_eq!(&*culprit.function, "app::main");
+    assert_eq!(culprit.calls.as_deref(), Some("std::thread::sleep"));
+}
+
 /// What is below every task of a multi_thread runtime.
 const WORKER: &str = "
     run tokio::runtime::scheduler::multi_thread::worker::Context::run_task

@@ -15,7 +15,7 @@ use anyhow::Result;
 use self::counters::{Counters, Doing, ENOUGH, Look, POINTEE, REGION};
 use self::ways::{Ways, find};
 use crate::capture::{
-    Capture, FoundWorker, FrameOrder, Places, SleepingPoll, TaskReader, TaskState,
+    Capture, FoundWorker, FrameOrder, Places, Runs, SleepingPoll, TaskReader, TaskState,
 };
 use crate::stacks::reader::StackReader;
 use crate::stacks::unwind::Step;
@@ -365,7 +365,10 @@ impl Frames {
         let worker = FoundWorker {
             task: task.clone(),
             scheduler: lowest,
-            multi_thread,
+            runs: match multi_thread {
+                true => Runs::MultiThread,
+                false => Runs::CurrentThread,
+            },
             poll: polls.filter(|_| task.is_asleep()).map(|way| SleepingPoll {
                 core: places.get(way).copied().unwrap_or(0),
                 // It ends with its sleep: no observation of the kernel side has this number.
