@@ -6,9 +6,6 @@ use super::cause::{self, KernelFacts};
 use crate::capture::{Phase, SeenThread, ThreadState};
 use crate::model::{CensusThread, Duty, Frame, ThreadWait, Worker};
 
-/// Task states that mean a stop by a signal or a debugger (`__TASK_STOPPED`, `__TASK_TRACED`).
-const STOPPED: u32 = 0xc;
-
 /// One thread with names. `states` is what the kernel side knew of it before and after, if it is a
 /// worker.
 pub fn name_thread(
@@ -31,7 +28,7 @@ pub fn name_thread(
 
 fn wait(seen: &SeenThread) -> ThreadWait {
     let task = &seen.task;
-    if task.state & STOPPED != 0 {
+    if task.is_stopped() {
         return ThreadWait::Stopped;
     }
     if !seen.stood_still {

@@ -142,6 +142,7 @@ impl Polls {
                 site.blocked_ns = site.blocked_ns.saturating_add(since);
                 times.blocked_ns = times.blocked_ns.saturating_add(since);
             }
+            None if poll.stopped => times.stopped_ns = times.stopped_ns.saturating_add(since),
             None => times.on_cpu_ns = times.on_cpu_ns.saturating_add(since),
         }
         let end = PollEnd {
@@ -423,6 +424,7 @@ mod tests {
             },
             sites: vec![],
             asleep_at: None,
+            stopped: false,
             capture_waits: false,
         };
         polls.running(1, 30 * MS, 20 * MS, &next);
@@ -447,6 +449,7 @@ mod tests {
             times: at(2, 10 * MS),
             sites: vec![],
             asleep_at: None,
+            stopped: false,
             capture_waits: false,
         };
         // The next poll is reported first, with a start before the end of this one.
@@ -470,6 +473,7 @@ mod tests {
             },
             sites: vec![futex(1, MS)],
             asleep_at: Some(0),
+            stopped: false,
             capture_waits: false,
         };
         let assembled = polls.running(1, 12_000 * MS, 2 * MS, &open);

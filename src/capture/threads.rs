@@ -62,6 +62,8 @@ pub struct OpenPoll {
     pub sites: Vec<Site>,
     /// Index into `sites` of the place where it sleeps now.
     pub asleep_at: Option<usize>,
+    /// Stopped by a signal or a debugger.
+    pub stopped: bool,
     /// The newest captured stack has not been sent yet.
     pub capture_waits: bool,
 }
@@ -154,6 +156,48 @@ impl ThreadStates {
         self.unread.get()
     }
 
+    /// How many slots there are.
+    pub(super) fn len(&self) -> u32 {
+        self.count as u32
+    }
+
+    /// The slots in use, with their threads.
+    pub(super) fn tids(&self) -> impl Iterator<Item = Worker> + '_ {
+        let tid = |slot: u32| {
+            // SAFETY: in bounds of the mapping; a plain integer that the kernel writes at any
+            // time, hence volatile.
+            unsafe {
+                let thread = self.base.add(slot as usize).as_ptr();
+                (&raw const (*thread).tid).read_volatile()
+            }
+        };
+        (0..self.len())
+            .map(move |slot| (slot, tid(slot)))
+            .filter(|(_, tid)| *tid != 0)
+    }
+
+    /// Whether a state is still the seed that user space wrote: the kernel side has not observed the
+    /// thread since.
+    pub(super) fn is_seeded(&self, slot: u32) -> bool {
+        assert!((slot as usize) < self.count);
+        // SAFETY: as in `tids`.
+        unsafe {
+            let thread = self.base.add(slot as usize).as_ptr();
+            (&raw const (*thread).seeded).read_volatile() != 0
+        }
+    }
+
+    /// Marks a slot as not in use. No entry of `slots` may lead to it.
+    pub(super) fn clear(&mut self, slot: u32) {
+        assert!((slot as usize) < self.count);
+        // SAFETY: in bounds of the mapping; a plain integer that the kernel reads at any time,
+        // hence volatile.
+        unsafe {
+            let thread = self.base.add(slot as usize).as_ptr();
+            (&raw mut (*thread).tid).write_volatile(0);
+        }
+    }
+
     /// Writes a state for a thread that the kernel side has not seen yet.
     pub(super) fn write(&mut self, slot: usize, state: &hud_thread) {
         assert!(slot < self.count);
@@ -243,6 +287,7 @@ fn convert(slot: u32, raw: &hud_thread, offset: i64) -> ThreadState {
             times: decode::poll_times(&raw.poll, offset),
             sites,
             asleep_at,
+            stopped: seen_as == SeenAs::Stopped,
             capture_waits: raw.newest_valid != 0
                 || raw.costliest_valid != 0
                 || raw.sample_valid != 0,

@@ -162,6 +162,10 @@ impl Tracker {
         if matches!(self.state, State::Replaced) {
             return Vec::new();
         }
+        if self.pending.is_none() && self.mode() == Some(mode) {
+            // The ring thread made room for more workers; nothing else has changed.
+            return vec![Transition::DropPolls];
+        }
         // Another mode may have been ordered since; then one more restart follows.
         self.pending = self.pending.take().filter(|pending| *pending != mode);
         self.state = State::new(mode, &self.discovery, now);
@@ -189,6 +193,17 @@ impl Tracker {
                     .to_owned(),
             },
         ]
+    }
+
+    /// The mode that polls are tracked in; None after an exec and while a lost layout has no
+    /// successor.
+    fn mode(&self) -> Option<TrackingMode> {
+        match &self.state {
+            State::Layout(trust) => Some(TrackingMode::State(trust.layout)),
+            State::Frames => Some(TrackingMode::Frames),
+            State::LoadOnly => Some(TrackingMode::LoadOnly),
+            State::Lost | State::Replaced => None,
+        }
     }
 
     /// The tier that was reported last.

@@ -174,6 +174,7 @@ impl Shares {
             .find(|taken| taken.kind == StackKind::Preempted)
         {
             self.stack(taken, Activity::RunQueue, Cause::RunQueue, waited);
+            self.stack(taken, Activity::Blocked, Cause::Stopped, times.stopped_ns);
         }
     }
 

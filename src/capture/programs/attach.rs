@@ -10,6 +10,7 @@ use libbpf_rs::Link;
 use super::Programs;
 use super::sampling::{self, Clock};
 use crate::capture::threads::Worker;
+use crate::clock::monotonic_ns;
 
 impl Programs<'_> {
     /// Attaches to the scheduler and to the source of samples.
@@ -17,6 +18,10 @@ impl Programs<'_> {
     /// # Errors
     /// When the kernel refuses an attachment.
     pub fn attach(&mut self) -> Result<()> {
+        if let Some(offset) = self.mono_minus_clock() {
+            let clock = monotonic_ns().wrapping_add_signed(-offset);
+            self.set_global(clock, |data| &mut data.attached_at);
+        }
         let programs = &self.skeleton.progs;
         for (name, program) in [
             ("sched_process_exit", &programs.sched_process_exit),

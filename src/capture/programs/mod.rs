@@ -4,6 +4,7 @@ mod attach;
 mod globals;
 pub mod messages;
 mod sampling;
+mod seeding;
 mod slots;
 
 use std::mem::MaybeUninit;
@@ -21,6 +22,10 @@ use super::threads::ThreadStates;
 use crate::bpf::types::hud_config;
 use crate::bpf::{HudSkel, HudSkelBuilder};
 use crate::tokio::kernel::kernel_layout;
+
+/// Workers that there is room for at most. Each takes some 400 KiB of kernel memory, for its
+/// captured stacks.
+const MAX_SLOTS: usize = 1024;
 
 /// What to capture, and of whom.
 #[derive(Clone, Debug)]
@@ -65,8 +70,6 @@ pub(super) struct Programs<'obj> {
     clock_links: Vec<Link>,
     /// The tracepoint of wake-ups.
     wakes_link: Option<Link>,
-    /// Slots that [`Programs::seed`] has not used.
-    free: Vec<u32>,
     /// Workers that were not adopted because no slot was free.
     untracked: u64,
 }
@@ -84,7 +87,7 @@ impl<'obj> Programs<'obj> {
     ) -> Result<Self> {
         let tokio = config.tracking.layout().map(kernel_layout).transpose()?;
         let sampling = Sampling::for_threshold(config.threshold);
-        let slots = (workers * 2 + 16).next_power_of_two().clamp(32, 1024) as u32;
+        let slots = (workers * 2 + 16).clamp(32, MAX_SLOTS) as u32;
         let mut open = HudSkelBuilder::default()
             .open(storage)
             .context("cannot open the BPF programs")?;
@@ -119,7 +122,6 @@ impl<'obj> Programs<'obj> {
             links: Vec::new(),
             clock_links: Vec::new(),
             wakes_link: None,
-            free: (0..slots).rev().collect(),
             untracked: 0,
         })
     }

@@ -1,5 +1,5 @@
-//! The slots of the kernel side's arrays, one a worker: filled for workers that user space finds, and
-//! their captured stacks read.
+//! The slots of the kernel side's arrays, one a worker: taken, filled and freed, and their captured
+//! stacks read.
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags};
@@ -11,25 +11,38 @@ use crate::capture::tasks::FoundWorker;
 use crate::clock::monotonic_ns;
 
 impl Programs<'_> {
-    /// Seeds the kernel side with the workers that exist already: a parked one would not be seen
-    /// before it wakes, and a poll that sleeps not before it ends. `clock` is the scheduler's now.
+    /// Offers all slots to the kernel side.
     ///
     /// # Errors
     /// When a map cannot be written.
-    pub fn seed(&mut self, workers: &[FoundWorker], clock: u64) -> Result<()> {
-        self.set_global(clock, |data| &mut data.attached_at);
-        for worker in workers {
-            let Some(slot) = self.free.pop() else { break };
-            self.publish(slot, worker, clock)?;
-        }
-        for slot in self.free.drain(..) {
-            self.skeleton
-                .maps
-                .free_slots
-                .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
-                .context("cannot fill the list of free slots")?;
-        }
-        Ok(())
+    pub fn free_all_slots(&mut self) -> Result<()> {
+        (0..self.threads.len())
+            .rev()
+            .try_for_each(|slot| self.free_slot(slot))
+    }
+
+    /// How many workers there is room for.
+    pub fn room(&self) -> usize {
+        self.threads.len() as usize
+    }
+
+    /// Whether a worker found no room, and more room can be made.
+    pub fn needs_room(&self) -> bool {
+        self.losses().worker_untracked > 0 && self.room() < super::MAX_SLOTS
+    }
+
+    /// Takes a state out of use.
+    pub(super) fn release_slot(&mut self, slot: u32) -> Result<()> {
+        self.threads.clear(slot);
+        self.free_slot(slot)
+    }
+
+    fn free_slot(&self, slot: u32) -> Result<()> {
+        self.skeleton
+            .maps
+            .free_slots
+            .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
+            .context("cannot free a slot")
     }
 
     /// Adds a worker while the capture runs. Returns the stack of the poll it is asleep in. Without
@@ -38,32 +51,40 @@ impl Programs<'_> {
     /// # Errors
     /// When a map cannot be written.
     pub fn adopt(&mut self, worker: &FoundWorker) -> Result<Option<Capture>> {
-        let offset = self
-            .mono_minus_clock()
-            .context("the clocks were not compared")?;
-        let clock = monotonic_ns().wrapping_add_signed(-offset);
         let Some(slot) = self.take_slot()? else {
             self.untracked += 1;
             return Ok(None);
         };
-        self.publish(slot, worker, clock)?;
-        Ok(worker.capture(clock, offset))
+        self.publish(slot, worker)?;
+        Ok(self.capture_of(worker))
     }
 
-    fn publish(&mut self, slot: u32, worker: &FoundWorker, clock: u64) -> Result<()> {
+    /// The stack of the poll that a worker is asleep in.
+    pub fn capture_of(&self, worker: &FoundWorker) -> Option<Capture> {
+        let offset = self.mono_minus_clock()?;
+        worker.capture(monotonic_ns().wrapping_add_signed(-offset), offset)
+    }
+
+    /// Writes a worker's state into a slot, and makes it the thread's.
+    pub(super) fn publish(&mut self, slot: u32, worker: &FoundWorker) -> Result<()> {
+        let offset = self
+            .mono_minus_clock()
+            .context("the clocks were not compared")?;
+        let clock = monotonic_ns().wrapping_add_signed(-offset);
         self.threads.write(slot as usize, &worker.state(clock));
+        self.set_slot(worker.task.tid, slot as u16 + 1)
+    }
+
+    /// Sets a thread's entry in `slots`.
+    pub(super) fn set_slot(&self, tid: u32, value: u16) -> Result<()> {
         self.skeleton
             .maps
             .slots
-            .update(
-                &worker.task.tid.to_ne_bytes(),
-                &(slot as u16 + 1).to_ne_bytes(),
-                MapFlags::ANY,
-            )
+            .update(&tid.to_ne_bytes(), &value.to_ne_bytes(), MapFlags::ANY)
             .context("cannot register a worker")
     }
 
-    fn take_slot(&self) -> Result<Option<u32>> {
+    pub(super) fn take_slot(&self) -> Result<Option<u32>> {
         let slot = self.skeleton.maps.free_slots.lookup_and_delete(&[]);
         let slot = slot.context("cannot take a free slot")?;
         Ok(slot.and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?))))

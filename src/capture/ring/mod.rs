@@ -27,8 +27,8 @@ use super::drained::Drained;
 use super::orders::{Order, OrderQueue, TrackingMode};
 use super::programs::{CaptureConfig, KernelLosses, Programs};
 use super::tasks::loads::LoadReader;
-use super::tasks::seed::find_workers;
-use super::tasks::{FoundWorker, TaskReader};
+use super::tasks::seed::find_worker;
+use super::tasks::{TaskReader, TaskState};
 use crate::clock::monotonic_ns;
 use crate::target::memory::ProcessMemory;
 
@@ -37,6 +37,8 @@ use crate::target::memory::ProcessMemory;
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// Interval of reading the workers' states.
 const READ_EVERY: Duration = Duration::from_millis(100);
+/// Interval between two attempts to make room for more workers.
+const GROW_EVERY: Duration = Duration::from_secs(2);
 /// Workers to make room for, at most, where they are found only later.
 const MAX_UNKNOWN_WORKERS: usize = 56;
 
@@ -178,26 +180,29 @@ impl Ring {
     /// One capture, from loading the programs to detaching them. Returns the mode of the next one, if
     /// there is to be one.
     fn capture(&mut self, ready: Option<Sender<()>>) -> Result<Option<TrackingMode>> {
-        let (workers, room) = workers(&self.config)?;
+        let tasks = TaskReader::new(self.config.pid)?;
+        let memory = ProcessMemory::new(self.config.pid);
+        let room = worker_room(&self.config, &tasks, &memory)?;
         let mut storage = MaybeUninit::uninit();
         let mut programs = Programs::load(&mut storage, &self.config, room)?;
-        let clock = programs.compare_clocks()?;
-        programs.seed(&workers, clock)?;
+        programs.compare_clocks()?;
+        programs.free_all_slots()?;
         if let Some(layout) = self.config.tracking.layout() {
             programs.set_core_ticks(layout);
         }
         programs.attach()?;
+        let seeded = match self.config.tracking.layout() {
+            Some(layout) => programs.seed(&tasks, layout, &memory)?,
+            None => Vec::new(),
+        };
         self.report_begun(ready);
         programs.set_profiling(self.profiling)?;
 
         let outbox = &self.outbox;
-        let offset = programs.mono_minus_clock().unwrap_or(0);
-        for worker in &workers {
-            worker
-                .capture(clock, offset)
-                .into_iter()
-                .for_each(|capture| outbox.stack(capture));
-        }
+        let captures = seeded
+            .iter()
+            .filter_map(|worker| programs.capture_of(worker));
+        captures.for_each(|capture| outbox.stack(capture));
         let mut builder = RingBufferBuilder::new();
         builder.add(&programs.skeleton.maps.events, |bytes| {
             match decode::decode(bytes) {
@@ -216,6 +221,8 @@ impl Ring {
         let mut wakes = Wakes::default();
         let mut clocks = ThreadClocks::default();
         let mut next_read = Instant::now();
+        let mut next_growth = Instant::now();
+        let mut grows = false;
         let next = 'capture: loop {
             while let Some(order) = self.orders.next() {
                 match order {
@@ -235,6 +242,14 @@ impl Ring {
                 next_read = now + READ_EVERY;
                 reader.read(&programs, outbox);
                 clocks.update(&mut programs, now);
+                if programs.needs_room() && now >= next_growth {
+                    next_growth = now + GROW_EVERY;
+                    grows = worker_room(&self.config, &tasks, &memory)? > programs.room();
+                    if grows {
+                        log::info!("beginning anew with room for more workers");
+                        break 'capture Some(self.config.tracking);
+                    }
+                }
                 if programs.sampling.tick.is_some() && ticks.is_missing(|| programs.samples()) {
                     log::info!("no ticks while the target computes: sampling by the CPU clock");
                     programs.attach_cpu_clocks()?;
@@ -266,7 +281,7 @@ impl Ring {
         ring.consume().context("cannot read the ring buffer")?;
         reader.read(&programs, outbox);
         drop(ring);
-        self.outbox.end_capture(&programs);
+        self.outbox.end_capture(&programs, grows);
         Ok(next)
     }
 
@@ -295,15 +310,18 @@ impl Ring {
     }
 }
 
-/// The workers as they stand, where their state shows them, and how many to make room for.
-fn workers(config: &CaptureConfig) -> Result<(Vec<FoundWorker>, usize)> {
-    let tasks = TaskReader::new(config.pid)?.read()?;
+/// How many workers to make room for.
+fn worker_room(
+    config: &CaptureConfig,
+    reader: &TaskReader,
+    memory: &ProcessMemory,
+) -> Result<usize> {
+    let tasks = reader.read()?;
     Ok(match config.tracking.layout() {
         Some(layout) => {
-            let workers = find_workers(layout, &tasks, &ProcessMemory::new(config.pid));
-            let room = workers.len();
-            (workers, room)
+            let is_worker = |task: &&TaskState| find_worker(layout, task, memory).is_some();
+            tasks.iter().filter(is_worker).count()
         }
-        None => (Vec::new(), tasks.len().min(MAX_UNKNOWN_WORKERS)),
+        None => tasks.len().min(MAX_UNKNOWN_WORKERS),
     })
 }

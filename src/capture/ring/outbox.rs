@@ -104,9 +104,14 @@ impl Outbox {
         })
     }
 
-    /// A capture has ended: what it lost and took counts on.
-    pub fn end_capture(&mut self, programs: &Programs<'_>) {
-        self.earlier = programs.losses().and(self.earlier);
+    /// A capture has ended: what it lost and took counts on. If the next one `grows`, it tracks the
+    /// workers that this one had no room for.
+    pub fn end_capture(&mut self, programs: &Programs<'_>, grows: bool) {
+        let mut losses = programs.losses();
+        if grows {
+            losses.worker_untracked = 0;
+        }
+        self.earlier = losses.and(self.earlier);
         self.earlier_ns = self.bpf_ns(programs);
     }
 }

@@ -28,6 +28,10 @@ use crate::tokio::ThreadView;
 // SAFETY: generated, `repr(C)`, integers only.
 unsafe impl Plain for hud_task {}
 
+/// Bits of a task's state that mean a stop by a signal or a debugger (`__TASK_STOPPED`,
+/// `__TASK_TRACED`).
+const STOPPED_OR_TRACED: u32 = 0xc;
+
 /// One thread, as the kernel has it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskState {
@@ -69,6 +73,24 @@ impl TaskState {
             stack: None,
             parked: self.is_asleep() && arch::is_epoll(self.syscall),
         }
+    }
+
+    /// Whether it is still in the stint on or off the CPU that it was in at an `earlier` look.
+    pub fn same_stint(&self, earlier: &TaskState) -> bool {
+        let stint = |task: &TaskState| {
+            (
+                task.tid,
+                task.switches,
+                task.last_arrival_clock,
+                task.is_asleep(),
+            )
+        };
+        stint(self) == stint(earlier)
+    }
+
+    /// Stopped by a signal or a debugger.
+    pub fn is_stopped(&self) -> bool {
+        self.state & STOPPED_OR_TRACED != 0
     }
 
     /// Whether it has stood still since an `earlier` look: then what its registers and memory said

@@ -42,19 +42,12 @@ pub struct SleepingPoll {
     pub stack: Vec<u8>,
 }
 
-/// The workers there are, each with the poll it is asleep in.
-pub(in crate::capture) fn find_workers(
+/// The worker that a thread is by this layout, with the poll it is asleep in.
+pub(in crate::capture) fn find_worker(
     layout: &TokioLayout,
-    tasks: &[TaskState],
+    task: &TaskState,
     memory: &dyn Memory,
-) -> Vec<FoundWorker> {
-    tasks
-        .iter()
-        .filter_map(|task| find_worker(layout, task, memory))
-        .collect()
-}
-
-fn find_worker(layout: &TokioLayout, task: &TaskState, memory: &dyn Memory) -> Option<FoundWorker> {
+) -> Option<FoundWorker> {
     let found = |scheduler, runs, poll: Option<OpenPoll>| FoundWorker {
         task: task.clone(),
         scheduler,
@@ -138,9 +131,7 @@ impl FoundWorker {
             state.phase = hud_phase::HUD_PHASE_UNKNOWN.0;
             state.observed_as = hud_observed::HUD_OBSERVED_RUNNING.0;
         } else if let Some(poll) = &self.poll {
-            let site = self.site();
             state.phase = hud_phase::HUD_PHASE_POLL.0;
-            state.site = 0;
             // Asleep ever since it last was on a CPU.
             state.observed_clock = self.asleep_since(clock);
             state.poll.sequence = SEED_SEQUENCE;
@@ -151,6 +142,12 @@ impl FoundWorker {
             state.poll.start_clock = state.observed_clock;
             state.poll.first_seen_clock = state.observed_clock;
             state.poll.flags = hud_poll_flags::HUD_POLL_BEGAN_BEFORE.0;
+            if task.is_stopped() {
+                state.observed_as = hud_observed::HUD_OBSERVED_STOPPED.0;
+                return state;
+            }
+            let site = self.site();
+            state.site = 0;
             state.poll.site_count = 1;
             let raw = &mut state.poll.sites[0];
             raw.syscall = site.syscall;
@@ -173,7 +170,10 @@ impl FoundWorker {
         Some(Capture {
             tid: self.task.tid,
             at_ns: clock.wrapping_add_signed(offset),
-            kind: StackKind::Blocked,
+            kind: match self.task.is_stopped() {
+                true => StackKind::Preempted,
+                false => StackKind::Blocked,
+            },
             poll: PollTimes {
                 sequence: SEED_SEQUENCE,
                 task: poll.task,
