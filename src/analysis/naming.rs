@@ -51,7 +51,7 @@ pub fn name_poll(
             false => RootPoll::BusyStretch,
         });
     // Nothing proves that the waits for a CPU fell into one poll.
-    if root == Some(RootPoll::BusyStretch) && !poll.cause.blames_code() {
+    if root == Some(RootPoll::BusyStretch) && poll.cause == Cause::RunQueue {
         return None;
     }
     Some(SlowPoll {

@@ -144,6 +144,21 @@ pub fn kernel_names() -> Option<String> {
     })
 }
 
+/// A note for the user where the process is stopped: until it continues, nothing runs in it.
+pub fn stopped(target: &Target) -> Option<String> {
+    let pid = i32::try_from(target.pid).ok()?;
+    let state = Process::new(pid).ok()?.stat().ok()?.state;
+    let by = match state {
+        'T' => "a signal",
+        't' => "a debugger",
+        _ => return None,
+    };
+    Some(format!(
+        "PID {pid} ({}) is stopped by {by}: nothing runs in it until it continues",
+        target.comm
+    ))
+}
+
 /// Whether the first function in these lines of `/proc/kallsyms` has the address 0, or there is no
 /// function. Symbols that are not functions may truly be at 0: per-CPU variables on x86-64 before
 /// Linux 6.15 (9d7de2aa8b41).

@@ -48,6 +48,7 @@ impl Live {
         let discovery = discover(target, options, &modules, &mut on_step)?;
         let mut notes = preflight::program(target, &discovery)?;
         notes.extend(preflight::kernel_names());
+        notes.extend(preflight::stopped(target));
         notes.extend(debug_file_note(target, &modules));
         let choice = match options.by_frames {
             true => Some(Choice::frames("as requested")),

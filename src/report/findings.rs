@@ -110,8 +110,8 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
         false => paint(DIM, format!("not the code's fault: {}", outside(poll))),
     };
     let root = match poll.root {
-        Some(RootPoll::BusyStretch) => "busy in one or more polls: ",
-        Some(RootPoll::OnePoll) | None => "",
+        Some(RootPoll::BusyStretch) if poll.cause.blames_code() => "busy in one or more polls: ",
+        _ => "",
     };
     let mut line = format!("{at:>11}  {held:>7}  {cause} {worker:10}  {root}{what}");
     if poll.cause.blames_code() {

@@ -127,10 +127,11 @@ fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
             out,
             "{workers} found, but nothing was recorded of what they did."
         ),
-        (_, 0) => writeln!(
+        (_, 0) if snap.running.is_empty() && snap.not_code.polls == 0 => writeln!(
             out,
             "{workers} watched, and no poll observed: the runtime is idle."
         ),
+        (_, 0) => writeln!(out, "{workers} watched, and no poll observed to its end."),
         _ => writeln!(
             out,
             "{workers} watched, {} of the time busy; {} observed, the longest {}.",
