@@ -227,7 +227,7 @@ fn modules_of(
     let mut modules = ModuleMap::with_debug_files(target.pid, debug_files, &mut on_request)
         .with_context(|| exited_or(target, "cannot read its memory map"))?;
     if let Some(path) = &options.symbols {
-        modules.set_twin(open_twin(path)?);
+        modules.set_symbols(open_twin(path)?);
     }
     Ok(modules)
 }
