@@ -118,13 +118,18 @@ mod tests {
         }
     }
 
-    /// Reads while a thread writes; returns how many copies were consistent.
-    fn hammer(stores_in_order: bool, write: impl Fn(&Shared, u32) + Sync) -> Result<u32, String> {
+    /// Reads for a while as a thread writes; returns how many copies were consistent, or at the first
+    /// torn one.
+    fn hammer(
+        stores_in_order: bool,
+        read_for: Duration,
+        write: impl Fn(&Shared, u32) + Sync,
+    ) -> Result<u32, String> {
         let shared = Shared::new();
         let stop = AtomicBool::new(false);
         let read = || {
             let mut copies = 0;
-            let until = Instant::now() + Duration::from_millis(300);
+            let until = Instant::now() + read_for;
             while Instant::now() < until {
                 let Some(copy) = shared.read(stores_in_order) else {
                     continue;
@@ -160,15 +165,17 @@ mod tests {
     #[test]
     fn no_copy_is_torn_while_a_thread_writes() {
         for stores_in_order in [true, false] {
-            let copies = hammer(stores_in_order, Shared::write).unwrap();
-            assert!(copies > 100, "{copies} copies");
+            let copies =
+                hammer(stores_in_order, Duration::from_millis(300), Shared::write).unwrap();
+            assert!(copies > 0, "nothing was read");
         }
     }
 
     /// What the kernel side did before: fields were written while the sequence was even.
     #[test]
     fn a_write_outside_of_the_sequence_is_noticed() {
-        let torn = hammer(true, |shared, value| {
+        // On a busy machine the two threads seldom run at the same time.
+        let torn = hammer(true, Duration::from_secs(30), |shared, value| {
             shared.set(value);
             shared.write(value);
         });
