@@ -134,8 +134,9 @@ fn print(frames: &[Arc<Frame>]) -> String {
         .map(|frame| {
             let location = frame.location.as_ref().map(ToString::to_string);
             format!(
-                "  {:10} {}{} {}\n",
+                "  {:10} {} {}{} {}\n",
                 format!("{:?}", frame.origin),
+                if frame.uncertain { '?' } else { ' ' },
                 frame.function,
                 if frame.inlined { " [inlined]" } else { "" },
                 location.unwrap_or_default(),
@@ -161,10 +162,7 @@ fn stacks_of(pid: u32) -> Vec<(Vec<Arc<Frame>>, bool)> {
                 bytes: &bytes,
             };
             let unwound = unwinder.unwind(&stack);
-            (
-                symbolizer.frames(&modules, &unwound.addresses),
-                unwound.complete,
-            )
+            (symbolizer.stack(&modules, &unwound), unwound.complete)
         })
         .collect()
 }

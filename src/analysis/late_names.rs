@@ -156,7 +156,13 @@ impl LateNames {
             let found = self.frames(frame)?;
             // An address stays what it is if nothing covers it.
             self.named += u64::from(found.iter().all(|frame| frame.address.is_none()));
-            named.extend(found.iter().cloned());
+            named.extend(found.iter().map(|found| match frame.uncertain {
+                true => Arc::new(Frame {
+                    uncertain: true,
+                    ..Frame::clone(found)
+                }),
+                false => Arc::clone(found),
+            }));
         }
         Ok(named)
     }

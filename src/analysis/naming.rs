@@ -151,7 +151,7 @@ pub(super) fn name_stack(
         _ => &INTERRUPTS[..],
     };
     leave_out(&mut frames, not_its_own);
-    frames.extend(symbolizer.frames(modules, &stack.user.addresses));
+    frames.extend(symbolizer.stack(modules, &stack.user));
     WeightedStack {
         frames,
         activity: stack.activity,

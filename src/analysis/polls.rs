@@ -248,6 +248,7 @@ mod tests {
         Unwound {
             addresses: vec![address],
             complete: true,
+            ..Unwound::default()
         }
     }
 

@@ -141,6 +141,7 @@ mod tests {
         Unwound {
             addresses: vec![address],
             complete: true,
+            ..Unwound::default()
         }
     }
 

@@ -111,6 +111,7 @@ fn define(id: u32, frame: &Frame) -> FrameDef<'_> {
         module: frame.module.as_deref().map(Cow::from),
         origin: frame.origin.as_str().into(),
         inlined: frame.inlined,
+        uncertain: frame.uncertain,
         address: frame.address.as_ref().map(|at| at.address),
         build_id: frame
             .address
@@ -161,6 +162,7 @@ impl Table {
                 module: def.module.map(Arc::from),
                 origin,
                 inlined: def.inlined,
+                uncertain: def.uncertain,
                 address: def.address.map(|address| CodeAddress {
                     address,
                     build_id: def.build_id.map(Arc::from),

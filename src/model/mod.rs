@@ -24,7 +24,7 @@ pub use own::{Losses, SelfCost};
 pub use poll::{Culprit, HeldBack, Release, ReleasedBy, RootPoll, SlowPoll, TimeSplit};
 pub use poll_time::{PollTime, ProfiledStack};
 pub use session::{EndReason, Header, Tier};
-pub use stack::{Activity, CodeAddress, Frame, Location, Origin, WeightedStack};
+pub use stack::{Activity, CodeAddress, Frame, Location, OUTSIDE_FUNCTIONS, Origin, WeightedStack};
 pub use worker::{Flavor, Role, Worker, WorkerUsage};
 
 /// One event of a session. A session is the fold of its records, live or replayed.

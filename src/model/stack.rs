@@ -24,11 +24,15 @@ named_enum! {
     }
 }
 
+/// Ends the name of code that no symbol and no unwind table covers.
+pub const OUTSIDE_FUNCTIONS: &str = " (outside known functions)";
+
 /// One frame of a stack, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// The readable name: `my_app::handler` for `my_app::handler::{{closure}}`;
-    /// `module+0x1234` where there is no symbol: the start of the function, if that is known.
+    /// `module+0x1234` where there is no symbol: the start of the function, if that is known, or of
+    /// the code between two functions, with [`OUTSIDE_FUNCTIONS`] behind it.
     pub function: Name,
     /// The whole demangled name, where it differs from `function`.
     pub raw: Option<String>,
@@ -40,6 +44,8 @@ pub struct Frame {
     pub origin: Origin,
     /// Inlined into the next frame towards the thread's start.
     pub inlined: bool,
+    /// Found on the stack without unwind tables: it probably called the frame before it.
+    pub uncertain: bool,
     /// Where the code is, if no symbol covers it: enough to name it later.
     pub address: Option<CodeAddress>,
 }
@@ -54,8 +60,14 @@ impl Frame {
             module: None,
             origin,
             inlined: false,
+            uncertain: false,
             address: None,
         }
+    }
+
+    /// Whether the code is known to be in none of its module's known functions.
+    pub fn is_outside_functions(&self) -> bool {
+        self.function.ends_with(OUTSIDE_FUNCTIONS)
     }
 }
 

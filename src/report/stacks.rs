@@ -45,6 +45,7 @@ pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
     for line in lines.iter().take(MAX_LINES) {
         match line {
             Line::Frame(frame) => {
+                let doubt = if frame.uncertain { '?' } else { ' ' };
                 let marker = if frame.origin == Origin::User {
                     '>'
                 } else {
@@ -53,7 +54,7 @@ pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
                 let name = text::path(&frame.function, NAME);
                 write!(
                     out,
-                    "   {marker} {}",
+                    "  {doubt}{marker} {}",
                     paint(frame_style(frame.origin), name)
                 )?;
                 if frame.inlined {

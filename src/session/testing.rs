@@ -101,6 +101,7 @@ pub fn frame(function: &str, line: u32, inlined: bool) -> Arc<Frame> {
         module: Some("shop".into()),
         origin,
         inlined,
+        uncertain: false,
         address: None,
     })
 }

@@ -3,6 +3,7 @@
 pub mod aliases;
 pub mod crates;
 pub mod culprit;
+mod guess;
 pub mod names;
 pub mod origin;
 pub mod reader;

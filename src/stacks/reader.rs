@@ -61,6 +61,11 @@ impl StackReader {
         }
     }
 
+    /// The frames of a stack with their names.
+    pub fn named(&mut self, unwound: &Unwound) -> Vec<Arc<Frame>> {
+        self.symbolizer.stack(&self.modules, unwound)
+    }
+
     /// The names of frames.
     pub fn frames(&mut self, addresses: &[u64]) -> Vec<Arc<Frame>> {
         self.symbolizer.frames(&self.modules, addresses)

@@ -16,10 +16,10 @@ use blazesym::symbolize::{self, CodeInfo, Input, Sym, Symbolized};
 
 use super::names;
 use super::origin::{Origins, module_path};
-use crate::model::{CodeAddress, Frame, Location, Origin};
+use super::unwind::Unwound;
+use crate::model::{CodeAddress, Frame, Location, OUTSIDE_FUNCTIONS, Origin};
 use crate::target::debug_files::{DebugFile, SYSTEM_DIR};
 use crate::target::elf;
-use crate::target::function_starts::FunctionStarts;
 use crate::target::mapped_file::reopen_path;
 use crate::target::modules::{Module, ModuleMap};
 
@@ -40,8 +40,6 @@ pub struct Symbolizer {
     generation: Option<u64>,
     known: HashMap<u64, Frames>,
     known_kernel: HashMap<u64, Frames>,
-    /// Where functions begin that have no names, by the first address of their module.
-    starts: HashMap<u64, FunctionStarts>,
     strings: HashSet<Arc<str>>,
 }
 
@@ -64,7 +62,6 @@ impl Symbolizer {
             generation: None,
             known: HashMap::new(),
             known_kernel: HashMap::new(),
-            starts: HashMap::new(),
             strings: HashSet::new(),
         }
     }
@@ -99,6 +96,24 @@ impl Symbolizer {
         collect(&self.known, addresses)
     }
 
+    /// The frames of a stack, leaf first, as [`Symbolizer::frames`] gives them, with those marked
+    /// that are guesses.
+    pub fn stack(&mut self, modules: &ModuleMap, stack: &Unwound) -> Vec<Arc<Frame>> {
+        let mut frames = self.frames(modules, &stack.addresses);
+        let mut at = 0;
+        for (index, address) in stack.addresses.iter().enumerate() {
+            let count = self.known.get(address).map_or(0, |frames| frames.len());
+            let of_address = frames.get_mut(at..at + count).unwrap_or_default();
+            if stack.uncertain.binary_search(&index).is_ok() {
+                for frame in of_address {
+                    Arc::make_mut(frame).uncertain = true;
+                }
+            }
+            at += count;
+        }
+        frames
+    }
+
     /// The frames of a kernel stack, leaf first. One frame `[kernel]` stands for all of them where
     /// the kernel's symbols may not be read.
     pub fn kernel_frames(&mut self, addresses: &[u64]) -> Vec<Arc<Frame>> {
@@ -131,6 +146,7 @@ impl Symbolizer {
                     module: Some(NAMELESS_KERNEL.into()),
                     origin: Origin::Kernel,
                     inlined: false,
+                    uncertain: false,
                     address: None,
                 };
                 self.known_kernel.insert(*address, [Arc::new(frame)].into());
@@ -148,7 +164,6 @@ impl Symbolizer {
         if self.generation != Some(modules.generation()) {
             self.generation = Some(modules.generation());
             self.known.clear();
-            self.starts.clear();
             let main = modules.main();
             if main.map(Arc::as_ptr) != self.main.as_ref().map(Arc::as_ptr) {
                 self.main = main.cloned();
@@ -168,33 +183,23 @@ impl Symbolizer {
         let svmas: Vec<u64> = list.iter().map(|&address| module.svma(address)).collect();
         let (debug, own) = (modules.debug_file(module), module.file.as_deref());
         let named = self.of_files(debug, own, &module.name, &svmas);
-        let first = module.ranges.first().map_or(0, |range| range.start);
-        if named.iter().any(Option::is_none)
-            && let Some(file) = &module.file
-        {
-            let read = || FunctionStarts::read(file);
-            self.starts.entry(first).or_insert_with(read);
-        }
         let build_id = module
             .build_id
             .as_ref()
             .map(|id| self.intern(&id.to_string()));
-        let starts = self.starts.get(&first);
         named
             .into_iter()
             .zip(svmas)
             .map(|(frames, address)| {
                 let unnamed = || {
-                    // One function is one culprit, wherever in it the samples are.
-                    let start = starts.and_then(|starts| starts.before(address));
-                    let start = start.unwrap_or(address);
                     [Arc::new(Frame {
-                        function: format!("{}+{start:#x}", module.name).into(),
+                        function: nameless(module, address).into(),
                         raw: None,
                         location: None,
                         module: Some(module.name.clone()),
                         origin: self.origins.of("", None, &module.name),
                         inlined: false,
+                        uncertain: false,
                         address: Some(CodeAddress {
                             address,
                             build_id: build_id.clone(),
@@ -353,6 +358,7 @@ fn expand(
                 location,
                 module: Some(module.clone()),
                 inlined,
+                uncertain: false,
                 address: None,
             })
         });
@@ -366,6 +372,20 @@ fn location(code: &CodeInfo<'_>, strings: &mut HashSet<Arc<str>>) -> Location {
         file,
         line: code.line.unwrap_or(0),
     }
+}
+
+/// What stands for the name of code without symbols. One function is one culprit, wherever in it the
+/// samples are, and so is what lies between two functions.
+fn nameless(module: &Module, address: u64) -> String {
+    let (name, functions) = (&module.name, module.functions());
+    if let Some(gap) = functions.gap(address).filter(|_| !functions.is_empty()) {
+        return format!("{name}+{:#x}{OUTSIDE_FUNCTIONS}", gap.start);
+    }
+    let start = match functions.around(address) {
+        Some(function) => function.start,
+        None => module.call_targets().before(address).unwrap_or(address),
+    };
+    format!("{name}+{start:#x}")
 }
 
 /// The frame of an address that lies in no module.
@@ -434,7 +454,8 @@ mod tests {
             .unwrap();
         // The vDSO's ELF header is no function.
         let frames = Symbolizer::new().frames(&modules, &[vdso.ranges[0].start]);
-        assert_eq!(frames[0].function, "[vdso]+0x0");
+        assert_eq!(frames[0].function, "[vdso]+0x0 (outside known functions)");
+        assert!(frames[0].is_outside_functions());
         let address = frames[0].address.as_ref().unwrap();
         assert_eq!(address.address, 0);
         assert_eq!(

@@ -1,16 +1,20 @@
 //! From a thread's registers and a copy of its stack to the addresses of its frames.
 //!
-//! Ordinary release binaries have no frame pointers, so frames are found through the unwind tables
-//! (`.eh_frame`) that every Rust program carries for panics. Works on the copied bytes alone: the
-//! thread has long moved on. Registers and bytes come from another process and may be torn or
+//! Ordinary release binaries have no frame pointers, so callers are found through the unwind tables
+//! (`.eh_frame`) that every Rust program carries for panics. Where these do not reach (musl's libc,
+//! code generated at run time), the caller is guessed, and marked so. Works on the copied bytes alone:
+//! the thread has long moved on. Registers and bytes come from another process and may be torn or
 //! hostile; a stack that makes no sense gives a short result, never a panic or a loop.
 
 use std::sync::Arc;
 
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder as _};
 
+use super::guess::{Caller, Evidence, Frame, Guess, MAX_FUNCTION};
 use crate::capture::SavedRegisters;
+use crate::target::call_sites::{Call, CallSites};
 use crate::target::elf;
+use crate::target::functions::UnwindTables;
 use crate::target::modules::{Module, ModuleMap};
 
 /// Deeper stacks are cut: recursion that deep is shown well enough by its leaf.
@@ -23,7 +27,7 @@ const MAX_SAVED: usize = 64;
 const LOWEST_STACK: u64 = 4096;
 
 /// What differs between architectures, all in one place.
-mod native {
+pub(super) mod native {
     use super::Registers;
 
     #[cfg(target_arch = "x86_64")]
@@ -41,11 +45,36 @@ mod native {
         UnwindRegs::new(registers.ip, registers.sp, registers.fp)
     }
 
+    #[cfg(target_arch = "x86_64")]
+    pub fn frame_pointer(registers: &UnwindRegs) -> u64 {
+        registers.bp()
+    }
+
+    /// The return address in a word of the stack.
+    #[cfg(target_arch = "x86_64")]
+    pub fn return_address(word: u64) -> u64 {
+        word
+    }
+
+    /// The address bits of a pointer to code. Pointer authentication signs return addresses in the
+    /// bits above the 48 of user space.
+    #[cfg(target_arch = "aarch64")]
+    const ADDRESS: u64 = (1 << 48) - 1;
+
     #[cfg(target_arch = "aarch64")]
     pub fn unwind_regs(registers: &Registers) -> UnwindRegs {
-        // Pointer authentication signs return addresses in the bits above the 48 of user space.
-        let mask = framehop::aarch64::PtrAuthMask::from_max_known_address((1 << 48) - 1);
+        let mask = framehop::aarch64::PtrAuthMask::from_max_known_address(ADDRESS);
         UnwindRegs::new_with_ptr_auth_mask(mask, registers.lr, registers.sp, registers.fp)
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    pub fn frame_pointer(registers: &UnwindRegs) -> u64 {
+        registers.fp()
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    pub fn return_address(word: u64) -> u64 {
+        word & ADDRESS
     }
 }
 
@@ -83,7 +112,7 @@ pub struct CapturedStack<'a> {
 }
 
 impl CapturedStack<'_> {
-    fn read_u64(&self, address: u64) -> Option<u64> {
+    pub(super) fn read_u64(&self, address: u64) -> Option<u64> {
         let at = usize::try_from(address.checked_sub(self.base)?).ok()?;
         let bytes = self.bytes.get(at..at.checked_add(8)?)?;
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))
@@ -96,6 +125,8 @@ pub struct Unwound {
     /// Leaf first. For callers an address inside the call instruction, not the one after it: it is
     /// the right one to look up.
     pub addresses: Vec<u64>,
+    /// Ascending indices of the addresses that are guesses: no unwind table covers the callee.
+    pub uncertain: Vec<usize>,
     /// Whether the thread's start was reached.
     pub complete: bool,
 }
@@ -112,11 +143,31 @@ pub struct Step {
     pub place: u64,
 }
 
+/// The code around an address.
+struct Code {
+    /// The function begins there, or later where it is not covered.
+    start: u64,
+    /// The unwind tables cover the address.
+    covered: bool,
+    /// They cover other code of its module, or all of it.
+    near_tables: bool,
+}
+
+/// A frame as it is reached.
+struct Reached {
+    address: FrameAddress,
+    /// Stack pointer in it.
+    sp: u64,
+    /// Reached by a guess.
+    uncertain: bool,
+}
+
 /// Unwinds stacks of one process.
 pub struct Unwinder {
     native: native::Unwinder<Vec<u8>>,
     cache: native::Cache,
     modules: Vec<Arc<Module>>,
+    sites: CallSites,
     generation: Option<u64>,
 }
 
@@ -133,6 +184,7 @@ impl Unwinder {
             native: native::Unwinder::new(),
             cache: native::Cache::new(),
             modules: Vec::new(),
+            sites: CallSites::default(),
             generation: None,
         }
     }
@@ -161,16 +213,22 @@ impl Unwinder {
             }
         }
         self.modules = map.modules().to_vec();
+        self.sites.set_modules(map);
     }
 
     /// The frames of a stack, up to the first one that cannot be left.
     pub fn unwind(&mut self, stack: &CapturedStack<'_>) -> Unwound {
         let mut unwound = Unwound::default();
-        let ended = self.each_frame(stack, |frame, _| {
-            unwound.addresses.push(frame.address_for_lookup());
+        let ended = self.each_frame(stack, |frame| {
+            if frame.uncertain {
+                unwound.uncertain.push(unwound.addresses.len());
+            }
+            unwound.addresses.push(frame.address.address_for_lookup());
         });
-        // Outside all modules the end is only a zero that happened to be in the frame pointer.
-        unwound.complete = ended && unwound.addresses.iter().all(|&address| self.knows(address));
+        // In memory that is not executable the end is only a zero that happened to be in the frame
+        // pointer.
+        let is_code = |&address: &u64| self.sites.executable(address).is_some();
+        unwound.complete = ended && unwound.addresses.iter().all(is_code);
         unwound
     }
 
@@ -178,58 +236,162 @@ impl Unwinder {
     pub fn walk(&mut self, stack: &CapturedStack<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut below = stack.registers.sp;
-        self.each_frame(stack, |frame, sp| {
+        self.each_frame(stack, |frame| {
             let mut step = Step {
-                address: frame.address_for_lookup(),
+                address: frame.address.address_for_lookup(),
                 ..Step::default()
             };
-            if let FrameAddress::ReturnAddress(returns) = frame {
+            if let FrameAddress::ReturnAddress(returns) = frame.address {
                 step.returns = returns.get();
                 // x86-64 keeps it right below the caller's frame, other processors in the callee's.
-                step.place = (below..sp)
+                step.place = (below..frame.sp)
                     .rev()
                     .filter(|place| place.is_multiple_of(8))
                     .take(MAX_SAVED)
                     .find(|place| stack.read_u64(*place) == Some(step.returns))
                     .unwrap_or(0);
             }
-            below = sp;
+            below = frame.sp;
             steps.push(step);
         });
         steps
     }
 
-    /// Each frame, leaf first, with the stack pointer in it. Whether the outermost was reached.
-    fn each_frame(
-        &mut self,
-        stack: &CapturedStack<'_>,
-        mut take: impl FnMut(FrameAddress, u64),
-    ) -> bool {
+    /// Each frame, leaf first. Whether the outermost was reached.
+    fn each_frame(&mut self, stack: &CapturedStack<'_>, mut take: impl FnMut(Reached)) -> bool {
         if stack.registers.sp < LOWEST_STACK {
             return false;
         }
         let mut registers = native::unwind_regs(&stack.registers);
         let mut read = |address| stack.read_u64(address).ok_or(());
-        let mut frame = FrameAddress::from_instruction_pointer(stack.registers.ip);
+        let mut address = FrameAddress::from_instruction_pointer(stack.registers.ip);
+        let mut uncertain = false;
+        // Behind a guess, registers may be wrong, and what the tables lead to is checked.
+        let mut guessed = false;
         for _ in 0..MAX_FRAMES {
-            take(frame, registers.sp());
-            let next = self
-                .native
-                .unwind_frame(frame, &mut registers, &mut self.cache, &mut read);
-            match next.map(|next| next.map(FrameAddress::from_return_address)) {
-                Ok(Some(Some(caller))) => frame = caller,
-                Ok(None) => return true,
-                Ok(Some(None)) | Err(_) => return false,
+            let sp = registers.sp();
+            take(Reached {
+                address,
+                sp,
+                uncertain,
+            });
+            let code = self.code_around(address.address_for_lookup());
+            if code.covered {
+                let mut next = registers;
+                let caller =
+                    self.native
+                        .unwind_frame(address, &mut next, &mut self.cache, &mut read);
+                match caller.map(|caller| caller.map(FrameAddress::from_return_address)) {
+                    Ok(Some(Some(caller))) if !guessed || self.is_behind_call(caller) => {
+                        (address, registers, uncertain) = (caller, next, false);
+                        continue;
+                    }
+                    Ok(None) => return true,
+                    // Guessing would only hide what is torn.
+                    _ if !guessed => return false,
+                    _ => {}
+                }
             }
+            if self.sites.is_entry(address.address_for_lookup()) {
+                return true;
+            }
+            let frame = Frame {
+                registers: Registers {
+                    ip: stack.registers.ip,
+                    sp,
+                    fp: native::frame_pointer(&registers),
+                    lr: stack.registers.lr,
+                },
+                address: address.address_for_lookup(),
+                start: code.start,
+                is_leaf: !address.is_return_address(),
+                near_tables: code.near_tables,
+            };
+            let Some(caller) = self.guess(stack, &frame) else {
+                // Where threads start, the frame pointer is zero.
+                return frame.registers.fp == 0;
+            };
+            let Some(returns) = FrameAddress::from_return_address(caller.returns) else {
+                return false;
+            };
+            address = returns;
+            registers = native::unwind_regs(&caller.registers());
+            (uncertain, guessed) = (true, true);
         }
         false
     }
 
-    fn knows(&self, address: u64) -> bool {
-        self.modules
-            .iter()
-            .any(|module| module.ranges.iter().any(|range| range.contains(&address)))
+    fn is_behind_call(&mut self, address: FrameAddress) -> bool {
+        match address {
+            FrameAddress::ReturnAddress(returns) => self.sites.before(returns.get()).is_some(),
+            FrameAddress::InstructionPointer(_) => false,
+        }
     }
+
+    /// The caller of a frame that the unwind tables do not lead out of.
+    fn guess(&mut self, stack: &CapturedStack<'_>, frame: &Frame) -> Option<Caller> {
+        self.sites.refresh();
+        let (modules, native, cache) = (&self.modules, &self.native, &mut self.cache);
+        let mut read = |address| stack.read_u64(address).ok_or(());
+        let mut check = |sites: &mut CallSites, caller: &Caller| {
+            let address = FrameAddress::from_return_address(caller.returns)?;
+            let code =
+                code_of(modules, address.address_for_lookup()).filter(|code| code.covered)?;
+            let mut registers = native::unwind_regs(&caller.registers());
+            let next = native.unwind_frame(address, &mut registers, cache, &mut read);
+            let call = match next {
+                Ok(Some(next)) => sites.before(next),
+                // The thread's start.
+                Ok(None) => Some(Call::Unknown),
+                Err(_) => None,
+            };
+            Some(match call {
+                Some(Call::Function(start)) if start != code.start => Evidence::Possible,
+                Some(_) => Evidence::Consistent,
+                None => Evidence::Refuted,
+            })
+        };
+        let mut guess = Guess {
+            stack,
+            sites: &mut self.sites,
+            check: &mut check,
+        };
+        guess.caller(frame)
+    }
+
+    fn code_around(&self, address: u64) -> Code {
+        code_of(&self.modules, address).unwrap_or_else(|| {
+            // Generated at run time.
+            let lowest = address.saturating_sub(MAX_FUNCTION);
+            let memory = self.sites.executable(address);
+            Code {
+                start: memory.map_or(address, |range| range.start.max(lowest)),
+                covered: false,
+                near_tables: false,
+            }
+        })
+    }
+}
+
+/// The code around an address in a module.
+fn code_of(modules: &[Arc<Module>], address: u64) -> Option<Code> {
+    let of = |module: &&Arc<Module>| module.ranges.iter().any(|range| range.contains(&address));
+    let module = modules.iter().find(of)?;
+    let (svma, functions) = (module.svma(address), module.functions());
+    let function = functions.around(svma);
+    let covered = function.is_some();
+    let start = match function {
+        Some(function) => function.start,
+        None => {
+            let called = module.call_targets().before(svma);
+            functions.gap(svma)?.start.max(called.unwrap_or(0))
+        }
+    };
+    Some(Code {
+        start: start.wrapping_add(module.bias),
+        covered,
+        near_tables: !functions.is_empty(),
+    })
 }
 
 /// The module's unwind tables, for framehop.
@@ -243,15 +405,7 @@ fn load(module: &Module) -> Option<framehop::Module<Vec<u8>>> {
         .min()?;
     let text = elf::section(file, ".text");
     let got = elf::section(file, ".got");
-    let (eh_frame_hdr, eh_frame) = match elf::section(file, ".eh_frame") {
-        Some(eh_frame) => (elf::section(file, ".eh_frame_hdr"), Some(eh_frame)),
-        // A copy from memory has no sections.
-        None => elf::unwind_tables(file).unzip(),
-    };
-    let debug_frame = match &eh_frame {
-        Some(_) => None,
-        None => elf::section(file, ".debug_frame"),
-    };
+    let tables = UnwindTables::of(file);
     let bytes = |section: &Option<elf::Section>| section.as_ref()?.read(file);
     let addresses = |section: &Option<elf::Section>| Some(section.as_ref()?.addresses.clone());
     Some(framehop::Module::new(
@@ -262,11 +416,11 @@ fn load(module: &Module) -> Option<framehop::Module<Vec<u8>>> {
             base_svma,
             text_svma: addresses(&text),
             got_svma: addresses(&got),
-            eh_frame_svma: addresses(&eh_frame),
-            eh_frame: bytes(&eh_frame),
-            eh_frame_hdr_svma: addresses(&eh_frame_hdr),
-            eh_frame_hdr: bytes(&eh_frame_hdr),
-            debug_frame: bytes(&debug_frame),
+            eh_frame_svma: addresses(&tables.eh_frame),
+            eh_frame: bytes(&tables.eh_frame),
+            eh_frame_hdr_svma: addresses(&tables.index),
+            eh_frame_hdr: bytes(&tables.index),
+            debug_frame: bytes(&tables.debug_frame),
             ..Default::default()
         },
     ))

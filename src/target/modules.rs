@@ -9,11 +9,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::call_targets::CallTargets;
 use super::debug_files::{DebugFile, DebugFiles, ModuleFile};
 use super::elf::{self, BuildId};
+use super::functions::Functions;
 use super::mapped_file;
 use super::mappings::{self, Mapping};
 
@@ -44,9 +46,27 @@ pub struct Module {
     pub debug: Option<DebugFile>,
     /// Identifies the mapped file: device, inode.
     identity: (u64, u64),
+    functions: Arc<OnceLock<Functions>>,
+    call_targets: Arc<OnceLock<CallTargets>>,
 }
 
 impl Module {
+    /// Its functions by its unwind tables; read on the first call.
+    pub fn functions(&self) -> &Functions {
+        let file = self.file.as_deref();
+        self.functions
+            .get_or_init(|| file.map(Functions::read).unwrap_or_default())
+    }
+
+    /// Starts of its other functions, by calls and pointers to them; read on the first call, which
+    /// takes a tenth of a second for 100 MB of code.
+    pub fn call_targets(&self) -> &CallTargets {
+        let read = |file| CallTargets::read(file, self.functions());
+        let file = self.file.as_deref();
+        self.call_targets
+            .get_or_init(|| file.map(read).unwrap_or_default())
+    }
+
     /// The address in the terms of the file's headers and symbols.
     pub fn svma(&self, address: u64) -> u64 {
         address.wrapping_sub(self.bias)
@@ -127,6 +147,11 @@ impl ModuleMap {
         self.generation += 1;
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The modules. One that a refresh found unchanged stays the same `Arc`.
     pub fn modules(&self) -> &[Arc<Module>] {
         &self.modules
@@ -204,6 +229,8 @@ impl ModuleMap {
                     ranges: vec![mapping.range.clone()],
                     build_id: known.build_id.clone(),
                     debug: known.debug.clone(),
+                    functions: known.functions.clone(),
+                    call_targets: known.call_targets.clone(),
                     ..**known
                 },
                 None => self.open(mapping, main.as_deref(), &mappings),
@@ -273,6 +300,8 @@ impl ModuleMap {
             build_id,
             debug,
             identity: mapping.identity,
+            functions: Arc::default(),
+            call_targets: Arc::default(),
             file,
         }
     }

@@ -24,7 +24,7 @@ impl Pipeline {
                         .unwind(&thread.task.registers, thread.stack_base, &thread.stack)
                 }
             };
-            let frames = self.stacks.frames(&user.addresses);
+            let frames = self.stacks.named(&user);
             let of = |states: &[ThreadState]| states.iter().find(|s| s.tid == tid).cloned();
             let states = of(before).zip(of(&self.last_states));
             let states = states.filter(|_| self.tracker.reports_polls());

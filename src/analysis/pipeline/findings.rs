@@ -138,6 +138,6 @@ impl Pipeline {
         let user = self
             .stacks
             .unwind(&stack.registers, stack.base, &stack.bytes);
-        self.stacks.frames(&user.addresses)
+        self.stacks.named(&user)
     }
 }

@@ -27,6 +27,8 @@ pub struct FrameDef<'a> {
     pub origin: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncertain: bool,
     /// Only of a frame without symbol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<u64>,

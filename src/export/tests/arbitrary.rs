@@ -38,10 +38,11 @@ fn frame() -> impl Strategy<Value = Arc<Frame>> {
         place(),
         of(text()),
         origin,
-        any::<bool>(),
+        any::<(bool, bool)>(),
         of((any::<u64>(), of(text()))),
     )
-        .prop_map(|(function, raw, location, module, origin, inlined, at)| {
+        .prop_map(|(function, raw, location, module, origin, flags, at)| {
+            let (inlined, uncertain) = flags;
             Arc::new(Frame {
                 function: function.into(),
                 raw,
@@ -49,6 +50,7 @@ fn frame() -> impl Strategy<Value = Arc<Frame>> {
                 module: module.map(Arc::from),
                 origin,
                 inlined,
+                uncertain,
                 address: at.map(|(address, build_id)| CodeAddress {
                     address,
                     build_id: build_id.map(Arc::from),

@@ -32,6 +32,7 @@ fn stack(text: &str) -> Vec<Arc<Frame>> {
                     _ => Origin::Unknown,
                 },
                 inlined,
+                uncertain: false,
                 address: None,
             })
         })

@@ -333,6 +333,7 @@ mod tests {
             module: None,
             origin: Origin::Runtime,
             inlined: false,
+            uncertain: false,
             address: None,
         })
     }

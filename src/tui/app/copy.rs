@@ -98,7 +98,8 @@ fn add_stack(out: &mut String, stack: &WeightedStack) {
         let location = frame.location.as_ref();
         let location = location.map_or_else(String::new, |l| format!(" ({l})"));
         let function = &frame.function;
-        add(format!("  {function}{inlined}{location}"));
+        let doubt = if frame.uncertain { "? " } else { "" };
+        add(format!("  {doubt}{function}{inlined}{location}"));
     }
     if !stack.complete {
         add("  (the rest of the stack could not be unwound)".to_owned());
