@@ -97,10 +97,13 @@ static __always_inline int read_own_thread_locals(u64 thread_pointer, u8 *bytes,
  */
 static __always_inline void decode_root(const u8 *bytes, struct tokio_state *state)
 {
-	u64 handle = u64_at(bytes, config.tokio.handle, HUD_CONTEXT_BYTES);
+	u64 handle;
 
-	if (!config.tokio.has_root || !handle ||
+	if (!config.tokio.has_root ||
 	    bytes[config.tokio.runtime & (HUD_CONTEXT_BYTES - 1)] >= NOT_ENTERED)
+		return;
+	handle = u64_at(bytes, config.tokio.handle, HUD_CONTEXT_BYTES);
+	if (!handle)
 		return;
 	decode_context(bytes, state);
 	/* block_on sets no task id. What is left of the budget distinguishes its polls. */
