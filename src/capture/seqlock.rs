@@ -101,8 +101,12 @@ mod tests {
             self.0[SEQUENCE].store((sequence | 1).wrapping_add(1), Ordering::Release);
         }
 
+        /// Sometimes pauses half way, so that a reader comes in between on one CPU too.
         fn set(&self, value: u32) {
             for (at, word) in self.0.iter().enumerate() {
+                if at == WORDS / 2 && value % 32 == 0 {
+                    thread::sleep(Duration::from_micros(50));
+                }
                 if at != SEQUENCE {
                     word.store(value, Ordering::Relaxed);
                 }
@@ -151,7 +155,7 @@ mod tests {
                     }
                     write(&shared, value);
                     // The kernel side pauses between two writes too.
-                    if value % 32 == 0 {
+                    if value % 32 == 16 {
                         thread::sleep(Duration::from_micros(50));
                     }
                 }

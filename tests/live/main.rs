@@ -15,6 +15,7 @@ mod privileges;
 mod program;
 mod recorded;
 mod release;
+mod seqlock;
 mod slow_machine;
 mod symbols;
 mod terminal;
