@@ -1,4 +1,4 @@
-//! Everything known of one row of the table, added up poll by poll.
+//! One row of the table: sums over its polls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use super::snapshot::{Detail, Row, Tally};
 use super::tree::CallTree;
 use crate::model::{Cause, Location, Name, SlowPoll, TimeSplit};
 
-/// Width and number of a trend's bins: the last minute.
+/// Width and number of the bins of a trend: the last minute.
 pub const TREND_BIN_NS: u64 = 1_000_000_000;
 pub const TREND_BINS: usize = 60;
 
-/// Workers and tasks told apart per row; more are counted together.
+/// Distinct workers and tasks per row; more are summed up together.
 const TALLIES: usize = 128;
-/// Distinct stacks a detail lists; the tree has them all.
+/// Distinct stacks that a detail lists; the tree has all of them.
 const DETAIL_STACKS: usize = 10;
 /// Nodes of one row's call tree.
 const TREE_NODES: usize = 4_000;
@@ -45,7 +45,7 @@ pub struct Aggregate {
     calls: Option<Name>,
     location: Option<Location>,
     chain: Vec<Name>,
-    /// Made on demand, kept until the next change.
+    /// Cached until the next change.
     row: Option<Arc<Row>>,
     detail: Option<Arc<Detail>>,
 }
@@ -91,7 +91,7 @@ impl<K> Default for Tallies<K> {
 }
 
 impl Aggregate {
-    /// Nothing yet.
+    /// An empty row.
     pub fn new(key: RowKey) -> Self {
         Aggregate {
             key,
@@ -118,7 +118,7 @@ impl Aggregate {
         }
     }
 
-    /// Adds a poll. `room` bounds the nodes of all trees together.
+    /// Adds a poll. `room` is how many tree nodes the table may still add.
     pub fn add(&mut self, poll: &SlowPoll, room: &mut usize) {
         let held = poll.held_ns();
         if held >= self.max_ns || self.polls == 0 {
@@ -151,14 +151,14 @@ impl Aggregate {
         self.workers.add(poll.tid, &tally);
         self.tasks.add(poll.task, &tally);
         self.releasers.add(poll);
-        self.in_room(room, |tree, room| {
+        self.grow_tree(room, |tree, room| {
             poll.stacks.iter().for_each(|stack| tree.add(stack, room));
         });
         self.row = None;
         self.detail = None;
     }
 
-    /// Adds all of another, of the same row or of a part of it.
+    /// Adds the sums of the same row elsewhere, or of a finer one.
     pub fn merge(&mut self, other: &Aggregate, room: &mut usize) {
         if other.max_ns >= self.max_ns || self.polls == 0 {
             self.calls.clone_from(&other.calls);
@@ -186,7 +186,7 @@ impl Aggregate {
         self.workers.merge(&other.workers);
         self.tasks.merge(&other.tasks);
         self.releasers.merge(&other.releasers);
-        self.in_room(room, |tree, room| tree.merge(&other.tree, room));
+        self.grow_tree(room, |tree, room| tree.merge(&other.tree, room));
         self.row = None;
         self.detail = None;
     }
@@ -197,20 +197,20 @@ impl Aggregate {
         add_to(&mut self.split.blocked_ns, split.blocked_ns);
     }
 
-    /// Grows the tree within its own bound and the common one.
-    fn in_room(&mut self, room: &mut usize, grow: impl FnOnce(&mut CallTree, &mut usize)) {
+    /// Grows the tree within its own limit and the table's.
+    fn grow_tree(&mut self, room: &mut usize, grow: impl FnOnce(&mut CallTree, &mut usize)) {
         let mut left = TREE_NODES.saturating_sub(self.tree.len()).min(*room);
         let before = left;
         grow(&mut self.tree, &mut left);
         *room -= before - left;
     }
 
-    /// What it adds up.
+    /// What the row stands for.
     pub fn key(&self) -> &RowKey {
         &self.key
     }
 
-    /// How many tree nodes it holds.
+    /// How many tree nodes it has.
     pub fn tree_nodes(&self) -> usize {
         self.tree.len()
     }
@@ -227,7 +227,7 @@ impl Aggregate {
         self.max_ns
     }
 
-    /// The row; made anew only after a change.
+    /// The row as views show it, cached until the next change.
     pub fn row(&mut self) -> Arc<Row> {
         if let Some(row) = &self.row {
             return row.clone();
@@ -236,7 +236,7 @@ impl Aggregate {
         let cause = match &self.key {
             RowKey::Culprit(key) => key.cause,
             RowKey::Cause(cause, _) => *cause,
-            // Waits that were done to the code say nothing about why it blocks.
+            // Waits that were imposed on the code do not explain why it blocks.
             key => causes
                 .iter()
                 .find(|(cause, _)| cause.blames_code() == key.kind().blames_code())
@@ -267,8 +267,7 @@ impl Aggregate {
         row
     }
 
-    /// Everything there is to say of the row; made anew only after a change. `last` gives its last
-    /// polls.
+    /// All details of the row, cached until the next change. `last` returns its last polls.
     pub fn detail(&mut self, last: impl FnOnce(&RowKey) -> Vec<Arc<SlowPoll>>) -> Arc<Detail> {
         if let Some(detail) = &self.detail {
             return detail.clone();

@@ -1,29 +1,30 @@
-//! Time cut into equal bins: the lanes of workers, the timeline, and trends.
+//! Time series in bins of equal width: lanes of workers, the timeline, and trends.
 
 use std::collections::VecDeque;
 
 use crate::model::Cause;
 
-/// What happens when time runs past the last bin that fits.
+/// What happens when a series exceeds its capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// The oldest bins go: a view of the recent past.
+    /// The oldest bins are removed: a view of the recent past.
     DropOldest,
-    /// Bins double in width: a view of everything, however long.
+    /// Bins double in width: a view of the whole session.
     Coarsen,
 }
 
-/// Something that two halves of a bin merge into.
+/// The content of a bin, which can be merged with that of its neighbour.
 pub trait Merge: Clone + Default {
+    /// Adds the other.
     fn merge(&mut self, other: &Self);
 }
 
-/// A bounded series of bins of one width. Times are nanoseconds on `CLOCK_MONOTONIC`.
+/// A bounded series of bins. Times are nanoseconds on `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug)]
 pub struct Bins<T> {
-    /// Width of a bin.
+    /// Width of a bin, nanoseconds.
     pub width_ns: u64,
-    /// Number of the first bin: it starts at `first * width_ns`.
+    /// Number of the first bin, which starts at `first * width_ns`.
     first: u64,
     bins: VecDeque<T>,
     capacity: usize,
@@ -31,7 +32,7 @@ pub struct Bins<T> {
 }
 
 impl<T: Merge> Bins<T> {
-    /// Empty; `capacity` bins at most.
+    /// An empty series of at most `capacity` bins.
     pub fn new(width_ns: u64, capacity: usize, overflow: Overflow) -> Self {
         Bins {
             width_ns: width_ns.max(1),
@@ -52,7 +53,7 @@ impl<T: Merge> Bins<T> {
         self.bins.iter()
     }
 
-    /// The `n` bins up to and with the one that holds `now_ns`; empty where nothing is known.
+    /// The `n` bins up to and including that of `now_ns`; bins outside the series are empty.
     pub fn last_until(&self, now_ns: u64, n: usize) -> Vec<T> {
         let end = now_ns / self.width_ns + 1;
         (0..n as u64)
@@ -67,15 +68,14 @@ impl<T: Merge> Bins<T> {
             .collect()
     }
 
-    /// Calls `add(bin, from, to)` for every bin that the span `from_ns..to_ns` touches, with the
-    /// part of the span inside it.
+    /// Calls `add(bin, from, to)` for every bin that overlaps `from_ns..to_ns`, with the overlap.
     pub fn spread(&mut self, from_ns: u64, to_ns: u64, mut add: impl FnMut(&mut T, u64, u64)) {
         if to_ns <= from_ns {
             return;
         }
         self.reach(from_ns, to_ns - 1);
         let width = self.width_ns;
-        // What lies before the first bin has left the view.
+        // The time before the first bin has been dropped.
         let mut at = from_ns.max(self.start_ns());
         while at < to_ns {
             let bin = at / width;
@@ -88,7 +88,7 @@ impl<T: Merge> Bins<T> {
         }
     }
 
-    /// Makes bins for a span, dropping or coarsening so that they fit.
+    /// Creates the bins of a span, dropping or coarsening others so that they fit.
     fn reach(&mut self, from_ns: u64, last_ns: u64) {
         if self.bins.is_empty() {
             self.first = from_ns / self.width_ns;
@@ -108,7 +108,7 @@ impl<T: Merge> Bins<T> {
         }
         let last = last_ns / self.width_ns;
         if last >= self.first.saturating_add(2 * self.capacity as u64) {
-            // Nothing of what is there would stay.
+            // All existing bins would be dropped.
             self.bins.clear();
             self.first = last + 1 - self.capacity as u64;
         }
@@ -119,7 +119,7 @@ impl<T: Merge> Bins<T> {
             self.bins.pop_front();
             self.first += 1;
         }
-        // What began before the first bin, as far as there is room.
+        // Bins before the first, as far as capacity allows.
         while self.first > from_ns / self.width_ns && self.bins.len() < self.capacity {
             self.bins.push_front(T::default());
             self.first -= 1;
@@ -146,23 +146,23 @@ impl Merge for u64 {
     }
 }
 
-/// What one worker did in one bin. Nanoseconds.
+/// What one worker did in one bin, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     pub on_cpu_ns: u64,
     pub run_queue_ns: u64,
     pub blocked_ns: u64,
     pub parked_ns: u64,
-    /// Asleep, and nothing tells whether inside a poll (tier 5).
+    /// Asleep, inside a poll or not (tier 5).
     pub asleep_ns: u64,
-    /// How much of the bin lies inside slow polls that blame code.
+    /// Time inside slow polls that blame code.
     pub slow_ns: u64,
-    /// Cause of the slow poll with the largest part of the bin, and that part.
+    /// Cause of the slow poll that takes most of the bin, and its time.
     pub slowest: Option<(Cause, u64)>,
 }
 
 impl Slice {
-    /// Counts `ns` of a slow poll.
+    /// Adds `ns` of a slow poll.
     pub fn add_slow(&mut self, cause: Cause, ns: u64) {
         if cause.blames_code() {
             self.slow_ns = self.slow_ns.saturating_add(ns);
@@ -170,7 +170,7 @@ impl Slice {
         self.take_slowest(Some((cause, ns)));
     }
 
-    /// Time known in this bin.
+    /// Time that is accounted for.
     pub fn known_ns(&self) -> u64 {
         self.on_cpu_ns
             .saturating_add(self.run_queue_ns)
@@ -179,7 +179,7 @@ impl Slice {
             .saturating_add(self.asleep_ns)
     }
 
-    /// Time in which it did something, or could not go on.
+    /// Time in which it worked, or was kept from working.
     pub fn busy_ns(&self) -> u64 {
         self.known_ns()
             .saturating_sub(self.parked_ns)
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn old_bins_leave() {
+    fn old_bins_are_dropped() {
         let mut bins = Bins::new(10, 3, Overflow::DropOldest);
         add(&mut bins, 5, 25);
         assert_eq!(bins.last_until(25, 3), [5, 10, 5]);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_finds_its_place_while_there_is_room() {
+    fn late_spans_are_added_while_there_is_room() {
         let mut bins = Bins::new(10, 3, Overflow::DropOldest);
         add(&mut bins, 25, 30);
         add(&mut bins, 11, 15);

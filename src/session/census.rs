@@ -1,4 +1,4 @@
-//! A census as rows of text, the same in every view.
+//! A census as rows of text, identical in every view.
 
 use crate::model::Frame;
 use crate::model::{Census, CensusThread, Duty, Origin, ThreadWait};
@@ -6,27 +6,27 @@ use crate::model::{Census, CensusThread, Duty, Origin, ThreadWait};
 /// What a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
-    /// What is wrong, in words.
+    /// A sentence about what is wrong.
     Words,
-    /// The head of a thread.
+    /// The heading of a thread.
     Thread,
-    /// A frame, by whose code it is.
+    /// A frame, with its origin.
     Frame(Origin),
     /// A remark.
     Note,
 }
 
-/// Frames shown of a thread; the innermost tell most.
+/// Frames shown per thread, the innermost.
 const FRAMES: usize = 24;
 
-/// The rows, without line breaks.
+/// The rows of a census, without line breaks.
 pub fn census_rows(census: &Census) -> Vec<(RowKind, String)> {
     let mut rows: Vec<(RowKind, String)> = census
         .words
         .iter()
         .map(|words| (RowKind::Words, words.clone()))
         .collect();
-    // Those that hold something up first, the idle ones last.
+    // Threads in polls first, idle ones last.
     let mut threads: Vec<&CensusThread> = census.threads.iter().collect();
     threads.sort_by_key(|thread| match thread.duty {
         Duty::Polling { held_ns, .. } => (0, u64::MAX - held_ns, thread.tid),
@@ -36,7 +36,7 @@ pub fn census_rows(census: &Census) -> Vec<(RowKind, String)> {
     for thread in threads {
         rows.push((RowKind::Thread, head(thread)));
         if matches!(thread.duty, Duty::Parked { .. }) {
-            continue; // Its stack is that of every parked worker.
+            continue; // All parked workers have the same stack.
         }
         add_frames(&mut rows, thread);
     }

@@ -1,8 +1,8 @@
-//! How long polls took, in bounded memory: exact while there are few, a histogram after that.
+//! The distribution of durations in bounded memory: exact while there are few, then a histogram.
 
 use hdrhistogram::Histogram;
 
-/// Up to this many durations are kept as they are.
+/// Up to this many durations are kept exactly.
 const EXACT: usize = 64;
 
 /// Upper ends of the bars of a distribution, nanoseconds: 1-2-5 steps from 1 ms to 500 s.
@@ -24,11 +24,11 @@ const STEPS_NS: [u64; 18] = {
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
     few: Vec<u64>,
-    /// In microseconds with two significant digits, once `few` was full.
+    /// In microseconds with two significant digits; used once `few` is full.
     many: Option<Box<Histogram<u32>>>,
 }
 
-/// One bar of a distribution: polls that took at least `from_ns` and less than `to_ns`.
+/// One bar of a distribution: durations from `from_ns` up to, not including, `to_ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
     pub from_ns: u64,
@@ -38,7 +38,7 @@ pub struct Bar {
 }
 
 impl Durations {
-    /// Adds one.
+    /// Adds a duration.
     pub fn record(&mut self, ns: u64) {
         if self.many.is_none() {
             if self.few.len() < EXACT {
@@ -55,14 +55,13 @@ impl Durations {
 
     fn record_many(&mut self, ns: u64, count: u32) {
         if let Some(many) = &mut self.many {
-            // It grows by itself, so this fails for nothing that was measured; a number from a
-            // damaged trace could be too large for it.
+            // The histogram resizes itself. Only a value from a damaged trace can be too large.
             let longest = 1 << 40;
             let _ = many.record_n((ns / 1000).clamp(1, longest), count);
         }
     }
 
-    /// Adds all of another.
+    /// Adds all durations of the other.
     pub fn merge(&mut self, other: &Durations) {
         for &ns in &other.few {
             self.record(ns);
@@ -80,8 +79,8 @@ impl Durations {
         }
     }
 
-    /// The duration that a share `q` of all (0 to 1) does not exceed, in nanoseconds; exact for up
-    /// to 64 durations, within 1 % after that. 0 where there are none.
+    /// The quantile `q` (0 to 1) in nanoseconds: exact for up to 64 durations, within 1 % beyond. 0 if
+    /// there are none.
     pub fn quantile(&self, q: f64) -> u64 {
         if let Some(many) = &self.many {
             return many.value_at_quantile(q).saturating_mul(1000);
@@ -92,7 +91,7 @@ impl Durations {
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
     }
 
-    /// The distribution in 1-2-5 steps, from the first bar that holds anything to the last.
+    /// The distribution in 1-2-5 steps, from the first non-empty bar to the last.
     pub fn bars(&self) -> Vec<Bar> {
         let mut counts = [0u64; STEPS_NS.len() + 1];
         let mut add = |ns: u64, count: u64| {
@@ -118,7 +117,7 @@ impl Durations {
 }
 
 fn new_histogram() -> Option<Box<Histogram<u32>>> {
-    // Two significant digits are always allowed, so this cannot fail.
+    // Cannot fail: two significant digits are supported.
     let mut histogram = Histogram::new(2).ok()?;
     histogram.auto(true);
     Some(Box::new(histogram))

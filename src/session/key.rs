@@ -1,12 +1,11 @@
-//! What a row of the culprits table stands for. A selection is one of these keys, so that it
-//! follows its culprit wherever sorting puts the row.
+//! Identities of table rows. A selection is such a key, so it stays on its row when sorting moves it.
 
 use std::sync::Arc;
 
 use crate::model::{Cause, Location, Name, SlowPoll};
 use crate::text;
 
-/// What slow polls are put together by.
+/// What slow polls are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Group {
     /// Function, what it called, cause and location: the finest.
@@ -25,7 +24,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// In the order in which the views go round them.
+    /// In the order in which views cycle through them.
     pub const ALL: [Group; 6] = [
         Group::Culprit,
         Group::Function,
@@ -35,7 +34,7 @@ impl Group {
         Group::Task,
     ];
 
-    /// The heading of the column that names the rows.
+    /// The heading of the column with the rows' names.
     pub fn as_str(self) -> &'static str {
         match self {
             Group::Culprit => "culprit",
@@ -94,7 +93,7 @@ pub enum RowKey {
     Cause(Cause, Kind),
     Future(Name, Kind),
     Task(Option<u64>, Kind),
-    /// What came after the table was full.
+    /// All rows beyond the table's limit.
     Other(Kind),
 }
 
@@ -125,7 +124,7 @@ impl RowKey {
         }
     }
 
-    /// Whether a poll is one of this row's; the polls of `Other` are not told apart any more.
+    /// Whether a poll belongs to this row. `Other` does not know its polls.
     pub fn matches(&self, poll: &SlowPoll) -> bool {
         let culprit = &poll.culprit;
         Kind::of(poll) == self.kind()
@@ -149,7 +148,8 @@ impl RowKey {
             }
     }
 
-    /// The coarser row this culprit's row is part of; none where the culprit alone does not say.
+    /// The row of a coarser grouping that includes this culprit's row; none where it cannot be
+    /// determined from the culprit.
     pub fn coarsen(&self, group: Group) -> Option<RowKey> {
         let key = match self {
             RowKey::Culprit(key) => key,
@@ -182,7 +182,7 @@ impl RowKey {
         }
     }
 
-    /// What the row is called.
+    /// The row's name in views.
     pub fn label(&self) -> Name {
         match self {
             RowKey::Culprit(key) => key.function.clone(),

@@ -1,4 +1,4 @@
-//! What a view asks of a session.
+//! What a view asks of a session, and the options of a session.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use super::key::{Group, RowKey};
 use crate::model::SlowPoll;
 
-/// What a session keeps, fixed when it starts.
+/// The limits of a session, fixed when it starts.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Keep a rolling window of this length beside the totals since the start.
+    /// Length of a rolling window that is kept beside the totals since the start.
     pub window: Option<Duration>,
     /// Only workers whose thread name begins with this.
     pub workers_prefix: Option<String>,
-    /// Slow polls that are kept whole, newest first; older ones live on in the totals.
+    /// How many slow polls are kept whole, the newest. Older ones are in the sums.
     pub keep_polls: usize,
-    /// Culprits told apart; later ones are put together as "all other culprits".
+    /// How many distinct culprits are kept. Later ones are summed up as "all other culprits".
     pub keep_culprits: usize,
-    /// Nodes of all call trees together; stacks that come later lose their deepest frames.
+    /// Nodes of all call trees together. Later stacks lose their deepest frames.
     pub keep_tree_nodes: usize,
 }
 
@@ -33,17 +33,17 @@ impl Default for SessionOptions {
     }
 }
 
-/// Which time the table covers.
+/// The time that the table covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything since the session began (or was cleared).
+    /// Everything since the session began or was cleared.
     #[default]
     Session,
     /// [`SessionOptions::window`]; the same as `Session` where there is none.
     Window,
 }
 
-/// The column the table is sorted by, largest (or latest) first; names in alphabetical order.
+/// The column that the table is sorted by: largest or latest first, names alphabetically.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
     #[default]
@@ -73,12 +73,12 @@ impl Sort {
     ];
 }
 
-/// Which slow polls count. Anything but the default is answered from the polls kept whole.
+/// Which slow polls count. All but the default is computed from the polls that are kept whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// At least this long; below the capture's threshold it changes nothing.
+    /// Minimal duration, nanoseconds; no effect below the capture's threshold.
     pub min_held_ns: u64,
-    /// Only of these worker threads.
+    /// Only polls of these worker threads.
     pub workers: Option<BTreeSet<u32>>,
 }
 
@@ -93,24 +93,24 @@ impl Filter {
     }
 }
 
-/// What to put into a snapshot.
+/// What a snapshot contains.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The moment the view is drawn for, on `CLOCK_MONOTONIC`. None: the latest moment any record
-    /// speaks of, which makes the snapshot a function of the records alone.
+    /// The time that the snapshot describes, on `CLOCK_MONOTONIC`. None: the latest time in any record,
+    /// which makes the snapshot a function of the records alone.
     pub now_ns: Option<u64>,
     pub scope: Scope,
     pub group: Group,
     pub sort: Sort,
     pub filter: Filter,
-    /// Details of the first rows of the table, this many.
+    /// How many rows, from the top, get details.
     pub details: usize,
-    /// Details of this row, wherever it stands.
+    /// The row that gets details wherever it is.
     pub selected: Option<RowKey>,
-    /// The newest slow polls, this many.
+    /// How many of the newest slow polls are listed.
     pub recent: usize,
-    /// Slow polls kept whole that overlap this span (nanoseconds), for the timeline.
+    /// Lists the kept slow polls that overlap this span, nanoseconds.
     pub span: Option<(u64, u64)>,
-    /// All poll time.
+    /// Include all poll time.
     pub profile: bool,
 }

@@ -1,4 +1,4 @@
-//! Who ended the waits of a row's polls, added up by the code that is to blame for them.
+//! Which code ended the waits of a row's polls, summed up by that code.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::snapshot::{Releaser, Tally};
 use crate::model::{Name, ReleasedBy, SlowPoll};
 
-/// Culprits told apart per row.
+/// Distinct code per row.
 const MOST: usize = 32;
 
-/// A bounded sum by the releasing code: its function, and what that called.
+/// Sums by the releasing code: its function, and what that called.
 #[derive(Clone, Debug, Default)]
 pub struct Releasers {
     known: BTreeMap<(Name, Option<Name>), Releaser>,
 }
 
 impl Releasers {
-    /// Adds what is known of a poll's longest wait.
+    /// Adds a poll's longest wait, if it is known who ended it.
     pub fn add(&mut self, poll: &SlowPoll) {
         let Some(by) = &poll.released_by else { return };
         self.put(
@@ -30,7 +30,7 @@ impl Releasers {
         );
     }
 
-    /// Adds all of another.
+    /// Adds all sums of the other.
     pub fn merge(&mut self, other: &Releasers) {
         for releaser in other.known.values() {
             self.put(&releaser.longest, &releaser.tally);
@@ -53,7 +53,7 @@ impl Releasers {
         }
     }
 
-    /// Most waiting time first.
+    /// All entries, most waiting time first.
     pub fn sorted(&self) -> Vec<Releaser> {
         let mut all: Vec<Releaser> = self.known.values().cloned().collect();
         all.sort_by_key(|releaser| std::cmp::Reverse(releaser.tally.total_ns));

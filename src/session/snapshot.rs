@@ -1,6 +1,6 @@
-//! What views are drawn from: a session at one moment, as plain data.
+//! Snapshots: a session at one moment, as plain data that views are drawn from.
 //!
-//! Everything large is shared with the session, so that taking one costs little.
+//! Everything large is shared with the session, so taking a snapshot is cheap.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::text;
 /// A session at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// None until the first record came.
+    /// None before the first record.
     pub header: Option<Arc<Header>>,
     /// The tier in use now.
     pub tier: Option<Tier>,
     pub tier_changes: Vec<TierChange>,
-    /// The moment this is a picture of, on `CLOCK_MONOTONIC`.
+    /// The time that it describes, on `CLOCK_MONOTONIC`.
     pub now_ns: u64,
     pub ended: Option<(EndReason, u64)>,
     pub scope: Scope,
@@ -32,20 +32,20 @@ pub struct Snapshot {
     pub window_ns: Option<u64>,
     pub group: Group,
     pub basis: Basis,
-    /// Polls in which code held a worker, those in which it held a root future, and those held up
-    /// from outside.
+    /// Sums of polls in which code held a worker, of those in which it held a root future, and of
+    /// those held up by others.
     pub blocking: Sum,
     pub roots: Sum,
     pub not_code: Sum,
-    /// Rows of blocking code, sorted as asked.
+    /// Rows of polls that blame code, sorted as the query asks.
     pub rows: Vec<Arc<Row>>,
     /// Rows of code that held a root future, sorted likewise.
     pub root_rows: Vec<Arc<Row>>,
-    /// Rows of polls that were held up from outside (run queue, stopped), sorted likewise.
+    /// Rows of polls held up by others (run queue, stopped), sorted likewise.
     pub not_code_rows: Vec<Arc<Row>>,
-    /// Details of the first rows, as many as were asked for.
+    /// Details of the first rows, as many as the query asks for.
     pub details: Vec<Arc<Detail>>,
-    /// Details of the selected row; none where it has left the table.
+    /// Details of the selected row; none if the table no longer has it.
     pub selected: Option<Arc<Detail>>,
     /// Polls over the threshold that have not ended, longest first.
     pub running: Vec<Arc<SlowPoll>>,
@@ -61,42 +61,42 @@ pub struct Snapshot {
     pub in_span: Vec<Arc<SlowPoll>>,
     /// The longest slow polls of the whole session, longest first.
     pub longest: Vec<Arc<SlowPoll>>,
-    /// Slow polls that began in the last ten seconds, a second.
+    /// Slow polls per second over the last ten seconds.
     pub polls_per_second: f64,
-    /// Everything that was kept whole and everything that is only in the sums.
+    /// What the session's limits left out.
     pub kept: Kept,
-    /// All poll time is being sampled, and how long it was within the scope.
+    /// Whether all poll time is being sampled, and for how long it was within the scope.
     pub profiling: bool,
     pub profiled_ns: u64,
-    /// All poll time, where it was asked for; the view's threshold does not narrow it.
+    /// All poll time, if the query asks for it. The threshold does not apply to it.
     pub profile: Option<Arc<ProfileView>>,
     pub losses: Losses,
     pub cost: Option<SelfCost>,
-    /// What hud had cost when it began to tell findings with names.
+    /// hud's cost when it had started.
     pub cost_of_start: Option<SelfCost>,
-    /// hud's part of one CPU between the last two readings, BPF programs included, 0 to 1 (more
-    /// with several threads).
+    /// hud's share of one CPU between the last two readings, BPF programs included: 0 to 1, more
+    /// with several threads.
     pub cost_share: Option<f64>,
     /// The last census.
     pub census: Option<Arc<Census>>,
 }
 
-/// Which polls the rows add up.
+/// Which polls the rows include.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// All of the scope.
+    /// All polls of the scope.
     All,
-    /// Those that were still kept whole when the view was opened, and all since: none that ended
-    /// before `since_ns`.
+    /// The polls that were kept whole when the view was opened, and all since. None that ended before
+    /// `since_ns`.
     Kept { since_ns: u64 },
 }
 
-/// Bounds in effect.
+/// How many polls there were, and how many have no row of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Slow polls seen in all.
+    /// All slow polls.
     pub polls_seen: u64,
-    /// Polls of culprits that came after the table was full.
+    /// Polls of culprits beyond the table's limit.
     pub polls_of_other_culprits: u64,
 }
 
@@ -108,7 +108,7 @@ pub struct TierChange {
     pub why: String,
 }
 
-/// Polls added up.
+/// Sums over polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     pub polls: u64,
@@ -116,10 +116,10 @@ pub struct Sum {
     pub max_ns: u64,
 }
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What to remember a selection by.
+    /// Its identity, by which it stays selected.
     pub key: RowKey,
     pub label: Name,
     /// Of the longest poll, as are `location` and `chain`.
@@ -136,14 +136,14 @@ pub struct Row {
     pub p99_ns: u64,
     /// Polls in which the cgroup's CPU limit held the thread back.
     pub throttled_polls: u64,
-    /// Polls whose CPU the hypervisor or interrupts took away.
+    /// Polls whose CPU the hypervisor or interrupts took.
     pub stolen_polls: u64,
     pub first_seen_ns: u64,
     pub last_seen_ns: u64,
-    /// How many worker threads and tasks it was seen on (up to 128 each).
+    /// On how many worker threads and tasks it was seen, up to 128 each.
     pub workers: usize,
     pub tasks: usize,
-    /// Held time by the second; [`Bins::last_until`] aligns it with now.
+    /// Held time per second; [`Bins::last_until`] aligns it with now.
     pub trend: Bins<u64>,
 }
 
@@ -169,7 +169,7 @@ impl Tally {
 /// Code that ended waits of a row's polls.
 #[derive(Clone, Debug)]
 pub struct Releaser {
-    /// Times are those that were waited.
+    /// The times are waiting times.
     pub tally: Tally,
     /// Of the longest wait.
     pub longest: Arc<ReleasedBy>,
@@ -181,7 +181,7 @@ pub struct Detail {
     pub row: Arc<Row>,
     pub split: TimeSplit,
     pub durations: Vec<Bar>,
-    /// The heaviest distinct stacks, all polls merged.
+    /// The heaviest distinct stacks of all polls.
     pub stacks: Vec<WeightedStack>,
     /// All stacks merged, caller to callee.
     pub tree: CallTree,
@@ -203,28 +203,28 @@ pub struct WorkerView {
     pub worker: Worker,
     /// When its thread ended.
     pub gone_ns: Option<u64>,
-    /// Since hud attached (or since the worker was found).
+    /// Since hud attached or the worker was found.
     pub usage: WorkerUsage,
     /// What it did over the last seconds.
     pub now: Slice,
-    /// The last seconds in fine bins (100 ms), up to [`Snapshot::now_ns`] by [`Bins::last_until`].
-    /// Polls that still run are in it.
+    /// The last seconds in bins of 100 ms, running polls included; [`Bins::last_until`] aligns it with
+    /// [`Snapshot::now_ns`].
     pub lane: Bins<Slice>,
-    /// The whole session in coarser and coarser bins.
+    /// The whole session, in bins that get coarser as it lasts.
     pub timeline: Bins<Slice>,
-    /// Slow polls that blame code, in the whole session.
+    /// Slow polls of the whole session that blame code.
     pub slow: Sum,
-    /// The poll it is stuck in.
+    /// The slow poll that it is in.
     pub running: Option<Arc<SlowPoll>>,
 }
 
 impl Snapshot {
-    /// Whether nothing tells polls now (tier 5): then silence says nothing.
+    /// Whether polls cannot be seen now (tier 5), so that no findings mean nothing.
     pub fn sees_no_polls(&self) -> bool {
         self.tier == Some(Tier::Scheduler)
     }
 
-    /// A row's part of all time that code of its kind held workers, 0 to 1.
+    /// A row's share of the held time of all rows of its kind, 0 to 1.
     pub fn share(&self, row: &Row) -> f64 {
         let all = match row.key.kind() {
             Kind::Worker => self.blocking.held_ns,
@@ -244,18 +244,18 @@ impl Snapshot {
         end.saturating_sub(start)
     }
 
-    /// Workers whose threads live.
+    /// Workers whose threads exist.
     pub fn live_workers(&self) -> impl Iterator<Item = &WorkerView> {
         self.workers.iter().filter(|w| w.gone_ns.is_none())
     }
 
-    /// Workers to show: the living, or once the target has exited, those it had at its end.
+    /// Workers to show: the live ones or, once the target has exited, those that it had then.
     pub fn last_workers(&self) -> Vec<&WorkerView> {
         let living: Vec<_> = self.live_workers().collect();
         let last_gone = self.workers.iter().filter_map(|w| w.gone_ns).max();
         match (living.is_empty() && self.ended.is_some(), last_gone) {
             (true, Some(last)) => {
-                // Threads of an exiting process end within moments of one another.
+                // The threads of an exiting process end within a second.
                 let from = last.saturating_sub(1_000_000_000);
                 let late = |w: &&WorkerView| w.gone_ns.is_some_and(|at| at >= from);
                 self.workers.iter().filter(late).collect()

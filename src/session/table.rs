@@ -1,4 +1,4 @@
-//! The rows of a table, since the start or over a rolling window.
+//! A table of rows, since the start or over a rolling window.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,13 +6,12 @@ use super::aggregate::Aggregate;
 use super::key::{Group, RowKey};
 use crate::model::SlowPoll;
 
-/// A window is cut into this many slices; what leaves it leaves a slice at a time. Whenever one
-/// leaves, the rows it was part of are put together anew from all others: the cost grows with the
-/// square of this number.
+/// Slices of a window; polls leave it a slice at a time. Then the rows that the slice contributed to
+/// are rebuilt from all others, so the cost grows with the square of this number.
 const SLICES: u64 = 20;
-/// Nor does that happen more often than this, however short the window.
+/// Bounds how often that happens.
 const SHORTEST_SLICE_NS: u64 = 250_000_000;
-/// A slice tells fewer rows apart than the whole, since there are so many slices.
+/// A slice has fewer rows than the whole by this factor, since there are many slices.
 const SLICE_SHARE: usize = 10;
 
 /// Bounds of a table.
@@ -41,29 +40,30 @@ impl Rows {
     }
 }
 
-/// Rows over some time.
+/// Rows of one grouping, within its limits.
 #[derive(Clone, Debug)]
 pub struct Table {
     group: Group,
     limits: Limits,
-    /// Tree nodes that may still be made, in `all` and in the slices together.
+    /// Tree nodes that may still be added, in `all` and the slices together.
     room: usize,
     all: Rows,
     window: Option<Window>,
 }
 
-/// The parts of a rolling window, oldest first, by number of the slice.
+/// A rolling window in slices.
 #[derive(Clone, Debug)]
 struct Window {
     slice_ns: u64,
-    /// How many slices make the window.
+    /// How many slices cover the window.
     count: u64,
+    /// By number, oldest first.
     slices: VecDeque<(u64, Rows)>,
 }
 
 impl Table {
-    /// Empty. With a `window_ns` polls leave as many nanoseconds after they ended, to within a
-    /// twentieth of the window or a quarter of a second.
+    /// An empty table. With `window_ns`, polls leave it that long after they ended, to within a twentieth
+    /// of the window or a quarter of a second.
     pub fn new(group: Group, window_ns: Option<u64>, limits: Limits) -> Self {
         Table {
             group,
@@ -88,7 +88,7 @@ impl Table {
             let number = poll.end_ns / window.slice_ns;
             let newest = window.slices.back().map_or(0, |(n, _)| *n);
             if number.saturating_add(window.count) < newest {
-                return; // Over before the window begins.
+                return; // Ended before the window.
             }
             let limit = self.limits.rows / SLICE_SHARE;
             if let Some(rows) = window.slice(number) {
@@ -100,7 +100,7 @@ impl Table {
             .add(poll, &mut self.room);
     }
 
-    /// Lets go of what has left the window at `now_ns`.
+    /// Removes what has left the window at `now_ns`.
     pub fn advance(&mut self, now_ns: u64) {
         let Some(window) = &mut self.window else {
             return;
@@ -131,11 +131,11 @@ impl Table {
         }
     }
 
-    /// The same polls put together more coarsely; none where only the polls themselves could say.
+    /// The same polls in a coarser grouping; none where it cannot be derived from the rows.
     pub fn regroup(&self, group: Group) -> Option<Table> {
         let mut table = Table::new(group, None, self.limits);
         let fold = |from: &Rows, to: &mut Rows, room: &mut usize| {
-            // In order: live and replayed, the same rows make the same picture.
+            // Sorted, so that a replay gives the same table.
             let mut rows: Vec<_> = from.rows.iter().collect();
             rows.sort_unstable_by_key(|(key, _)| *key);
             for (key, row) in rows {
@@ -173,7 +173,7 @@ impl Table {
 }
 
 impl Window {
-    /// The slice of that number, made if it is new.
+    /// The slice of that number, created if it does not exist.
     fn slice(&mut self, number: u64) -> Option<&mut Rows> {
         let at = self.slices.partition_point(|(n, _)| *n < number);
         if self.slices.get(at).is_none_or(|(n, _)| *n != number) {

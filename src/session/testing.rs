@@ -1,4 +1,4 @@
-//! Records for tests: a small process with known workers, polls and stacks.
+//! Records for tests: a small process with fixed workers, polls and stacks.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a session makes of records, seen through its snapshots.
+//! Sessions, observed through their snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn hash(at_ms: u64, held_ms: u64) -> SlowPoll {
 }
 
 #[test]
-fn culprits_add_up_and_run_queue_is_kept_apart() {
+fn culprits_add_up_and_run_queue_is_separate() {
     let mut session = fold(SessionOptions::default(), &t::session());
     let snap = session.snapshot(&Query {
         details: 1,
@@ -85,7 +85,7 @@ fn root_futures_have_rows_and_totals_of_their_own() {
 }
 
 #[test]
-fn a_running_poll_is_replaced_by_its_end() {
+fn the_end_of_a_poll_replaces_it() {
     let mut session = fold(SessionOptions::default(), &[t::header(), t::worker(0)]);
     let mut poll = hash(100, 50);
     poll.running = true;
@@ -112,13 +112,18 @@ fn a_poll_that_never_ends_counts_at_the_end() {
     let mut poll = hash(100, 500);
     poll.running = true;
     let records = [t::header(), Record::Running(Arc::new(poll)), t::end(600)];
-    let snap = fold(SessionOptions::default(), &records).snapshot(&Query::default());
+    let mut session = fold(SessionOptions::default(), &records);
+    let snap = session.snapshot(&Query::default());
     assert_eq!((snap.rows.len(), snap.running.len()), (1, 1));
     assert_eq!(snap.held_until_now(&snap.running[0]), 500 * MS);
+    // It is saved once.
+    let is_poll = |record: &&Record| matches!(record, Record::SlowPoll(_) | Record::Running(_));
+    let kept = session.kept_records();
+    assert_eq!(kept.iter().filter(is_poll).count(), 1);
 }
 
 #[test]
-fn old_polls_leave_the_window_and_stay_in_the_totals() {
+fn old_polls_leave_the_window_but_not_the_totals() {
     let options = SessionOptions {
         window: Some(Duration::from_secs(6)),
         ..SessionOptions::default()
@@ -168,7 +173,7 @@ fn grouping_and_filters_keep_the_sums() {
         ..Query::default()
     });
     assert_eq!((snap.rows.len(), snap.blocking.polls), (1, 10));
-    // And it follows what comes later.
+    // Later polls are added.
     session.apply(&slow(hash(9990, 75)));
     session.apply(&slow(hash(9990, 65)));
     let snap = session.snapshot(&Query {
@@ -183,7 +188,7 @@ fn grouping_and_filters_keep_the_sums() {
 
 /// A session saved by hand replays with the tier it had, not with the one it began with.
 #[test]
-fn kept_records_tell_the_tier_changes() {
+fn kept_records_include_tier_changes() {
     let mut records = vec![t::header(), t::worker(0), slow(hash(100, 50))];
     for n in 0..KEEP_TIER_CHANGES as u64 + 9 {
         let tier = [Tier::Scheduler, Tier::Frames][n as usize % 2];

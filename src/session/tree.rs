@@ -1,35 +1,35 @@
-//! All stacks of a culprit merged into one call tree, caller to callee, with a bound on its size.
+//! Call trees: stacks merged from caller to callee, with a limit on the number of nodes.
 
 use std::sync::Arc;
 
 use crate::model::{Activity, Cause, Frame, WeightedStack};
 
-/// Index of the root: no frame of its own, everything below it.
+/// Index of the root, which has no frame.
 pub const ROOT: usize = 0;
 
 /// Stacks merged from the thread's start towards the leaf.
 #[derive(Clone, Debug)]
 pub struct CallTree {
     nodes: Vec<Node>,
-    /// Weight whose deeper frames were left out because the tree was full.
+    /// Weight of stacks that lost their deepest frames to the limit.
     cut_ns: u64,
 }
 
-/// One function reached over one path of callers.
+/// One function, called through one path.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// None for the root.
     pub frame: Option<Arc<Frame>>,
     pub parent: usize,
-    /// In the order of discovery; [`CallTree::heaviest_children`] sorts.
+    /// In the order of insertion; [`CallTree::heaviest_children`] sorts.
     pub children: Vec<u32>,
-    /// Time with this function on the stack.
+    /// Time in this function and what it called.
     pub total_ns: u64,
-    /// Time with this function as the leaf, by what the thread was doing.
+    /// Time in this function alone, by what the thread was doing.
     pub own: Vec<Leaf>,
 }
 
-/// Time that ended in one node.
+/// Time in a function alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
     pub activity: Activity,
@@ -39,7 +39,7 @@ pub struct Leaf {
 }
 
 impl Node {
-    /// Time with this function as the leaf.
+    /// Time in this function alone.
     pub fn own_ns(&self) -> u64 {
         self.own
             .iter()
@@ -50,8 +50,8 @@ impl Node {
         self.total_ns = self.total_ns.saturating_add(ns);
     }
 
-    /// Counts time that ended here.
-    fn end(&mut self, leaf: &Leaf) {
+    /// Adds time in this function alone.
+    fn add_own(&mut self, leaf: &Leaf) {
         let same = |l: &&mut Leaf| {
             (l.activity, l.cause, l.complete) == (leaf.activity, leaf.cause, leaf.complete)
         };
@@ -65,9 +65,9 @@ impl Node {
 /// Where the time of another tree's node goes.
 #[derive(Clone, Copy)]
 enum Counterpart {
-    /// To the same path.
+    /// The same path.
     Whole(usize),
-    /// To its beginning: there is no room for the rest.
+    /// Only the beginning of it.
     Cut(usize),
 }
 
@@ -93,8 +93,8 @@ impl Node {
 }
 
 impl CallTree {
-    /// Adds a stack. `room` is how many nodes may still be made; what does not fit ends in the
-    /// deepest node there is, and is counted as cut.
+    /// Adds a stack. `room` is how many nodes may still be created. The time of a stack that does not
+    /// fit is added to its deepest existing node, and counted as cut.
     pub fn add(&mut self, stack: &WeightedStack, room: &mut usize) {
         let leaf = Leaf {
             activity: stack.activity,
@@ -112,7 +112,7 @@ impl CallTree {
             at = next;
             self.nodes[at].add(leaf.ns);
         }
-        self.nodes[at].end(&leaf);
+        self.nodes[at].add_own(&leaf);
     }
 
     fn child(&mut self, at: usize, frame: &Arc<Frame>, room: &mut usize) -> Option<usize> {
@@ -130,11 +130,11 @@ impl CallTree {
         Some(child)
     }
 
-    /// Adds all stacks of another tree.
+    /// Adds all stacks of the other tree.
     pub fn merge(&mut self, other: &CallTree, room: &mut usize) {
         self.cut_ns = self.cut_ns.saturating_add(other.cut_ns);
-        // Each node's counterpart here, or the deepest that there is room for. A node's parent was
-        // made before it.
+        // For each node the same path in this tree, or as much of it as there is room for. Parents
+        // precede their children.
         let mut counterparts: Vec<Counterpart> = Vec::with_capacity(other.nodes.len());
         for node in &other.nodes {
             let parent = counterparts.get(node.parent).copied();
@@ -152,7 +152,9 @@ impl CallTree {
                 Counterpart::Cut(_) => self.cut_ns = self.cut_ns.saturating_add(node.own_ns()),
             }
             let (Counterpart::Whole(at) | Counterpart::Cut(at)) = here;
-            node.own.iter().for_each(|leaf| self.nodes[at].end(leaf));
+            node.own
+                .iter()
+                .for_each(|leaf| self.nodes[at].add_own(leaf));
         }
     }
 
@@ -172,32 +174,32 @@ impl CallTree {
         path
     }
 
-    /// A node; [`ROOT`] always exists.
+    /// A node. [`ROOT`] always exists.
     pub fn node(&self, at: usize) -> Option<&Node> {
         self.nodes.get(at)
     }
 
-    /// All weight in the tree.
+    /// The weight of all stacks.
     pub fn total_ns(&self) -> u64 {
         self.nodes[ROOT].total_ns
     }
 
-    /// Weight whose deeper frames were left out because the tree was full.
+    /// Weight of stacks that lost their deepest frames to the limit.
     pub fn cut_ns(&self) -> u64 {
         self.cut_ns
     }
 
-    /// How many nodes hold a frame.
+    /// How many nodes it has, without the root.
     pub fn len(&self) -> usize {
         self.nodes.len() - 1
     }
 
-    /// No stack was added.
+    /// Whether no stack was added.
     pub fn is_empty(&self) -> bool {
         self.nodes[ROOT].total_ns == 0
     }
 
-    /// What a node calls, heaviest first.
+    /// The callees of a node, heaviest first.
     pub fn heaviest_children(&self, at: usize) -> Vec<usize> {
         let Some(node) = self.nodes.get(at) else {
             return Vec::new();
@@ -207,7 +209,7 @@ impl CallTree {
         children
     }
 
-    /// The `n` distinct stacks that stand for most time, heaviest first.
+    /// The `n` heaviest distinct stacks, heaviest first.
     pub fn heaviest_stacks(&self, n: usize) -> Vec<WeightedStack> {
         let mut leaves: Vec<(usize, Leaf)> = self
             .nodes
@@ -215,7 +217,7 @@ impl CallTree {
             .enumerate()
             .flat_map(|(i, node)| node.own.iter().map(move |leaf| (i, *leaf)))
             .collect();
-        // The index settles ties, so that a replay lists them as the recording did.
+        // The index breaks ties, so that a replay gives the same order.
         leaves.sort_by_key(|&(i, leaf)| (std::cmp::Reverse(leaf.ns), i));
         leaves.truncate(n);
         let stack = |(i, leaf): (usize, Leaf)| {
@@ -233,7 +235,7 @@ impl CallTree {
     }
 }
 
-/// Frames of one function are one node whatever line they stand at: a loop is not a fan.
+/// Frames of one function are one node, whichever of its lines they are at.
 fn same_code(a: &Arc<Frame>, b: &Arc<Frame>) -> bool {
     Arc::ptr_eq(a, b)
         || (a.function == b.function

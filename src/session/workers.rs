@@ -1,4 +1,4 @@
-//! The workers of a session: who they are, and where their time went.
+//! The workers of a session and their usage over time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use super::bins::{Bins, Overflow, Slice};
 use super::snapshot::{Sum, WorkerView};
 use crate::model::{Record, SlowPoll, Worker, WorkerUsage};
 
-/// A lane covers the last half minute.
+/// Bins of a lane, which covers the last half minute.
 const LANE_BIN_NS: u64 = 100_000_000;
 const LANE_BINS: usize = 300;
-/// The timeline begins as fine as a lane and doubles.
+/// Bins of the timeline, at first as fine as those of a lane.
 const TIMELINE_BINS: usize = 512;
-/// "Now" is this much of the lane's end.
+/// How many of a lane's last bins [`WorkerView::now`] sums up.
 const NOW_BINS: usize = 20;
-/// Workers whose thread ended that are remembered, and living ones that are followed.
+/// How many ended workers and how many live ones are kept.
 const KEEP_GONE: usize = 256;
 const KEEP_LIVE: usize = 4096;
 
-/// All workers that records spoke of.
+/// All workers in the records.
 #[derive(Clone, Debug, Default)]
 pub struct Workers {
     live: BTreeMap<u32, State>,
@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Workers {
-    /// None yet. With a prefix, only those whose thread name begins with it count.
+    /// No workers. With a prefix, only those count whose thread name begins with it.
     pub fn new(prefix: Option<String>) -> Self {
         Workers {
             prefix,
@@ -47,7 +47,7 @@ impl Workers {
         }
     }
 
-    /// A worker was found, or more is known of it.
+    /// A worker was found, or more is known about it.
     pub fn found(&mut self, worker: &Worker) {
         let ours = |prefix: &String| worker.thread_name.starts_with(prefix.as_str());
         if !self.prefix.as_ref().is_none_or(ours) {
@@ -68,19 +68,19 @@ impl Workers {
         }
     }
 
-    /// Whether records about this thread count. A thread not heard of yet does: a finding is not
-    /// dropped because its worker's record is late.
+    /// Whether records about this thread count. Those of an unknown thread do: the record of its
+    /// worker may arrive later.
     pub fn is_ours(&self, tid: u32) -> bool {
         !self.excluded.contains(&tid)
     }
 
-    /// How many workers the prefix leaves out.
+    /// How many live workers the prefix excludes.
     pub fn left_out(&self) -> usize {
         self.excluded.len()
     }
 
-    /// The workers and their last reading, as records; those that ended first, since a thread id
-    /// may have been used again.
+    /// The workers and their last usage as records. Ended ones first, since a thread id may have been
+    /// reused.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         self.gone
             .iter()
@@ -122,7 +122,7 @@ impl Workers {
         }
     }
 
-    /// Forgets the slow polls, not the workers.
+    /// Discards ended workers and the sums of slow polls.
     pub fn clear(&mut self) {
         self.gone.clear();
         for state in self.live.values_mut() {
@@ -190,7 +190,7 @@ impl State {
             asleep_ns: usage.asleep_ns.saturating_sub(old.asleep_ns),
             ..Slice::default()
         };
-        // The first reading speaks of the time since hud knows the worker.
+        // The first reading covers the time since hud found the worker.
         let from = match old.at_ns {
             0 => usage.at_ns.saturating_sub(delta.known_ns()),
             at => at,
@@ -199,7 +199,7 @@ impl State {
         for bins in [&mut self.lane, &mut self.timeline] {
             let span = usage.at_ns.saturating_sub(from).max(1);
             bins.spread(from, usage.at_ns, |bin, a, b| {
-                // By difference of running shares, so that the parts add up to the whole.
+                // Differences of cumulative shares, so that the parts add up to the whole.
                 let upto = |ns: u64, t: u64| {
                     (u128::from(ns) * u128::from(t - from) / u128::from(span)) as u64
                 };
@@ -232,7 +232,7 @@ impl State {
         }
     }
 
-    /// The last bins that say anything.
+    /// The sum of the last non-empty bins.
     fn recent(&self) -> Slice {
         use super::bins::Merge;
         let mut sum = Slice::default();

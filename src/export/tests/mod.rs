@@ -249,8 +249,8 @@ fn a_tier_change_drops_running_polls() {
     assert_eq!(back, [t::header(), t::worker(0), changed, t::end(1000)]);
     let mut session = Session::new(SessionOptions::default());
     records.iter().for_each(|record| session.apply(record));
-    let picture = session.snapshot(&Query::default());
-    assert_eq!((picture.running.len(), picture.blocking.polls), (0, 0));
+    let snap = session.snapshot(&Query::default());
+    assert_eq!((snap.running.len(), snap.blocking.polls), (0, 0));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Takes the picture of a session that views draw.
+//! Takes the snapshot of a session that a view asks for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::model::{Role, SlowPoll};
 
-/// A detail's last polls.
+/// How many last polls a detail lists.
 const DETAIL_POLLS: usize = 50;
 
 impl Session {
-    /// The session as a view wants it. Cheap where nothing changed; changes nothing but caches.
+    /// The session as the query asks for it. Cheap if nothing changed; mutates caches only.
     pub fn snapshot(&mut self, query: &Query) -> Snapshot {
         let now_ns = query.now_ns.unwrap_or(self.latest_ns);
         let scope = match self.window {
@@ -30,7 +30,7 @@ impl Session {
         table.advance(now_ns);
 
         let mut kept = Kept {
-            polls_seen: self.polls_seen,
+            polls_seen: self.polls.seen(),
             polls_of_other_culprits: 0,
         };
         let (mut blocking, mut roots, mut not_code) =
@@ -52,9 +52,9 @@ impl Session {
         sort_rows(&mut root_rows, query.sort);
         sort_rows(&mut not_code_rows, query.sort);
 
-        let recent = &self.recent;
+        let polls = &self.polls;
         let last = |key: &RowKey| -> Vec<Arc<SlowPoll>> {
-            let matching = recent.iter().rev().filter(|poll| key.matches(poll));
+            let matching = polls.newest().rev().filter(|poll| key.matches(poll));
             matching.take(DETAIL_POLLS).cloned().collect()
         };
         let mut detail = |key: &RowKey| table.get_mut(key).map(|row| row.detail(last));
@@ -95,14 +95,16 @@ impl Session {
             workers,
             workers_left_out: self.workers.left_out(),
             recent: self
-                .recent
-                .iter()
+                .polls
+                .newest()
                 .rev()
                 .take(query.recent)
                 .cloned()
                 .collect(),
-            in_span: query.span.map_or_else(Vec::new, |span| self.in_span(span)),
-            longest: self.longest.clone(),
+            in_span: query
+                .span
+                .map_or_else(Vec::new, |span| self.polls.in_span(span)),
+            longest: self.polls.longest().to_vec(),
             polls_per_second: self.rate(now_ns),
             kept,
             profiling: self.profile.is_on(),
@@ -123,7 +125,7 @@ fn add_row(sum: &mut Sum, row: &Aggregate) {
     sum.max_ns = sum.max_ns.max(row.max_ns());
 }
 
-/// Sorts by the column, then by total and by name, so that equal rows do not change places.
+/// Sorts by the column, then by total and key, so that equal rows keep their order.
 fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
     rows.sort_unstable_by(|a, b| {
         let column = match sort {
@@ -135,7 +137,7 @@ fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
             Sort::LastSeen => b.last_seen_ns.cmp(&a.last_seen_ns),
             Sort::Name => a.label.cmp(&b.label),
             Sort::Cause => a.cause.cmp(&b.cause),
-            // Those without one last.
+            // Rows without location last.
             Sort::Location => {
                 (a.location.is_none(), &a.location).cmp(&(b.location.is_none(), &b.location))
             }
@@ -146,7 +148,7 @@ fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
     });
 }
 
-/// Runtimes that have workers, all of which are stuck.
+/// Runtimes whose workers all sit in a running slow poll.
 fn held_runtimes(workers: &[WorkerView]) -> Vec<u32> {
     let mut held: BTreeMap<u32, bool> = BTreeMap::new();
     let is_worker = |view: &&WorkerView| view.worker.role == Role::Worker;
