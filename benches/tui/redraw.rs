@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hud::model::{
-    Cause, Culprit, Flavor, Header, HeldBack, Location, Record, SlowPoll, Tier, TimeSplit, Worker,
+    Cause, Culprit, Flavor, Header, HeldBack, Location, Record, Role, SlowPoll, Tier, TimeSplit,
+    Worker,
 };
 use hud::tui::{App, AppOptions, Palette, Theme};
 use ratatui::Terminal;
@@ -66,6 +67,7 @@ fn header() -> Record {
 fn worker(index: u32) -> Record {
     Record::Worker(Worker {
         tid: index,
+        role: Role::Worker,
         index: Some(index),
         runtime: 0,
         flavor: Some(Flavor::MultiThread),
@@ -78,6 +80,7 @@ fn poll(i: u64) -> Record {
     Record::SlowPoll(Arc::new(SlowPoll {
         tid: (i % u64::from(WORKERS)) as u32,
         worker: None,
+        root: None,
         runtime: 0,
         task: Some(i),
         start_ns: i * MS,
