@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::polls::{Assembled, Weighed};
 use crate::model::{
-    Activity, Cause, Culprit, Frame, Role, RootPoll, SlowPoll, WeightedStack, Worker,
+    Activity, Cause, Culprit, Frame, Name, Role, RootPoll, SlowPoll, WeightedStack, Worker,
 };
 use crate::stacks::culprit::culprit;
 use crate::stacks::symbolize::{NAMELESS_KERNEL, Symbolizer};
@@ -101,29 +101,34 @@ pub(super) fn culprit_of(stacks: &[WeightedStack], cause: Cause) -> Culprit {
     heaviest_culprit(stacks, cause).unwrap_or_else(|| nameless(cause))
 }
 
-/// The function that most of the time of the poll's cause is charged to. Its heaviest stack says
-/// what it called and from where.
+/// The function that most of the time of the poll's cause is charged to, with the callee that takes
+/// most of that.
 fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
-    let telling = stacks.iter().filter(|stack| stack.cause == cause);
     let mut charged: Vec<(Culprit, u64)> = Vec::new();
-    for stack in telling {
+    for stack in stacks.iter().filter(|stack| stack.cause == cause) {
         let Some(culprit) = culprit(&stack.frames) else {
             continue;
         };
-        match charged
-            .iter_mut()
-            .find(|(other, _)| other.function == culprit.function)
-        {
+        let same = |other: &Culprit| {
+            (&other.function, &other.calls) == (&culprit.function, &culprit.calls)
+        };
+        match charged.iter_mut().find(|(other, _)| same(other)) {
             Some((_, weight_ns)) => *weight_ns += stack.weight_ns,
             None => charged.push((culprit, stack.weight_ns)),
         }
     }
+    let of_function = |function: &Name| -> u64 {
+        let same = charged
+            .iter()
+            .filter(|(other, _)| other.function == *function);
+        same.map(|(_, weight_ns)| weight_ns).sum()
+    };
     let heaviest = charged
-        .into_iter()
+        .iter()
         .rev()
-        .max_by_key(|(_, weight_ns)| *weight_ns);
+        .max_by_key(|(culprit, weight_ns)| (of_function(&culprit.function), *weight_ns));
     heaviest
-        .map(|(culprit, _)| culprit)
+        .map(|(culprit, _)| culprit.clone())
         .or_else(|| culprit(&stacks.first()?.frames))
 }
 

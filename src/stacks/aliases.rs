@@ -8,7 +8,7 @@ use crate::tokio::names::PUBLIC_FUNCTIONS;
 
 /// Internal functions of std and of common crates, by the start of their path, and the public
 /// function that people call. Longer paths first where one contains the other.
-const KNOWN_AS: [(&str, &str); 52] = [
+const KNOWN_AS: [(&str, &str); 58] = [
     ("std::sys::sync::mutex::", "std::sync::Mutex::lock"),
     ("std::sync::mutex::Mutex::lock", "std::sync::Mutex::lock"),
     ("std::sync::mutex::futex::", "std::sync::Mutex::lock"),
@@ -116,6 +116,12 @@ const KNOWN_AS: [(&str, &str); 52] = [
     ("std::io::stdio::_eprint", "eprintln!"),
     ("alloc::fmt::format", "format!"),
     ("core::fmt::write", "write!"),
+    ("alloc::vec::from_elem", "vec!"),
+    ("core::slice::sort::stable::", "slice::sort"),
+    ("core::slice::sort::unstable::", "slice::sort_unstable"),
+    ("core::slice::sort_unstable", "slice::sort_unstable"),
+    ("alloc::slice::stable_sort", "slice::sort"),
+    ("alloc::slice::sort", "slice::sort"),
     // glibc's internal names, and those of variants by processor.
     ("libc_malloc", "malloc"),
     ("libc_calloc", "calloc"),
@@ -141,11 +147,7 @@ pub fn known_as(function: &str) -> String {
         .chain(&PUBLIC_FUNCTIONS)
         .find(|(inner, _)| function.starts_with(inner))
     else {
-        // `std::fs::read::inner` is `std::fs::read`.
-        return function
-            .strip_suffix("::inner")
-            .unwrap_or(function)
-            .to_owned();
+        return plain(function);
     };
     if !public.ends_with("::") {
         return (*public).to_owned();
@@ -153,6 +155,19 @@ pub fn known_as(function: &str) -> String {
     let rest = function.get(inner.len()..).unwrap_or_default();
     let method = rest.rsplit("::").next().unwrap_or(rest);
     format!("{public}{method}")
+}
+
+/// `std::fs::read` for `std::fs::read::inner`, `dashmap::DashMap::insert` for `...::_insert`.
+fn plain(function: &str) -> String {
+    if let Some(outer) = function.strip_suffix("::inner") {
+        return outer.to_owned();
+    }
+    match function.rsplit_once("::_") {
+        Some((path, method)) if !method.starts_with('_') && !method.is_empty() => {
+            format!("{path}::{method}")
+        }
+        _ => function.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +199,12 @@ mod tests {
             ("std::fs::read::inner", "std::fs::read"),
             ("bcrypt::hash", "bcrypt::hash"),
             ("alloc::fmt::format::format_inner", "format!"),
+            ("dashmap::DashMap::_insert", "dashmap::DashMap::insert"),
+            (
+                "hashbrown::raw::RawTable::drop",
+                "drop of hashbrown::raw::RawTable",
+            ),
+            ("core::mem::drop", "core::mem::drop"),
             (
                 "tokio::runtime::blocking::pool::Spawner::spawn_task",
                 "tokio::task::spawn_blocking",

@@ -99,6 +99,9 @@ pub const PUBLIC_FUNCTIONS: [(&str, &str); 3] = [
     ("tokio::task::blocking::", "tokio::task::"),
 ];
 
+/// The type of a task's handle.
+pub const JOIN_HANDLE: &str = "tokio::runtime::task::join::JoinHandle";
+
 /// Names that Tokio gives its threads unless its user chooses others, as the kernel cuts them,
 /// in newer and in older versions. Threads of the blocking pool have the same.
 pub const THREADS: [&str; 2] = ["tokio-rt-worker", "tokio-runtime-w"];

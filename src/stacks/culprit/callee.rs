@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::own_dropped;
 use crate::model::{Frame, Origin};
+use crate::stacks::aliases::known_as;
 use crate::stacks::names;
 use crate::tokio::names::is_task_internal;
 
 /// Paths whose functions only pass a call on.
-const WRAPPERS: [&str; 27] = [
+const WRAPPERS: [&str; 29] = [
     "core::ops::function::",
     "core::future::",
     "core::pin::",
@@ -24,7 +24,9 @@ const WRAPPERS: [&str; 27] = [
     "core::panic::unwind_safe::",
     "core::convert::",
     "core::mem::",
+    "alloc::alloc::",
     "alloc::boxed::",
+    "alloc::raw_vec::",
     "alloc::rc::",
     "alloc::sync::",
     "std::panic::",
@@ -51,8 +53,8 @@ const COMBINATOR_METHODS: [&str; 9] = [
     "in_scope",
 ];
 
-/// Methods of std's collections that only run the iterator or closure they are given.
-const COLLECTING_METHODS: [&str; 8] = [
+/// Methods of std's collections that only make room, or run the iterator or closure they are given.
+const COLLECTING_METHODS: [&str; 11] = [
     "from_iter",
     "spec_from_iter",
     "extend",
@@ -61,17 +63,20 @@ const COLLECTING_METHODS: [&str; 8] = [
     "fold",
     "for_each",
     "collect",
+    "with_capacity",
+    "with_capacity_in",
+    "reserve",
 ];
 
 /// How much a function says about what was called. Of several equal ones the outermost counts, since
 /// it is the one in the application's source.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Telling {
-    /// Passes a poll or an iteration on.
-    Combinator,
+    /// Passes a poll or an iteration on, or drops a type of std.
+    Passing,
     /// A function of C, whose callers have names of their own.
     Bare,
-    /// Generic I/O, formatting and drops of std's types: whose reader or value it is says more.
+    /// Generic I/O and formatting: whose reader or value it is says more.
     Generic,
     /// Names an operation.
     Operation,
@@ -94,12 +99,11 @@ fn telling(frame: &Frame) -> Option<Telling> {
     if is_wrapper(frame) {
         return None;
     }
+    let drops_plain = names::dropped(function).is_some_and(|ty| !names::is_foreign_type(ty));
     Some(if !function.contains("::") {
         Telling::Bare
-    } else if is_combinator(function) {
-        Telling::Combinator
-    } else if is_collecting(function) {
-        Telling::Combinator
+    } else if is_combinator(function) || is_collecting(function) || drops_plain {
+        Telling::Passing
     } else if is_generic(frame) {
         Telling::Generic
     } else {
@@ -131,8 +135,10 @@ fn is_collecting(function: &str) -> bool {
 
 fn is_generic(frame: &Frame) -> bool {
     let function = &*frame.function;
-    let is_formatting = function.starts_with("core::fmt::")
+    let formats = function.starts_with("core::fmt::")
+        || function.starts_with("alloc::fmt::")
         || (frame.origin == Origin::Std && function.ends_with("::fmt"));
-    let drops_nothing_own = names::dropped(function).is_some() && own_dropped(frame).is_none();
-    is_formatting || drops_nothing_own || function.starts_with("std::io::")
+    // `println!` has a name of its own.
+    let transfers = function.starts_with("std::io::") && known_as(function) == function;
+    formats || transfers
 }

@@ -256,6 +256,136 @@ fn a_poll_inlined_into_tokio_still_has_a_name() {
     assert_eq!(names_of(&culprit), (leaf, None, vec![]));
 }
 
+#[test]
+fn a_task_that_ends_drops_its_future_and_its_output() {
+    // Aborted, or done and not joined: legacy mangling names the type that is dropped.
+    let culprit = of("std free
+        std core::ptr::drop_in_place<my_app::Node>
+        std core::ptr::drop_in_place<[my_app::Node]>
+        std core::ptr::drop_in_place<tokio::runtime::task::core::Stage<my_app::load::{{closure}}>>
+        run tokio::runtime::task::core::Core<T,S>::set_stage
+        run tokio::runtime::task::harness::poll_future");
+    let expected = ("drop of my_app::load", Some("drop of my_app::Node"), vec![]);
+    assert_eq!(names_of(&culprit), expected);
+    // v0 names it even where the drop is inlined.
+    let core = "tokio::runtime::task::core::Core<my_app::load::{closure#0}, u8>";
+    let culprit = of(&format!(
+        "std free
+        dep hashbrown::raw::RawTable<T>::drop
+        run <{core}>::set_stage
+        run <{core}>::poll"
+    ));
+    let expected = (
+        "drop of my_app::load",
+        Some("drop of hashbrown::raw::RawTable"),
+        vec![],
+    );
+    assert_eq!(names_of(&culprit), expected);
+}
+
+#[test]
+fn values_dropped_in_own_code_are_what_it_calls() {
+    let scope_end = of("std free
+        std +alloc::raw_vec::RawVec<T>::drop
+        std core::ptr::drop_in_place<alloc::vec::Vec<u8>>
+        std core::ptr::drop_in_place<alloc::vec::Vec<my_app::Node>>
+        user my_app::load::{{closure}}
+        run tokio::runtime::task::core::Core<T,S>::poll");
+    assert_eq!(
+        names_of(&scope_end),
+        ("my_app::load", Some("drop of my_app::Node"), vec![])
+    );
+    let join_handle = "tokio::runtime::task::join::JoinHandle<my_app::Reply>";
+    let handle = of(&format!(
+        "std free
+        std core::ptr::drop_in_place<tokio::runtime::task::core::Stage<my_app::load::{{{{closure}}}}>>
+        run tokio::runtime::task::core::Core<T,S>::drop_future_or_output
+        run tokio::runtime::task::harness::Harness<T,S>::drop_join_handle_slow
+        std core::ptr::drop_in_place<{join_handle}>
+        user my_app::serve::{{{{closure}}}}
+        run tokio::runtime::task::core::Core<T,S>::poll"
+    ));
+    assert_eq!(
+        names_of(&handle),
+        ("my_app::serve", Some("drop of my_app::load"), vec![])
+    );
+}
+
+/// What passes a poll or an iteration on is no answer, with debug info or without.
+#[test]
+fn callees_are_the_same_with_and_without_debug_info() {
+    for (with, without, function, calls) in [
+        (
+            "dep dashmap::lock::RawRwLock::lock_exclusive_slow
+            dep +dashmap::lock::RawRwLock::lock_exclusive
+            dep dashmap::DashMap<K,V,S>::_insert
+            dep +dashmap::DashMap<K,V,S>::insert
+            user +my_app::watch::{{closure}}
+            run <tokio::future::maybe_done::MaybeDone<Fut> as core::future::Future>::poll
+            user my_app::serve::{{closure}}",
+            "dep dashmap::lock::RawRwLock::lock_exclusive_slow
+            dep dashmap::DashMap<K,V,S>::_insert
+            run <tokio::future::maybe_done::MaybeDone<my_app::watch::{closure#0}> as core::future::Future>::poll
+            user my_app::serve::{closure#0}",
+            "my_app::watch",
+            "dashmap::DashMap::insert",
+        ),
+        (
+            "std syscall
+            std +std::sys::sync::mutex::futex::Mutex::lock
+            run tokio::runtime::blocking::pool::Spawner::spawn_task
+            run tokio::runtime::blocking::pool::Spawner::spawn_blocking
+            run +tokio::task::blocking::spawn_blocking
+            user +my_app::submit::{{closure}}::{{closure}}
+            std +core::iter::adapters::map::Map<I,F>::fold
+            std <alloc::vec::Vec<T> as alloc::vec::spec_from_iter::SpecFromIter<T,I>>::from_iter
+            user my_app::submit::{{closure}}",
+            "std syscall
+            run tokio::runtime::blocking::pool::Spawner::spawn_task
+            run tokio::runtime::blocking::pool::Spawner::spawn_blocking
+            std <alloc::vec::Vec<T> as alloc::vec::spec_from_iter::SpecFromIter<T,I>>::from_iter
+            user my_app::submit::{{closure}}",
+            "my_app::submit",
+            "tokio::task::spawn_blocking",
+        ),
+        (
+            "std __GI___libc_write
+            std +std::sys::stdio::unix::Stdout::write
+            std core::fmt::write
+            std +std::io::stdio::Stdout::write_fmt
+            std std::io::stdio::_print
+            user +my_app::greet
+            run <tracing::instrument::Instrumented<T> as core::future::Future>::poll
+            user my_app::serve::{{closure}}",
+            "std __GI___libc_write
+            std core::fmt::write
+            std std::io::stdio::_print
+            run <tracing::instrument::Instrumented<my_app::greet::{closure#0}> as core::future::Future>::poll
+            user my_app::serve::{closure#0}",
+            "my_app::greet",
+            "println!",
+        ),
+        (
+            "std cfree
+            std +alloc::alloc::dealloc
+            std +alloc::raw_vec::RawVec<T>::drop
+            std +core::ptr::drop_in_place<alloc::vec::Vec<u8>>
+            user my_app::load::{{closure}}",
+            "std cfree
+            user my_app::load::{{closure}}",
+            "my_app::load",
+            "cfree",
+        ),
+    ] {
+        for stack in [with, without] {
+            let marker = "run tokio::runtime::task::core::Core<T,S>::poll";
+            let culprit = of(&format!("{stack}\n{marker}"));
+            let found = (culprit.function.as_str(), culprit.calls.as_deref());
+            assert_eq!(found, (function, Some(calls)), "{stack}");
+        }
+    }
+}
+
 fn any_frame() -> impl Strategy<Value = String> {
     let runtime: Vec<&str> = poll_boundaries().collect();
     prop_oneof![

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use self::path::{enclosed, path_crate, plain_segment, segments, split_at, strip_indirection};
 use self::types::{crate_of, is_parameter};
 use super::crates::{is_std, may_be_own};
-use crate::tokio::names::is_runtime_crate;
+use crate::tokio::names::{JOIN_HANDLE, is_runtime_crate};
 
 /// Names nested deeper than this are not simplified.
 const MAX_DEPTH: usize = 16;
@@ -116,12 +116,20 @@ fn is_closure(ty: &str) -> bool {
     last.is_some_and(|segment| segment.starts_with('{'))
 }
 
-/// The type that a readable name says is dropped.
+/// The type that the function of this readable name drops: `core::ptr::drop_in_place<T>` and `T::drop`.
 pub fn dropped(readable: &str) -> Option<&str> {
-    readable
-        .strip_prefix("core::ptr::")?
-        .strip_prefix(DROP)
-        .and_then(enclosed)
+    if let Some(ty) = readable.strip_suffix("::drop") {
+        let name = ty.rsplit("::").next().unwrap_or_default();
+        // `core::mem::drop` is no method.
+        return name.starts_with(char::is_uppercase).then_some(ty);
+    }
+    let glue = readable.strip_prefix("core::ptr::")?;
+    glue.strip_prefix(DROP).and_then(enclosed)
+}
+
+/// Whether the type is neither std's nor the runtime's.
+pub fn is_foreign_type(ty: &str) -> bool {
+    crate_of(ty).is_some_and(|krate| !is_std(krate) && !is_runtime_crate(krate))
 }
 
 /// Legacy mangling's trailing `::h0123456789abcdef`.
@@ -182,9 +190,11 @@ fn simplify(name: &str, depth: usize) -> Option<String> {
 /// The type that tells what a drop is about, in whatever `Option`, `Arc` or task it lies: the first
 /// of the application, else of a dependency, else the whole type.
 fn simplify_dropped(ty: &str, depth: usize) -> Option<String> {
-    let is_foreign = |krate: &str| !is_std(krate) && !is_runtime_crate(krate);
-    let of_dependency = |ty: &str| crate_of(ty).is_some_and(is_foreign);
-    let telling = types::find(ty, &is_own_type).or_else(|| types::find(ty, &of_dependency));
+    // A handle only refers to the task whose output it names.
+    let telling = match ty.starts_with(JOIN_HANDLE) {
+        true => None,
+        false => types::find(ty, &is_own_type).or_else(|| types::find(ty, &is_foreign_type)),
+    };
     simplify_type(telling.unwrap_or(ty), depth)
 }
 

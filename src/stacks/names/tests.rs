@@ -87,6 +87,81 @@ fn names_from_real_binaries() {
     }
 }
 
+/// Symbols of programs built with Rust 1.95, with legacy and with v0 mangling.
+#[test]
+fn symbols_name_what_is_dropped_and_what_is_inlined() {
+    let demangle = |symbol: &str| format!("{:#}", rustc_demangle::demangle(symbol));
+    for (symbol, dropped_type) in [
+        (
+            "_ZN4core3ptr105drop_in_place$LT$tokio..runtime..task..core..Stage$LT$names..hoarder\
+             ..$u7b$$u7b$closure$u7d$$u7d$$GT$$GT$17hc9d95876d372d27aE.llvm.1331493099677921686",
+            "names::hoarder",
+        ),
+        (
+            "_RINvNtCsgEmfK2I1SDS_4core3ptr13drop_in_placeINtNtNtNtCsg1uPD5dbFKM_5tokio7runtime\
+             4task4core9CoreStageNCNvCslq8dCPcfYR3_5names11make_result0EEB1F_",
+            "names::make_result",
+        ),
+        (
+            "_RINvNtCsgEmfK2I1SDS_4core3ptr13drop_in_placeINtNtB4_6result6ResultINtNtCslNYArtu3iFV_\
+             5alloc3vec3VecNtCslq8dCPcfYR3_5names4NodeENtNtNtNtCsg1uPD5dbFKM_5tokio7runtime4task5\
+             error9JoinErrorEEB1B_.llvm.7562512926705573794",
+            "names::Node",
+        ),
+        (
+            "_RINvNtCsgEmfK2I1SDS_4core3ptr13drop_in_placeINtNtCslNYArtu3iFV_5alloc5boxed3BoxINtNt\
+             NtNtCsg1uPD5dbFKM_5tokio7runtime4task4core4CellNCNvCslq8dCPcfYR3_5names7hoarder0INtNt\
+             BL_4sync3ArcNtNtNtNtB1m_9scheduler12multi_thread6handle6HandleEEEEB29_",
+            "names::hoarder",
+        ),
+        (
+            "_RINvNtCsgEmfK2I1SDS_4core3ptr13drop_in_placeNCINvNtNtCsg1uPD5dbFKM_5tokio4task5spawn\
+             11spawn_innerNCNvCslq8dCPcfYR3_5names7hoarder0E0EB1B_.llvm.2292390150815275063",
+            "names::hoarder",
+        ),
+    ] {
+        let name = demangle(symbol);
+        let readable = readable(&name);
+        assert_eq!(dropped(&readable), Some(dropped_type), "{name}");
+    }
+    // A job of the blocking pool, by the closure that it runs.
+    let set_stage = demangle(
+        "_RNvMs4_NtNtNtCsg1uPD5dbFKM_5tokio7runtime4task4coreINtB5_4CoreINtNtNtB9_8blocking4task12\
+         BlockingTaskNCNCNCNvNtCs7aIDFs7XE9d_5cases10shortlocks13submit_lookup000ENtNtB13_8schedule\
+         16BlockingScheduleE9set_stageB1K_",
+    );
+    let job = Some("cases::shortlocks::submit_lookup".to_owned());
+    assert_eq!(own_argument(&set_stage), job);
+    assert_eq!(own_closure(&set_stage), job);
+    let legacy = demangle(
+        "_ZN136_$LT$std..collections..hash..map..HashMap$LT$K$C$V$C$S$GT$$u20$as$u20$core..iter..\
+         traits..collect..FromIterator$LT$$LP$K$C$V$RP$$GT$$GT$9from_iter17h43bb3a8ba4808826E",
+    );
+    assert_eq!(
+        readable(&legacy),
+        "std::collections::hash::map::HashMap::from_iter"
+    );
+    assert_eq!(own_argument(&legacy), None);
+}
+
+#[test]
+fn a_handle_does_not_drop_what_it_refers_to() {
+    for (name, dropped_type) in [
+        (
+            "core::ptr::drop_in_place<tokio::runtime::task::join::JoinHandle<my_app::Node>>",
+            Some("tokio::runtime::task::join::JoinHandle"),
+        ),
+        (
+            "<my_app::Guard as core::ops::drop::Drop>::drop",
+            Some("my_app::Guard"),
+        ),
+        ("core::mem::drop::<my_app::Guard>", None),
+        ("core::ptr::drop_in_place", None),
+    ] {
+        assert_eq!(dropped(&readable(name)), dropped_type, "{name}");
+    }
+}
+
 #[test]
 fn crates_that_may_own_a_function() {
     for (raw, expected) in [

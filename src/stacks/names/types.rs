@@ -63,9 +63,10 @@ fn find_nested<'a>(ty: &'a str, accepts: &dyn Fn(&str) -> bool, depth: usize) ->
     if accepts(ty) {
         return Some(ty);
     }
-    let mut arguments = segments(ty)?.into_iter().flat_map(|segment| {
-        let of_self = enclosed(segment).map(|inner| vec![self_type(inner)]);
-        of_self.unwrap_or_else(|| arguments_of(segment))
+    let segments = segments(ty)?.into_iter().enumerate();
+    let mut arguments = segments.flat_map(|(index, segment)| {
+        let of_self = enclosed(segment).filter(|_| index == 0);
+        of_self.map_or_else(|| arguments_of(segment), |inner| vec![self_type(inner)])
     });
     arguments.find_map(|ty| find_nested(ty, accepts, depth + 1))
 }
