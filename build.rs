@@ -23,6 +23,7 @@ fn main() -> Result<()> {
         }
     }
 
+    describe_build()?;
     let clang = find_clang()?;
     // For tests/verifier.rs: how much work the verifier has depends on the compiler.
     println!("cargo:rustc-env=BPF_CLANG={}", major_version(&clang));
@@ -46,6 +47,51 @@ fn main() -> Result<()> {
             })?;
     }
     Ok(())
+}
+
+/// Sets what `hud --version` says about the build.
+fn describe_build() -> Result<()> {
+    let target = env::var("TARGET").context("cargo sets TARGET")?;
+    let profile = env::var("PROFILE").context("cargo sets PROFILE")?;
+    println!("cargo:rustc-env=HUD_TARGET={target}, {profile}");
+    let features: Vec<String> = env::vars()
+        .filter_map(|(name, _)| Some(name.strip_prefix("CARGO_FEATURE_")?.to_lowercase()))
+        .filter(|feature| feature != "default")
+        .collect();
+    let features = if features.is_empty() {
+        "none".to_owned()
+    } else {
+        features.join(", ")
+    };
+    println!("cargo:rustc-env=HUD_FEATURES={features}");
+    // Not in other profiles: each commit would compile everything again.
+    let commit = if profile == "release" { commit() } else { None };
+    println!(
+        "cargo:rustc-env=HUD_COMMIT={}",
+        commit.as_deref().unwrap_or("not recorded")
+    );
+    Ok(())
+}
+
+/// The commit that is built, from git or from the file that `cargo package` adds.
+fn commit() -> Option<String> {
+    const PACKAGED: &str = ".cargo_vcs_info.json";
+    if let Ok(info) = std::fs::read_to_string(PACKAGED) {
+        println!("cargo:rerun-if-changed={PACKAGED}");
+        let rest = info.split("\"sha1\":").nth(1)?;
+        return Some(rest.split('"').nth(1)?.chars().take(12).collect());
+    }
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    // Every commit and checkout adds a line.
+    println!(
+        "cargo:rerun-if-changed={}",
+        git(&["rev-parse", "--git-path", "logs/HEAD"])?
+    );
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 /// The versions that distributions name in their programs; scripts/setup looks for the same.

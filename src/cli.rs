@@ -3,12 +3,19 @@
 mod help;
 mod values;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
+
+pub use self::values::{Moment, Wall};
 
 /// Names the code that blocks a live Tokio process: which poll of a task held a worker thread, for
 /// how long, on the CPU or asleep, why, and on which stack. The process needs no change, no rebuild
@@ -17,8 +24,9 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 #[command(
     name = "hud",
     version,
+    long_version = help::VERSION,
     about = "Names the code that blocks a live Tokio process",
-    override_usage = "hud [OPTIONS] PROCESS | --pid PID\n       hud [OPTIONS] --replay FILE",
+    override_usage = "hud [OPTIONS] [PROCESS | --pid PID]\n       hud [OPTIONS] --replay FILE",
     disable_help_flag = true,
     disable_version_flag = true,
     long_about,
@@ -27,12 +35,12 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
     max_term_width = 100
 )]
 struct Args {
-    /// Process to watch: its name, or part of it
-    #[arg(
-        value_name = "PROCESS",
-        required_unless_present_any = ["pid", "container_pid", "replay"],
-        conflicts_with_all = ["pid", "replay"]
-    )]
+    /// Process to watch, by name or part of it; none: list them
+    ///
+    /// The name of the process or of its executable, or part of one; or the path of an executable,
+    /// with a slash in it; or the path of a recorded trace, as with --replay. Without PROCESS, hud
+    /// lists the Tokio processes that it can watch and, in a terminal, lets you choose one.
+    #[arg(value_name = "PROCESS", conflicts_with_all = ["pid", "replay"])]
     process: Option<String>,
 
     /// Process to watch, by its PID
@@ -56,6 +64,17 @@ struct Args {
     /// Look at a recorded trace instead of a process
     #[arg(long, value_name = "FILE", help_heading = PROCESS)]
     replay: Option<PathBuf>,
+
+    /// With --replay, begin at this moment of the recording
+    ///
+    /// A time since its start (90s, 2min; a plain number is in seconds) or a wall-clock time: 14:03:20,
+    /// '2026-11-28 14:03:20', 2026-11-28T14:03:20Z. Slow polls that overlap the span are kept whole.
+    #[arg(long, value_name = "TIME", help_heading = PROCESS, hide_short_help = true)]
+    from: Option<Moment>,
+
+    /// With --replay, end at this moment of the recording
+    #[arg(long, value_name = "TIME", help_heading = PROCESS, hide_short_help = true)]
+    to: Option<Moment>,
 
     /// Report polls of at least this length
     ///
@@ -99,8 +118,16 @@ struct Args {
     ///
     /// The file is in the Chrome trace event format, which chrome://tracing and speedscope open as
     /// well. It is complete after every write: what was recorded survives if hud is killed.
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT, conflicts_with = "replay")]
-    export: Option<PathBuf>,
+    ///
+    /// An existing file is refused without --force. - is standard output: the trace is written there
+    /// at the end, and nothing else. With --replay, writes the recording anew without showing it: cut
+    /// by --from, --to and --threshold, with the names that --symbols gives.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    export: Option<Export>,
+
+    /// With --export, overwrite an existing file
+    #[arg(long, help_heading = OUTPUT, requires = "export", hide_short_help = true)]
+    force: bool,
 
     /// In the interactive view, count only the polls of the last while
     ///
@@ -159,14 +186,59 @@ const ABOUT: &str = "About hud";
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// A live process that the user chooses from a list.
+    Choice,
     /// A live process, by name.
     Name(String),
+    /// A live process, by its executable file.
+    Executable(PathBuf),
     /// A live process, by its PID in hud's own PID namespace.
     Pid(u32),
     /// A live process, by its PID in another PID namespace, and optionally its name.
     ContainerPid(u32, Option<String>),
     /// A recorded trace.
     Trace(PathBuf),
+}
+
+impl Source {
+    /// What a PROCESS on the command line means: a trace file, an executable with a slash in its
+    /// path, or a name.
+    fn named(name: String) -> Source {
+        let path = Path::new(&name);
+        if looks_like_trace(path) {
+            Source::Trace(path.to_owned())
+        } else if name.contains('/') {
+            Source::Executable(path.to_owned())
+        } else {
+            Source::Name(name)
+        }
+    }
+}
+
+/// Whether there is a file at the path that begins as JSON.
+fn looks_like_trace(path: &Path) -> bool {
+    let mut first = [0];
+    path.is_file()
+        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut first).is_ok())
+        && first == *b"{"
+}
+
+/// Where a trace is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Export {
+    File(PathBuf),
+    Stdout,
+}
+
+impl FromStr for Export {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Export, Infallible> {
+        Ok(match text {
+            "-" => Export::Stdout,
+            path => Export::File(path.into()),
+        })
+    }
 }
 
 /// What to do: arguments that make sense together.
@@ -179,8 +251,13 @@ pub struct Config {
     pub debug_dirs: Vec<PathBuf>,
     /// Whether debuginfod servers may be asked for debug info.
     pub debuginfod: bool,
+    /// The part of a recorded trace to replay.
+    pub from: Option<Moment>,
+    pub to: Option<Moment>,
     /// Where to record a trace.
-    pub export: Option<PathBuf>,
+    pub export: Option<Export>,
+    /// Overwrite the file of the trace.
+    pub force: bool,
     /// Print instead of opening the interactive view.
     pub headless: bool,
     /// List every thread at the end, whether something hangs or not.
@@ -203,7 +280,7 @@ pub struct Config {
 }
 
 /// The command line's definition: the manual page and the completions are generated from it.
-pub fn command() -> clap::Command {
+pub fn command() -> Command {
     Args::command()
 }
 
@@ -219,24 +296,53 @@ pub fn parse() -> Config {
 pub fn parse_from(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<Config, clap::Error> {
-    let matches = Args::command().try_get_matches_from(arguments)?;
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    if let [_, only] = &mut arguments[..]
+        && only == OsStr::new("help")
+    {
+        *only = "--help".into();
+    }
+    let matches = command().try_get_matches_from(arguments)?;
     let args = Args::from_arg_matches(&matches)?;
-    Ok(config(args, &matches))
+    config(args, &matches)
 }
 
-fn config(args: Args, matches: &ArgMatches) -> Config {
+fn config(args: Args, matches: &ArgMatches) -> Result<Config, clap::Error> {
     let source = match (args.process, args.pid, args.container_pid, args.replay) {
         (.., Some(trace)) => Source::Trace(trace),
         (name, _, Some(pid), _) => Source::ContainerPid(pid, name),
         (_, Some(pid), ..) => Source::Pid(pid),
-        (name, ..) => Source::Name(name.unwrap_or_default()),
+        (Some(name), ..) => Source::named(name),
+        _ => Source::Choice,
     };
-    Config {
+    let refused = match source {
+        // What --replay refuses, a trace in place of a process refuses as well.
+        Source::Trace(_) if args.export.is_some() => {
+            given(matches, |id, conflicts| conflicts || SHOWN.contains(&id))
+        }
+        Source::Trace(_) => given(matches, |_, conflicts| conflicts),
+        _ => given(matches, |id, _| ["from", "to"].contains(&id)),
+    };
+    if let Some(option) = refused {
+        let mode = match source {
+            Source::Trace(_) if SHOWN.contains(&option.get_id().as_str()) => {
+                "--replay with --export, which shows nothing"
+            }
+            Source::Trace(_) => "a recorded trace",
+            _ => "a live process",
+        };
+        let message = format!("the argument '{option}' has no effect on {mode}");
+        return Err(command().error(ErrorKind::ArgumentConflict, message));
+    }
+    Ok(Config {
         source,
         symbols: args.symbols,
         debug_dirs: args.debug_dir,
         debuginfod: args.debuginfod,
+        from: args.from,
+        to: args.to,
         export: args.export,
+        force: args.force,
         headless: args.headless || args.census,
         census: args.census,
         duration: args.duration,
@@ -247,7 +353,27 @@ fn config(args: Args, matches: &ArgMatches) -> Config {
         all_poll_time: args.all_poll_time,
         by_frames: args.by_frames,
         quiet: args.quiet,
-    }
+    })
+}
+
+/// Options about how a recording is shown.
+const SHOWN: [&str; 3] = ["headless", "window", "workers"];
+
+/// The first option on the command line that `is_refused` by its id and whether it conflicts with
+/// --replay.
+fn given(matches: &ArgMatches, is_refused: impl Fn(&str, bool) -> bool) -> Option<clap::Arg> {
+    let mut command = command();
+    command.build();
+    let mut options = command
+        .get_arguments()
+        .filter(|option| !option.is_positional());
+    let refused = options.find(|option| {
+        let id = option.get_id().as_str();
+        let conflicts = command.get_arg_conflicts_with(option);
+        let with_replay = conflicts.iter().any(|other| other.get_id() == "replay");
+        matches.value_source(id) == Some(ValueSource::CommandLine) && is_refused(id, with_replay)
+    });
+    refused.cloned()
 }
 
 #[cfg(test)]
@@ -280,9 +406,9 @@ mod tests {
         assert_eq!(config(&["-p", "7"]).unwrap().source, Source::Pid(7));
         let inside = config(&["app", "--container-pid", "1"]).unwrap().source;
         assert_eq!(inside, Source::ContainerPid(1, Some("app".into())));
+        assert_eq!(config(&[]).unwrap().source, Source::Choice);
         for wrong in [
-            &[][..],
-            &["app", "--pid", "7"],
+            &["app", "--pid", "7"][..],
             &["--container-pid", "1", "--pid", "7"],
             &["--container-pid", "1", "--replay", "t.json"],
             &["app", "--replay", "t.json"],
@@ -294,12 +420,16 @@ mod tests {
     #[test]
     fn options_without_effect_are_refused() {
         for wrong in [
-            &["--replay", "t.json", "--export", "u.json"][..],
-            &["--replay", "t.json", "--duration", "3"],
+            &["--replay", "t.json", "--duration", "3"][..],
             &["--replay", "t.json", "--all-poll-time"],
             &["--replay", "t.json", "--census"],
             &["--replay", "t.json", "--headless", "--window", "3"],
             &["app", "--census", "--window", "3"],
+            &["app", "--from", "3"],
+            &["--pid", "7", "--to", "3"],
+            &["app", "--force"],
+            &["--replay", "t.json", "--export", "u.json", "--headless"],
+            &["--replay", "t.json", "--export", "u.json", "--workers", "a"],
         ] {
             assert_eq!(config(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
@@ -340,5 +470,28 @@ mod tests {
     #[test]
     fn a_census_needs_no_terminal() {
         assert!(config(&["app", "--census"]).unwrap().headless);
+    }
+
+    #[test]
+    fn a_trace_in_place_of_a_process_is_replayed() {
+        let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/trace-v1.json");
+        assert_eq!(
+            config(&[trace]).unwrap().source,
+            Source::Trace(trace.into())
+        );
+        assert_eq!(
+            config(&[trace, "--duration", "3"]).unwrap_err().exit_code(),
+            2
+        );
+        assert!(config(&[trace, "--from", "3"]).is_ok());
+        let program = Source::Executable("/bin/sleep".into());
+        assert_eq!(config(&["/bin/sleep"]).unwrap().source, program);
+    }
+
+    #[test]
+    fn help_is_help() {
+        let error = config(&["help"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+        assert!(error.to_string().contains("Exit codes"));
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::Result;
 
-use crate::cli::Config;
+use crate::cli::{Config, Export};
 use crate::model::{HANG_NS, Record};
 use crate::report::{self, Findings, Layout};
 use crate::session::{Session, SessionOptions};
@@ -16,6 +16,8 @@ pub struct Headless {
     start_ns: u64,
     /// Standard output is a closed pipe: nothing more is printed.
     closed: bool,
+    /// Standard output is for the trace: nothing is printed.
+    silent: bool,
 }
 
 impl Headless {
@@ -30,6 +32,7 @@ impl Headless {
             }),
             start_ns: 0,
             closed: false,
+            silent: config.export == Some(Export::Stdout),
         }
     }
 
@@ -73,7 +76,7 @@ impl Headless {
     }
 
     fn print(&mut self, text: &str) -> Result<()> {
-        if self.closed {
+        if self.closed || self.silent {
             return Ok(());
         }
         match report::print(text) {

@@ -213,8 +213,7 @@ impl Interactive {
         let Some(Record::Header(header)) = records.next() else {
             anyhow::bail!("nothing recorded yet");
         };
-        anyhow::ensure!(!path.exists(), "{} exists already", path.display());
-        let mut trace = TraceWriter::create(path, &header)?;
+        let mut trace = TraceWriter::create_new(path, &header)?;
         for record in records {
             trace.write(&record)?;
         }

@@ -1,40 +1,38 @@
 //! Runs hud from a validated configuration to its end: a live session or a replay, in the
 //! interactive view or printed.
 
+mod watch;
+
 use std::io::IsTerminal;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::watch::Watch;
 use crate::analysis::late_names::LateNames;
-use crate::cli::{Config, Source};
-use crate::clock;
-use crate::export::{Completeness, TraceWriter, read_trace};
+use crate::cli::{Config, Export, Source};
 use crate::failure::{Failure, Kind};
 use crate::headless::Headless;
 use crate::interactive::{Interactive, Turn};
 use crate::live::preflight;
 use crate::live::starting::Starting;
 use crate::live::{Live, Options, Step, open_twin};
-use crate::model::{EndReason, Record};
-use crate::recorder::Recorder;
+use crate::model::Record;
+use crate::processes::{self, is_tokio};
+use crate::recorder::{Destination, Recorder};
+use crate::replay;
 use crate::report;
 use crate::target::debug_files::DebugFiles;
 use crate::target::debuginfod::Debuginfod;
 use crate::target::lookup;
-use crate::target::process::{PidFd, Target};
+use crate::target::process::Target;
+use crate::text;
 use crate::tui::terminal::Screen;
 
-/// Interval at which a printed session checks for its end while no records arrive.
-const END_CHECK_EVERY: Duration = Duration::from_millis(100);
-/// Records the interactive view applies before it handles keys again.
-const RECORDS_PER_TURN: usize = 1024;
 /// The shortest interval between two samples of running code.
 const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(1);
 
@@ -43,6 +41,43 @@ const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(1);
 /// # Errors
 /// A [`Failure`] where the user can do something about it; any other error otherwise.
 pub fn run(config: &Config) -> Result<()> {
+    if let Some(destination) = destination(config) {
+        destination.check()?;
+    }
+    if let Source::Trace(path) = &config.source {
+        let stop = stop_on_signals()?;
+        return match config.export {
+            Some(_) => convert(config, path),
+            None => show_trace(config, path, &stop),
+        };
+    }
+    let own = std::process::id();
+    // Asked for before signals are handled: Ctrl+C at the question ends hud.
+    let chosen = match config.source {
+        Source::Choice => match choose(config, own)? {
+            Some(target) => Some(target),
+            None => return Ok(()),
+        },
+        _ => None,
+    };
+    let stop = stop_on_signals()?;
+    // Before any process is looked up: without privileges those errors are less clear.
+    preflight::system()?;
+    let target = match (&config.source, chosen) {
+        (_, Some(target)) => target,
+        (Source::Name(name), _) => lookup::by_name(name, own, is_tokio)?,
+        (Source::Executable(path), _) => lookup::by_executable(path, own)?,
+        (Source::Pid(pid), _) => by_pid(*pid, own)?,
+        (Source::ContainerPid(pid, name), _) => {
+            lookup::by_container_pid(*pid, name.as_deref(), own)?
+        }
+        (Source::Choice | Source::Trace(_), None) => return Ok(()),
+    };
+    watch(config, &target, &stop)
+}
+
+/// A flag that is set once a signal asks hud to end.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // A second SIGINT or SIGTERM exits at once, in case hud hangs. Not a second SIGHUP: kernel
@@ -56,20 +91,33 @@ pub fn run(config: &Config) -> Result<()> {
             .and_then(|()| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot handle signals")?;
     }
-    if !matches!(config.source, Source::Trace(_)) {
-        // Before any process is looked up: without privileges those errors are less clear.
-        preflight::system()?;
+    Ok(stop)
+}
+
+/// Lists the Tokio processes. In a terminal, the user chooses one; otherwise None.
+fn choose(config: &Config, own: u32) -> Result<Option<Target>> {
+    let listing = processes::list(own)?;
+    if listing.processes.is_empty() {
+        return Err(listing.nothing_found().into());
     }
-    let own = std::process::id();
-    match &config.source {
-        Source::Trace(path) => replay(config, path, &stop),
-        Source::Name(name) => watch(config, &lookup::by_name(name, own)?, &stop),
-        Source::Pid(pid) => watch(config, &by_pid(*pid, own)?, &stop),
-        Source::ContainerPid(pid, name) => {
-            let target = lookup::by_container_pid(*pid, name.as_deref(), own)?;
-            watch(config, &target, &stop)
-        }
+    if let Some(what) = listing.note() {
+        note(config, &what);
     }
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    if !stdin.is_terminal() || !stdout.is_terminal() {
+        report::print(&listing.table(false))?;
+        return Ok(None);
+    }
+    let chosen = listing.choose(stdin.lock(), stdout.lock())?;
+    chosen.map(|process| Target::open(process.pid)).transpose()
+}
+
+/// Where to record, as configured.
+fn destination(config: &Config) -> Option<Destination> {
+    config.export.clone().map(|export| Destination {
+        export,
+        overwrite: config.force,
+    })
 }
 
 /// Opens the process of that PID. If there is none, the error hints at a container that has one.
@@ -87,7 +135,8 @@ fn by_pid(pid: u32, own: u32) -> Result<Target> {
 
 /// Whether there is a terminal to show the interactive view on.
 fn interactive(config: &Config) -> bool {
-    if config.headless || !std::io::stdout().is_terminal() {
+    let taken = config.export == Some(Export::Stdout);
+    if config.headless || taken || !std::io::stdout().is_terminal() {
         if config.window.is_some() {
             note(
                 config,
@@ -108,7 +157,8 @@ fn interactive(config: &Config) -> bool {
     has_size
 }
 
-fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
+/// Shows a recorded trace.
+fn show_trace(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
     if !interactive(config) {
         let mut view = Headless::new(config);
         for what in read(config, path, |record| view.take(&record))? {
@@ -130,63 +180,48 @@ fn replay(config: &Config, path: &Path, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Reads a trace and names the frames that were recorded without symbols. Returns notes for the
-/// user.
+/// Writes a recorded trace anew: cut, and with the names that can be found now.
+fn convert(config: &Config, path: &Path) -> Result<()> {
+    let destination = destination(config);
+    if let Some(Export::File(to)) = &config.export
+        && let (Ok(from), Ok(to)) = (path.canonicalize(), to.canonicalize())
+        && from == to
+    {
+        let what = "a trace cannot be written over itself";
+        return Err(Failure::new(Kind::Usage, what).into());
+    }
+    let mut recorder = None;
+    let mut slow_polls = 0_u64;
+    let notes = read(config, path, |record| {
+        if let Record::Header(header) = &record {
+            recorder = Some(Recorder::new(destination.as_ref(), header)?);
+        }
+        slow_polls += u64::from(matches!(record, Record::SlowPoll(_)));
+        let failure = recorder
+            .as_mut()
+            .and_then(|recorder| recorder.pass(&record, |_| ()));
+        failure.map_or(Ok(()), |failure| Err(anyhow::anyhow!(failure)))
+    })?;
+    if let Some(mut recorder) = recorder {
+        recorder.finish(|_| ())?;
+    }
+    notes.iter().for_each(|what| note(config, what));
+    if let Some(Export::File(to)) = &config.export {
+        let written = text::counted(slow_polls, "slow poll");
+        note(config, &format!("wrote {} with {written}", to.display()));
+    }
+    Ok(())
+}
+
+/// Reads a trace as configured. Returns notes for the user.
 fn read(
     config: &Config,
     path: &Path,
-    mut take: impl FnMut(Record) -> Result<()>,
+    take: impl FnMut(Record) -> Result<()>,
 ) -> Result<Vec<String>> {
-    let twin = config.symbols.as_deref().map(open_twin).transpose()?;
-    let mut names = LateNames::new(twin, debug_files(config)?);
-    let mut result = Ok(());
-    let asked_ns = config.threshold_given.then(|| nanos(config.threshold));
-    let mut recorded_ns = 0;
-    let completeness = read_trace(path, |record| {
-        if let Record::Header(header) = &record {
-            recorded_ns = header.threshold_ns;
-        }
-        let wanted = match asked_ns {
-            Some(asked_ns) => from_threshold(record, asked_ns),
-            None => Some(record),
-        };
-        if let (Some(record), true) = (wanted, result.is_ok()) {
-            let named = names.name(record).map_err(anyhow::Error::from);
-            result = named.and_then(&mut take);
-        }
-    });
-    result?;
-    let completeness = completeness.with_context(|| format!("cannot replay {}", path.display()))?;
-    let mut notes = names.notes();
-    if asked_ns.is_some_and(|asked_ns| asked_ns < recorded_ns) {
-        notes.push(format!(
-            "recorded from {} ms on: shorter polls are not in the trace",
-            recorded_ns as f64 / 1e6
-        ));
-    }
-    if let Completeness::Truncated { recovered } = completeness {
-        notes.push(format!(
-            "the recording was cut short: {recovered} records recovered"
-        ));
-    }
-    Ok(notes)
-}
-
-/// The record as it would be at this higher threshold; None for a poll that is shorter. Causes are
-/// not decided anew.
-fn from_threshold(record: Record, threshold_ns: u64) -> Option<Record> {
-    match record {
-        Record::Header(mut header) => {
-            header.threshold_ns = header.threshold_ns.max(threshold_ns);
-            Some(Record::Header(header))
-        }
-        Record::SlowPoll(poll) | Record::Running(poll) if poll.held_ns() < threshold_ns => None,
-        other => Some(other),
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let symbols = config.symbols.as_deref().map(open_twin).transpose()?;
+    let names = LateNames::new(symbols, debug_files(config)?);
+    replay::read(config, path, names, take)
 }
 
 fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()> {
@@ -266,220 +301,6 @@ fn debug_files(config: &Config) -> Result<DebugFiles> {
     }
     let server = config.debuginfod.then(Debuginfod::from_env).transpose()?;
     Ok(DebugFiles::new(config.debug_dirs.clone(), server))
-}
-
-/// A live session and everything that can end it.
-struct Watch<'a> {
-    config: &'a Config,
-    target: &'a Target,
-    pidfd: PidFd,
-    stop: &'a AtomicBool,
-    deadline: Option<Instant>,
-    live: Live,
-    recorder: Recorder,
-    /// Set by SIGQUIT: requests a census.
-    census_requested: Arc<AtomicBool>,
-}
-
-impl<'a> Watch<'a> {
-    /// Opens the trace file, if one was requested.
-    fn new(
-        config: &'a Config,
-        target: &'a Target,
-        stop: &'a AtomicBool,
-        live: Live,
-    ) -> Result<Self> {
-        let trace = config
-            .export
-            .as_deref()
-            .map(|path| TraceWriter::create(path, &live.header))
-            .transpose()?;
-        Ok(Watch {
-            config,
-            target,
-            stop,
-            deadline: config.duration.map(|duration| Instant::now() + duration),
-            pidfd: PidFd::open(target)?,
-            live,
-            recorder: Recorder::new(trace),
-            census_requested: Arc::default(),
-        })
-    }
-
-    /// The reason to end now, if there is one.
-    fn end_reason(&self) -> Option<EndReason> {
-        if self.live.has_failed() {
-            return Some(EndReason::Failed);
-        }
-        if self.stop.load(Ordering::Relaxed) {
-            return Some(EndReason::Interrupted);
-        }
-        if self.deadline.is_some_and(|at| Instant::now() >= at) {
-            return Some(EndReason::Duration);
-        }
-        let gone = self.live.is_replaced() || !self.pidfd.is_alive();
-        gone.then_some(EndReason::TargetExited)
-    }
-
-    /// Detaches, passes the remaining records to the view, and completes the trace.
-    fn end(&mut self, reason: EndReason, mut view: impl FnMut(&Record)) -> Result<()> {
-        let at_ns = clock::monotonic_ns();
-        let stopped = self.live.stop();
-        // Nothing is printed here: the screen may still be up.
-        let mut failed = None;
-        for record in self
-            .live
-            .records
-            .iter()
-            .chain([Record::End { reason, at_ns }])
-        {
-            let failure = self.recorder.pass(&record, &mut view);
-            failed = failed.or(failure);
-        }
-        let complete = self.recorder.finish(view).map_err(|error| match failed {
-            Some(failure) => error.context(failure),
-            None => error,
-        });
-        stopped.and(complete)
-    }
-
-    /// Takes a census, which arrives as a record.
-    fn census(&self) {
-        if let Err(error) = self.live.census() {
-            report::warn(format!("{error:#}"));
-        }
-    }
-
-    fn headless(mut self) -> Result<()> {
-        signal_hook::flag::register(SIGQUIT, Arc::clone(&self.census_requested))
-            .context("cannot handle signals")?;
-        note(
-            self.config,
-            &format!(
-                "watching {} (PID {}), polls of {} ms and more; Ctrl+C ends",
-                self.target.comm,
-                self.target.pid,
-                self.config.threshold.as_secs_f64() * 1e3
-            ),
-        );
-        let mut view = Headless::new(self.config);
-        let mut result = view.take(&Record::Header(Box::new(self.live.header.clone())));
-        let reason = loop {
-            let received = self.live.records.recv_timeout(END_CHECK_EVERY);
-            match received {
-                Ok(record) => {
-                    let failure = self.recorder.pass(&record, |record| {
-                        if result.is_ok() {
-                            result = view.take(record);
-                        }
-                    });
-                    failure.iter().for_each(report::warn);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break EndReason::Failed,
-            }
-            if result.is_err() {
-                break EndReason::Failed;
-            }
-            if view.is_closed() {
-                break EndReason::Interrupted;
-            }
-            if self.census_requested.swap(false, Ordering::Relaxed) {
-                self.census();
-            }
-            if let Some(reason) = self.end_reason() {
-                break reason;
-            }
-        };
-        if reason != EndReason::TargetExited && (self.config.census || view.sees_a_hang()) {
-            self.census();
-        }
-        let ended = self.end(reason, |record| {
-            if result.is_ok() {
-                result = view.take(record);
-            }
-        });
-        result?;
-        view.finish()?;
-        ended?;
-        self.live.finish()
-    }
-
-    fn interactively(mut self, mut view: Interactive) -> Result<()> {
-        view.take(&Record::Header(Box::new(self.live.header.clone())));
-        if !self.live.notes.is_empty() {
-            view.say(&self.live.notes.join("; "));
-        }
-        let reason = match catch_unwind(AssertUnwindSafe(|| self.watch_in(&mut view))) {
-            Ok(reason) => reason,
-            Err(panic) => {
-                // The trace is completed even though the view failed.
-                drop(view);
-                if let Err(error) = self.end(EndReason::Failed, |_| ()) {
-                    report::warn(format!("{error:#}"));
-                }
-                resume_unwind(panic);
-            }
-        };
-        if reason != EndReason::TargetExited {
-            // Give the terminal back at once; completing the trace may take a moment.
-            drop(view);
-            let ended = self.end(reason, |_| ());
-            self.live.finish()?;
-            return ended;
-        }
-        // The target has exited: keep showing what was recorded until the user quits.
-        let ended = self.end(reason, |record| view.take(record));
-        let over = |watch: &Self| {
-            let late = watch.deadline.is_some_and(|at| Instant::now() >= at);
-            late || watch.stop.load(Ordering::Relaxed)
-        };
-        while !over(&self) && view.turn() == Turn::GoOn {}
-        drop(view);
-        ended?;
-        self.live.finish()
-    }
-
-    /// Draws and handles keys until there is a reason to end.
-    fn watch_in(&mut self, view: &mut Interactive) -> EndReason {
-        loop {
-            if !self.pass_on(view) {
-                return EndReason::Failed;
-            }
-            view.set_status(self.live.busy_with());
-            if view.turn() == Turn::Quit {
-                return EndReason::Interrupted;
-            }
-            if let Some(on) = view.asked_for_all_poll_time() {
-                self.live.set_all_poll_time(on);
-            }
-            if view.wants_census()
-                && let Err(error) = self.live.census()
-            {
-                view.say(&format!("{error:#}"));
-            }
-            if let Some(reason) = self.end_reason() {
-                return reason;
-            }
-        }
-    }
-
-    /// Passes pending records to the view, at most [`RECORDS_PER_TURN`] so that keys are handled in
-    /// time. False once no more records can arrive.
-    fn pass_on(&mut self, view: &mut Interactive) -> bool {
-        for _ in 0..RECORDS_PER_TURN {
-            match self.live.records.try_recv() {
-                Ok(record) => {
-                    if let Some(failure) = self.recorder.pass(&record, |record| view.take(record)) {
-                        view.say(&failure);
-                    }
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return false,
-            }
-        }
-        true
-    }
 }
 
 /// Prints a line about hud's own progress to standard error, unless `--quiet`.

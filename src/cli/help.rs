@@ -1,4 +1,15 @@
-//! The texts of `hud -h` and `hud --help` beside the descriptions of the options.
+//! The texts of `hud -h`, `hud --help` and `hud --version` beside the descriptions of the options.
+
+/// What `hud --version` prints after the name.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit:   ",
+    env!("HUD_COMMIT"),
+    "\ntarget:   ",
+    env!("HUD_TARGET"),
+    "\nfeatures: ",
+    env!("HUD_FEATURES"),
+);
 
 /// Ends `hud -h`, which has to fit one screen.
 pub const SHORT: &str = "\
@@ -8,7 +19,9 @@ hud --help: all options, examples, environment variables and exit codes";
 /// Ends `hud --help`.
 pub const LONG: &str = "\
 Examples:
+  hud                                     list the Tokio processes, and choose one
   hud my-app                              watch the process of that name
+  hud ./target/release/my-app             watch the process that runs this file
   hud --pid 1234 --symbols ./my-app       take the symbols from an unstripped build
   hud my-app --debug-dir ./symbols        or from a directory of debug files
   hud my-app --container-pid 1            the one that is PID 1 in its container
@@ -19,7 +32,9 @@ Examples:
   hud --replay trace.json                 look at a recorded trace
   hud --replay trace.json --symbols ./my-app
                                           name the functions of a stripped program
-  hud --replay trace.json --headless      print the report of a recorded trace
+  hud trace.json --headless               print the report of a recorded trace
+  hud trace.json --from 14:03 --to 14:05 --export part.json
+                                          cut two minutes out of it
 
 Durations:
   A number with a unit: 500us, 5ms, 30s, 2min, 1h, 1m30s. A plain number keeps the unit that the

@@ -1,8 +1,9 @@
-//! Parsers for option values: durations with units.
+//! Parsers for option values: durations with units, and moments.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp, civil};
 
 /// The longest duration taken: a century.
 const MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -41,6 +42,44 @@ fn duration(text: &str, unit: f64) -> Result<Duration, String> {
     parsed.filter(|duration| *duration <= MAX).ok_or_else(|| {
         "not a duration: write a number and a unit, such as 500us, 5ms, 30s or 2min".into()
     })
+}
+
+/// A moment of a recording, as the user names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// So long after the recording's start.
+    Elapsed(Duration),
+    /// A wall-clock time.
+    Wall(Wall),
+}
+
+/// A wall-clock time. Without a zone it is local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wall {
+    /// With its zone: `2026-11-28T14:03:20Z`.
+    Timestamp(Timestamp),
+    /// `2026-11-28 14:03:20`.
+    DateTime(civil::DateTime),
+    /// `14:03:20`, of the recording's day or the one after.
+    Time(civil::Time),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Moment, String> {
+        let wall = || {
+            (text.parse().map(Wall::Timestamp))
+                .or_else(|_| text.parse().map(Wall::DateTime))
+                .or_else(|_| text.parse().map(Wall::Time))
+        };
+        if text.contains(':') {
+            return wall().map(Moment::Wall).map_err(|_| {
+                "not a time: write 14:03:20, '2026-11-28 14:03:20' or 2026-11-28T14:03:20Z".into()
+            });
+        }
+        duration(text, 1.0).map(Moment::Elapsed)
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +131,35 @@ mod tests {
         }
         assert!(threshold("50us").is_err());
         assert!(threshold("61min").is_err());
+    }
+
+    #[test]
+    fn moments_are_elapsed_or_by_the_clock() {
+        let moment = |text: &str| text.parse::<Moment>();
+        let elapsed = |seconds| Ok(Moment::Elapsed(Duration::from_secs(seconds)));
+        assert_eq!(moment("0"), elapsed(0));
+        assert_eq!(moment("90"), elapsed(90));
+        assert_eq!(moment("1m30s"), elapsed(90));
+        for text in ["14:03", "14:03:20"] {
+            assert!(
+                matches!(moment(text), Ok(Moment::Wall(Wall::Time(_)))),
+                "{text}"
+            );
+        }
+        for text in ["2026-11-28 14:03", "2026-11-28T14:03:20"] {
+            assert!(
+                matches!(moment(text), Ok(Moment::Wall(Wall::DateTime(_)))),
+                "{text}"
+            );
+        }
+        for text in ["2026-11-28T14:03:20Z", "2026-11-28 14:03:20+02:00"] {
+            assert!(
+                matches!(moment(text), Ok(Moment::Wall(Wall::Timestamp(_)))),
+                "{text}"
+            );
+        }
+        for text in ["", "later", "25:00", "-5"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
     }
 }

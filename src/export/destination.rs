@@ -7,30 +7,13 @@ use std::path::Path;
 
 use crate::failure::{Failure, Kind};
 
-/// Creates the file, or empties it.
+/// Creates the file. An existing one is emptied with `overwrite`, and refused without.
 ///
 /// # Errors
-/// When the path is a directory, pipe or socket, or cannot be written.
-pub fn open(path: &Path) -> Result<File, Failure> {
+/// As [`check`], and when the path cannot be written.
+pub fn open(path: &Path, overwrite: bool) -> Result<File, Failure> {
+    check(path, overwrite)?;
     let shown = path.display();
-    if let Ok(metadata) = fs::metadata(path) {
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            let name = path.join("trace.json");
-            return Err(Failure::new(
-                Kind::Usage,
-                format!("cannot write the trace to {shown}: it is a directory"),
-            )
-            .hint(format!("name a file, such as {}", name.display())));
-        }
-        if kind.is_fifo() || kind.is_socket() {
-            return Err(Failure::new(
-                Kind::Usage,
-                format!("cannot write the trace to {shown}: it is a pipe or a socket"),
-            )
-            .hint("name an ordinary file: parts of it are written again while it grows"));
-        }
-    }
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     options.open(path).map_err(|error| {
@@ -45,6 +28,41 @@ pub fn open(path: &Path) -> Result<File, Failure> {
             _ => Failure::new(Kind::Failed, what),
         }
     })
+}
+
+/// Checks that a trace can be put at this path.
+///
+/// # Errors
+/// When it is a directory, pipe or socket, or without `overwrite` an existing file.
+pub fn check(path: &Path, overwrite: bool) -> Result<(), Failure> {
+    let shown = path.display();
+    if let Ok(metadata) = fs::metadata(path) {
+        let kind = metadata.file_type();
+        if kind.is_file() && !overwrite {
+            let what = format!("{shown} exists already");
+            return Err(Failure::new(Kind::Usage, what)
+                .hint("choose another name, or overwrite it with --force"));
+        }
+        if kind.is_dir() {
+            let name = path.join("trace.json");
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("cannot write the trace to {shown}: it is a directory"),
+            )
+            .hint(format!("name a file, such as {}", name.display())));
+        }
+        if kind.is_fifo() || kind.is_socket() {
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("cannot write the trace to {shown}: it is a pipe or a socket"),
+            )
+            .hint(
+                "name an ordinary file, since parts of it are rewritten while it grows, or write \
+                 to standard output at the end: --export - | ...",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Explains a failed write; `consequence` says what it means for the recording.

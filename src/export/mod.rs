@@ -18,5 +18,6 @@ mod whole_file;
 #[cfg(test)]
 mod tests;
 
+pub use self::destination::check as check_destination;
 pub use self::trace_reader::{Completeness, TraceError, read_trace, read_trace_from};
 pub use self::trace_writer::TraceWriter;

@@ -49,7 +49,16 @@ impl TraceWriter {
     /// # Errors
     /// When the path is no ordinary file or cannot be written.
     pub fn create(path: &Path, header: &Header) -> Result<TraceWriter, Failure> {
-        let file = open(path)?;
+        let file = open(path, true)?;
+        TraceWriter::begin(Box::new(file), path.display().to_string(), header)
+    }
+
+    /// Starts a trace at `path`, where there must be no file yet.
+    ///
+    /// # Errors
+    /// As [`TraceWriter::create`], and when the file exists.
+    pub fn create_new(path: &Path, header: &Header) -> Result<TraceWriter, Failure> {
+        let file = open(path, false)?;
         TraceWriter::begin(Box::new(file), path.display().to_string(), header)
     }
 

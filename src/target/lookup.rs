@@ -1,41 +1,73 @@
-//! Finds the target process by its name, or by its PID inside a container.
+//! Finds the target process: by its name, its executable, or its PID inside a container.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::process::{PF_KTHREAD, Target, command};
 use crate::failure::{Failure, Kind};
 
-/// Limit of the processes listed where several match.
+/// At most this many processes are listed when several match.
 const MAX_LISTED: usize = 20;
 
 /// The kernel cuts process names to this many bytes.
 const MAX_COMM: usize = 15;
 
-/// The one process that matches `name`: its name or its executable's file name is `name`, or where
-/// there is no such process, contains it. The process `own_pid` never matches.
+/// The one process of that name: the whole name of the process or of its executable file if one
+/// matches, part of either otherwise. The process `own_pid` never matches.
 ///
 /// # Errors
-/// A [`Failure`] when none or several match, and those of [`Target::open`].
-pub fn by_name(name: &str, own_pid: u32) -> Result<Target> {
-    let all = candidates(own_pid)?;
-    let all: Vec<&Candidate> = all.iter().collect();
+/// A [`Failure`] when none or several match, and those of [`Target::open`]. If none matches, similar
+/// names are proposed, but only of processes that `is_tokio` accepts.
+pub fn by_name(name: &str, own_pid: u32, is_tokio: impl Fn(&Running) -> bool) -> Result<Target> {
+    let all = running(own_pid)?;
+    let all: Vec<&Running> = all.iter().collect();
     match named(&all, name).as_slice() {
-        [] => Err(none(name, &all).into()),
+        [] => Err(none(name, &all, is_tokio).into()),
         [one] => Target::open(one.pid),
         several => Err(ambiguous(&format!("match {name:?}"), several).into()),
     }
 }
 
-/// The one process that has this PID in a namespace other than hud's, as in a container, and matches
-/// `name` where one is given. The process `own_pid` never matches.
+/// The one process that runs the executable file at `path`. The process `own_pid` never matches.
+///
+/// # Errors
+/// A [`Failure`] when none or several do, and those of [`Target::open`].
+pub fn by_executable(path: &Path, own_pid: u32) -> Result<Target> {
+    let identity = path
+        .metadata()
+        .map(|file| (file.dev(), file.ino()))
+        .with_context(|| path.display().to_string())?;
+    let all = running(own_pid)?;
+    let matching: Vec<&Running> = all
+        .iter()
+        .filter(|process| process.executable == Some(identity))
+        .collect();
+    match matching.as_slice() {
+        [] => {
+            let what = format!("no process runs {}", path.display());
+            Err(Failure::new(Kind::Failed, what)
+                .hint(
+                    "is it running? A process whose file was replaced since is found by its name \
+                     or PID",
+                )
+                .into())
+        }
+        [one] => Target::open(one.pid),
+        several => Err(ambiguous(&format!("run {}", path.display()), several).into()),
+    }
+}
+
+/// The one process that has this PID in a PID namespace other than hud's, as in a container; of
+/// several the one that `name` matches as well. The process `own_pid` never matches.
 ///
 /// # Errors
 /// As [`by_name`].
 pub fn by_container_pid(pid: u32, name: Option<&str>, own_pid: u32) -> Result<Target> {
-    let all = candidates(own_pid)?;
-    let inside: Vec<&Candidate> = all.iter().filter(|c| c.inner_pid == Some(pid)).collect();
+    let all = running(own_pid)?;
+    let inside: Vec<&Running> = all.iter().filter(|c| c.inner_pid == Some(pid)).collect();
     let matching = match name {
         Some(name) => named(&inside, name),
         None => inside,
@@ -46,32 +78,30 @@ pub fn by_container_pid(pid: u32, name: Option<&str>, own_pid: u32) -> Result<Ta
             let what = format!("no process{called} has PID {pid} inside a container");
             Err(Failure::new(Kind::Failed, what)
                 .hint(
-                    "--pid takes a PID outside of containers; to see the one inside: \
-                       grep NSpid /proc/PID/status",
+                    "--pid takes the PID that hud itself sees; the one inside a container is the \
+                     last in: grep NSpid /proc/PID/status",
                 )
                 .into())
         }
         [one] => Target::open(one.pid),
         several => {
-            let have = format!("have PID {pid} inside a container");
-            Err(ambiguous(&have, several).into())
+            let fit = format!("have PID {pid} inside a container");
+            Err(ambiguous(&fit, several).into())
         }
     }
 }
 
-/// A hint for a PID that no process has here, if one has it inside a container.
+/// The hint for a PID that no process has here but one inside a container has.
 pub fn container_hint(pid: u32, own_pid: u32) -> Option<String> {
-    let all = candidates(own_pid).ok()?;
+    let all = running(own_pid).ok()?;
     let inside = all.iter().any(|c| c.inner_pid == Some(pid));
     inside.then(|| format!("a process inside a container has it: hud --container-pid {pid}"))
 }
 
-/// The processes with that name, or where there are none, those whose name contains it.
-fn named<'a>(all: &[&'a Candidate], name: &str) -> Vec<&'a Candidate> {
-    let matching = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a Candidate> {
-        let matching = all
-            .iter()
-            .filter(|candidate| candidate.names().any(matches));
+/// Those that the name matches: whole if it matches any whole, in part otherwise.
+fn named<'a>(all: &[&'a Running], name: &str) -> Vec<&'a Running> {
+    let matching = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a Running> {
+        let matching = all.iter().filter(|process| process.names().any(matches));
         matching.copied().collect()
     };
     let exact = matching(&|other| other == name);
@@ -81,21 +111,30 @@ fn named<'a>(all: &[&'a Candidate], name: &str) -> Vec<&'a Candidate> {
     }
 }
 
-/// A process that a name can match.
+/// A user process that runs.
 #[derive(Clone, Debug)]
-struct Candidate {
-    pid: u32,
-    /// Its PID in its own namespace, if that is not hud's.
-    inner_pid: Option<u32>,
-    comm: String,
-    /// File name of the executable, where it may be read.
-    file: Option<String>,
-    command: String,
+pub struct Running {
+    pub pid: u32,
+    /// Its PID in its own PID namespace, if that is not hud's.
+    pub inner_pid: Option<u32>,
+    /// The process's name, at most 15 bytes.
+    pub comm: String,
+    /// The executable's file name, where hud may read it.
+    pub file: Option<String>,
+    /// Device and inode of the executable, where hud may read them.
+    pub executable: Option<(u64, u64)>,
+    /// The command line, arguments separated by spaces.
+    pub command: String,
 }
 
-impl Candidate {
-    /// The process's name and its executable's file name. The former is left out where the kernel
-    /// cut it from the latter.
+impl Running {
+    /// The executable's file name if `comm` is only its beginning, cut by the kernel; else `comm`.
+    pub fn name(&self) -> &str {
+        self.names().next().unwrap_or(&self.comm)
+    }
+
+    /// The process's name and its executable's; the former is left out where it is only the
+    /// beginning of the latter, cut by the kernel.
     fn names(&self) -> impl Iterator<Item = &str> {
         let comm = Some(self.comm.as_str());
         let file = self.file.as_deref();
@@ -106,9 +145,12 @@ impl Candidate {
     }
 }
 
-fn candidates(own_pid: u32) -> Result<Vec<Candidate>> {
+/// All user processes but `own_pid`, by PID. Processes that end meanwhile are left out.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn running(own_pid: u32) -> Result<Vec<Running>> {
     let mut found = Vec::new();
-    // Processes that exit while the list is read are left out.
     for process in procfs::process::all_processes()?.flatten() {
         let Ok(stat) = process.stat() else { continue };
         let Ok(pid) = u32::try_from(stat.pid) else {
@@ -122,43 +164,46 @@ fn candidates(own_pid: u32) -> Result<Vec<Candidate>> {
             let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
             Some(name.to_owned())
         });
-        // The PIDs from hud's namespace to the process's own.
+        let executable = std::fs::metadata(format!("/proc/{pid}/exe"));
+        // The PIDs from hud's PID namespace to the process's own.
         let numbers = process.status().ok().and_then(|status| status.nspid);
         let inner_pid = numbers
             .filter(|numbers| numbers.len() > 1)
             .and_then(|numbers| u32::try_from(*numbers.last()?).ok());
-        found.push(Candidate {
+        found.push(Running {
             pid,
             inner_pid,
             command: command(&process, &stat),
             comm: stat.comm,
             file,
+            executable: executable.ok().map(|file| (file.dev(), file.ino())),
         });
     }
-    found.sort_by_key(|candidate| candidate.pid);
+    found.sort_by_key(|process| process.pid);
     Ok(found)
 }
 
-fn none(name: &str, all: &[&Candidate]) -> Failure {
+/// The failure for a name that no process has, with similar names of Tokio processes.
+fn none(name: &str, all: &[&Running], is_tokio: impl Fn(&Running) -> bool) -> Failure {
     let lower = name.to_lowercase();
+    let is_near = |other: &&str| is_near(&lower, &other.to_lowercase());
     let mut near: Vec<&str> = all
         .iter()
-        .flat_map(|candidate| candidate.names())
-        .filter(|other| is_near(&lower, &other.to_lowercase()))
+        .filter(|process| process.names().any(|name| is_near(&name)) && is_tokio(process))
+        .flat_map(|process| process.names().filter(is_near))
         .collect();
     near.sort_unstable();
     near.dedup();
     near.truncate(5);
     let failure = Failure::new(Kind::Failed, format!("no process is called {name:?}"));
     if near.is_empty() {
-        failure
-            .hint("is it running? Process names are cut to 15 characters; hud --pid PID takes any")
+        failure.hint("hud without arguments lists the Tokio processes; hud --pid PID watches any")
     } else {
         failure.hint(format!("did you mean: {}?", near.join(", ")))
     }
 }
 
-/// Whether two lower-case names differ in separators and at most two characters.
+/// Whether two lower-case names differ only in separators, by up to three letters more, or in two.
 fn is_near(a: &str, b: &str) -> bool {
     let plain = |s: &str| -> Vec<char> { s.chars().filter(|c| c.is_alphanumeric()).collect() };
     let (a, b) = (plain(a), plain(b));
@@ -181,13 +226,13 @@ fn is_near(a: &str, b: &str) -> bool {
     rest.len() - end <= 2
 }
 
-/// The failure where several processes `match ...` or `have ...`.
-fn ambiguous(verb: &str, several: &[&Candidate]) -> Failure {
-    let mut what = format!("{} processes {verb}:", several.len());
-    for candidate in several.iter().take(MAX_LISTED) {
-        let line: String = candidate.command.chars().take(100).collect();
+/// The failure for several processes that "match ...", "run ..." or "have ...".
+fn ambiguous(matching: &str, several: &[&Running]) -> Failure {
+    let mut what = format!("{} processes {matching}:", several.len());
+    for process in several.iter().take(MAX_LISTED) {
+        let line: String = process.command.chars().take(100).collect();
         // Writing to a string cannot fail.
-        let _ = write!(what, "\n  {:>8}  {line}", candidate.pid);
+        let _ = write!(what, "\n  {:>8}  {line}", process.pid);
     }
     if several.len() > MAX_LISTED {
         let _ = write!(what, "\n  and {} more", several.len() - MAX_LISTED);
@@ -229,13 +274,10 @@ mod tests {
     fn whole_names_match_before_parts() {
         let (_one, long) = sleepers("hud-test-needle-long", 1);
         let (_two, short) = sleepers("hud-test-needle", 1);
-        let own = std::process::id();
-        assert_eq!(
-            by_name("hud-test-needle", own).unwrap().pid,
-            short[0].0.id()
-        );
-        assert_eq!(by_name("needle-long", own).unwrap().pid, long[0].0.id());
-        let error = failure(by_name("hud-test-needl", own));
+        let find = |name| by_name(name, std::process::id(), |_| true);
+        assert_eq!(find("hud-test-needle").unwrap().pid, short[0].0.id());
+        assert_eq!(find("needle-long").unwrap().pid, long[0].0.id());
+        let error = failure(find("hud-test-needl"));
         assert_eq!(error.kind, Kind::Usage);
         assert!(error.what.contains(&short[0].0.id().to_string()));
         assert!(error.what.contains(&long[0].0.id().to_string()));
@@ -245,17 +287,32 @@ mod tests {
     #[test]
     fn similar_names_are_suggested() {
         let (_directory, _child) = sleepers("hudnearby", 1);
-        let error = failure(by_name("hud-neraby", std::process::id()));
+        let find = |name, is_tokio| failure(by_name(name, std::process::id(), |_| is_tokio));
+        let error = find("hud-neraby", true);
         assert!(error.hint.unwrap().contains("hudnearby"));
-        let error = failure(by_name("zzqqxxyyvv", std::process::id()));
+        let error = find("hud-neraby", false);
+        assert!(!error.hint.unwrap().contains("hudnearby"));
+        let error = find("zzqqxxyyvv", true);
         assert_eq!(error.kind, Kind::Failed);
         assert!(error.hint.is_some());
     }
 
     #[test]
+    fn the_path_of_an_executable_finds_its_process() {
+        let (directory, children) = sleepers("hud-by-path", 1);
+        let (_other, _child) = sleepers("hud-by-path", 1);
+        let own = std::process::id();
+        let path = directory.path().join("hud-by-path");
+        let target = by_executable(&path, own).unwrap();
+        assert_eq!(target.pid, children[0].0.id());
+        drop(children);
+        assert_eq!(failure(by_executable(&path, own)).kind, Kind::Failed);
+    }
+
+    #[test]
     fn hud_never_matches_itself() {
         let name = Target::open(std::process::id()).unwrap().comm;
-        if let Ok(other) = by_name(&name, std::process::id()) {
+        if let Ok(other) = by_name(&name, std::process::id(), |_| true) {
             assert_ne!(other.pid, std::process::id());
         }
     }
@@ -296,7 +353,7 @@ mod tests {
         let hint = container_hint(1, own).unwrap();
         assert!(hint.contains("--container-pid 1"), "{hint}");
         assert_eq!(failure(find("no-such-name")).kind, Kind::Failed);
-        // This process is in no container.
+        // This process is in no container, so its PID is none inside of one.
         let error = failure(by_container_pid(own, None, 0));
         assert_eq!(error.kind, Kind::Failed, "{error}");
         // A second container has a PID 1 as well.

@@ -9,9 +9,44 @@ use procfs::{ProcError, ProcResult};
 
 use crate::failure::{Failure, Kind};
 
-/// How to grant the permissions that hud needs, for its messages.
-pub const PRIVILEGES: &str = "run it with sudo, or once: \
-    sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep \"$(command -v hud)\"";
+/// Bit of `CAP_SYS_PTRACE` among the capabilities.
+pub const CAP_SYS_PTRACE: u32 = 19;
+
+/// How this user can give hud the capabilities that it lacks.
+pub fn capabilities_hint() -> &'static str {
+    // SAFETY: no preconditions.
+    hint_to_add_capabilities(unsafe { libc::geteuid() })
+}
+
+fn hint_to_add_capabilities(user: u32) -> &'static str {
+    match user {
+        0 => {
+            "hud runs as root, but its container or service drops these capabilities; add them: \
+             docker run --cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE, \
+             securityContext.capabilities.add in Kubernetes, CapabilityBoundingSet in systemd"
+        }
+        _ => {
+            "run it with sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep \
+             \"$(command -v hud)\""
+        }
+    }
+}
+
+/// What can help when the kernel refuses access to a process.
+pub fn access_hint() -> &'static str {
+    let status = Process::myself().and_then(|process| process.status());
+    hint_for_access(status.map_or((0, 0), |status| (status.euid, status.capeff)))
+}
+
+fn hint_for_access((user, capabilities): (u32, u64)) -> &'static str {
+    match capabilities & (1 << CAP_SYS_PTRACE) {
+        0 => hint_to_add_capabilities(user),
+        _ => {
+            "hud has the capabilities for it: a security module (SELinux, AppArmor, Yama) or a user \
+             namespace forbids it; the kernel's log may say which"
+        }
+    }
+}
 
 /// `PF_KTHREAD` of the kernel's task flags.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -152,7 +187,7 @@ fn explain(pid: u32, error: &ProcError) -> Failure {
             Kind::Permission,
             format!("not permitted to read process {pid}"),
         )
-        .hint(PRIVILEGES),
+        .hint(access_hint()),
         ProcError::NotFound(_) => Failure::new(Kind::Failed, format!("no process has PID {pid}"))
             .hint("list the running ones with: ps -e"),
         ProcError::Io(io, _) if vanished(io) => exited(pid, None),
@@ -223,6 +258,18 @@ mod tests {
         assert!(error.what.contains(&std::process::id().to_string()));
         drop(send);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn whoever_has_the_privileges_already_is_not_sent_to_sudo() {
+        assert!(hint_for_access((1000, 0)).contains("sudo"));
+        let dropped = hint_for_access((0, 0));
+        assert!(dropped.contains("--cap-add") && !dropped.contains("sudo"));
+        for user in [0, 1000] {
+            let forbidden = hint_for_access((user, 1 << CAP_SYS_PTRACE));
+            assert!(forbidden.contains("security module"), "{forbidden}");
+            assert!(!forbidden.contains("sudo"), "{forbidden}");
+        }
     }
 
     #[test]
