@@ -1,1 +1,3 @@
+//! The tracker, fed with observations.
+
 
