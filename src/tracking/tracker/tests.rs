@@ -1,3 +1,1 @@
 //! The tracker, fed with observations.
-
-
