@@ -4,17 +4,7 @@
 //! Needs root: `make accuracy`. Arguments narrow it down to the builds whose names or titles contain
 //! one of them; then the result is only printed.
 
-#[path = "../../tests/live/compare.rs"]
-#[allow(dead_code, reason = "the live tests use more of it")]
-mod compare;
-#[path = "../../tests/live/fixtures.rs"]
-#[allow(dead_code, reason = "the live tests use more of it")]
-mod fixtures;
 mod matrix;
-#[path = "../../tests/live/program.rs"]
-#[allow(dead_code, reason = "the live tests use more of it")]
-mod program;
-mod tally;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -25,8 +15,10 @@ use hud::analysis::late_names::LateNames;
 use hud::model::{Record, Tier};
 use hud::target::debug_files::{DebugFile, DebugFiles};
 use matrix::{KINDS, Kind, SCENARIOS, Scenario};
-use program::{Build, Run};
-use tally::{COLUMNS, Tally};
+use testing::compare;
+use testing::fixtures::{self, Build};
+use testing::run::Run;
+use testing::tally::{COLUMNS, Tally};
 
 /// How long hud watches each program.
 const SECONDS: u32 = 4;
@@ -87,7 +79,7 @@ fn run(wanted: &[String]) -> Result<()> {
                 }
             }
         }
-        if all.tier.is_some() {
+        if !all.is_empty() {
             row(&mut summary, &[&tokio, kind.title], &all.cells())?;
         }
         print!("{}", last_line(&summary));
@@ -113,13 +105,10 @@ fn try_cell(
     scenario: &Scenario,
 ) -> Result<(Option<String>, Tally), String> {
     let arguments = scenario.arguments(kind);
-    let mut run = Run::new(build, scenario.name)
+    let run = Run::new(build, scenario.name)
         .arguments(&arguments)
         .hud(kind.hud)
         .seconds(SECONDS);
-    if kind.patient {
-        run = run.patient();
-    }
     let mut run = run.try_watch()?;
     if kind.stripped {
         let twin = DebugFile::open(&twin.program()).map_err(|error| error.to_string())?;
@@ -129,15 +118,16 @@ fn try_cell(
             .collect::<Result<_, _>>()
             .map_err(|failure| failure.to_string())?;
     }
-    let header = run.records.iter().find_map(|record| match record {
-        Record::Header(header) => Some((header.tier, header.tokio_version.clone())),
+    let version = run.records.iter().find_map(|record| match record {
+        Record::Header(header) => header.tokio_version.clone(),
         _ => None,
     });
-    let (tier, version) = header.unwrap_or((Tier::Scheduler, None));
+    let tiers = run.tiers().into_iter().map(|(_, tier)| tier);
+    let worst = tiers.max().unwrap_or(Tier::Scheduler);
     let verdict = compare::compare(&run, &scenario.expect());
     eprintln!("{build:?} {}: {verdict}", scenario.name);
     let mut tally = Tally::default();
-    tally.add(tier, &verdict, scenario.blocks);
+    tally.add(worst, &verdict, scenario.blocks);
     Ok((version, tally))
 }
 

@@ -1,8 +1,8 @@
 //! The builds and scenarios that are tried: which kinds of binaries users deploy, and what may
 //! hold their workers.
 
-use crate::compare::Expect;
-use crate::fixtures::Fixture;
+use testing::compare::Expect;
+use testing::fixtures::Fixture;
 
 /// A kind of binary.
 pub struct Kind {
@@ -19,8 +19,6 @@ pub struct Kind {
     program: &'static [&'static str],
     /// Milliseconds of the shortest blocks, other than the scenarios' own.
     block_ms: Option<&'static str>,
-    /// The layout has to be learnt: the program waits for as long as that takes.
-    pub patient: bool,
 }
 
 const NEWEST: &str = "1";
@@ -44,7 +42,6 @@ const fn kind(title: &'static str, name: &'static str, tokio: &'static str) -> K
         hud: &[],
         program: &[],
         block_ms: None,
-        patient: false,
     }
 }
 
@@ -83,11 +80,6 @@ impl Kind {
     /// One runtime of one thread.
     const fn current_thread(mut self) -> Kind {
         self.program = &["--flavor", "current_thread"];
-        self
-    }
-
-    const fn learnt(mut self) -> Kind {
-        self.patient = true;
         self
     }
 
@@ -151,9 +143,7 @@ pub const KINDS: &[Kind] = &[
     kind("static-PIE", "tokio-1-28-static", "=1.28.2").rustflags(STATIC),
     kind("release", "tokio-1-25", "=1.25.3"),
     kind("release", "tokio-1-20", "=1.20.6"),
-    kind("release, stripped", "tokio-1-20", "=1.20.6")
-        .stripped()
-        .learnt(),
+    kind("release, stripped", "tokio-1-20", "=1.20.6").stripped(),
     kind("dev", "tokio-1-20-dev", "=1.20.6").profile(DEV),
     kind("fat LTO", "tokio-1-20-lto", "=1.20.6").profile(FAT_LTO),
     kind("v0 mangling", "tokio-1-20-v0", "=1.20.6").rustflags(V0),
@@ -241,6 +231,6 @@ pub const SCENARIOS: &[Scenario] = &[
     healthy("block_in_place"),
     healthy("idle"),
     healthy("stolen"),
-    healthy("multi_thread_root"),
+    healthy("root_busy"),
     healthy("timers"),
 ];

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::fixtures::{self, Fixture};
 use crate::programs::target_dir;
+use testing::fixtures::{self, Fixture};
 
 /// Builds the scenarios of the release profile with this many functions more, each with so many
 /// bytes of code. Kept in the target directory, so that it is built once.

@@ -8,15 +8,9 @@
 
 mod big_binary;
 mod console;
-#[path = "../../tests/live/fixtures.rs"]
-#[allow(dead_code, reason = "the live tests use more of it")]
-mod fixtures;
 mod kernel;
 mod measure;
 mod others;
-#[path = "../../tests/live/program.rs"]
-#[allow(dead_code, reason = "the live tests use more of it")]
-mod program;
 mod programs;
 mod scale;
 
@@ -61,8 +55,9 @@ fn main() -> ExitCode {
 
 fn run(effort: &Effort, parts: &[String]) -> Result<()> {
     // SAFETY: no preconditions.
+    let user = unsafe { libc::geteuid() };
     ensure!(
-        unsafe { libc::geteuid() } == 0,
+        user == 0,
         "this loads BPF programs and needs root: use `make bench`"
     );
     println!("{}", machine());

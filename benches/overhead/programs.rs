@@ -198,10 +198,8 @@ impl Hud {
         // SAFETY: `timespec` is integers only, so zeroes are a valid value.
         let mut time: libc::timespec = unsafe { std::mem::zeroed() };
         // SAFETY: writes to a local.
-        ensure!(
-            unsafe { libc::clock_gettime(clock, &mut time) } == 0,
-            "hud has ended"
-        );
+        let error = unsafe { libc::clock_gettime(clock, &mut time) };
+        ensure!(error == 0, "hud has ended");
         Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 

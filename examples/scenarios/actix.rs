@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpServer, rt::System, web};
 
 use crate::blocking::{block_on_cpu, block_on_sleep};
-use crate::catalog::{CPU, Context, Jitter, SLEEP};
+use crate::catalog::Context;
+use crate::causes::{CPU, Jitter, SLEEP};
 use crate::runtimes::on_a_thread;
 use crate::truth::{self, Timed};
 
@@ -17,7 +18,7 @@ use crate::truth::{self, Timed};
 pub fn serve(context: &Context) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
-    let workers = context.options.workers;
+    let workers = context.workers;
     on_a_thread("actix", move || {
         let app = || {
             App::new()

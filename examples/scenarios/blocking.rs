@@ -43,7 +43,7 @@ pub fn block_on_sleep(time: Duration) {
     black_box(());
 }
 
-/// A mutex, and a plain thread that holds it for as long as it is told.
+/// A mutex, and a plain thread that holds it for as long as it is asked to.
 pub struct HeldLock {
     lock: Arc<Mutex<u64>>,
     hold: Sender<Duration>,
@@ -113,7 +113,8 @@ pub fn block_on_channel(channel: &LateSender, time: Duration) {
     black_box(channel.answers.recv().ok());
 }
 
-/// One page, aligned as O_DIRECT wants it.
+/// One page, aligned as O_DIRECT requires.
+#[derive(Clone, Copy)]
 #[repr(align(4096))]
 struct Page([u8; PAGE]);
 
@@ -126,6 +127,8 @@ pub struct DirectFile {
 
 impl DirectFile {
     const PAGES: u64 = 1024;
+    /// Pages that one write fills.
+    const CHUNK: usize = 128;
 
     /// Makes the file in `dir`; it has no name any more when this returns.
     pub fn new(dir: &Path, number: usize) -> io::Result<Self> {
@@ -137,14 +140,18 @@ impl DirectFile {
             .custom_flags(libc::O_DIRECT)
             .open(&path)?;
         std::fs::remove_file(&path)?;
-        let page = Box::new(Page([0x5a; PAGE]));
-        for n in 0..Self::PAGES {
-            file.write_all_at(&page.0, n * PAGE as u64)?;
+        let full = Page([0x5a; PAGE]);
+        let pages = vec![full; Self::CHUNK];
+        let length = size_of_val(&pages[..]);
+        // SAFETY: pages are bytes, without padding.
+        let bytes = unsafe { std::slice::from_raw_parts(pages.as_ptr().cast::<u8>(), length) };
+        for offset in (0..Self::PAGES * PAGE as u64).step_by(bytes.len()) {
+            file.write_all_at(bytes, offset)?;
         }
         file.sync_all()?;
         Ok(DirectFile {
             file,
-            page,
+            page: Box::new(full),
             next: 1,
         })
     }
@@ -250,7 +257,7 @@ pub fn block_on_child(time: Duration) {
     black_box(output.expect("sleep is installed"));
 }
 
-/// Memory of which no page is there yet.
+/// Memory whose pages are not yet mapped.
 pub struct FreshMemory {
     start: *mut u8,
 }

@@ -1,38 +1,37 @@
-//! The scenarios by name, and how the blocking functions become tasks.
+//! The scenarios by name.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::io;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::time::Instant;
 
-use crate::blocking::{self as block, DirectFile, FreshMemory, HeldLock, LatePipe, LateSender};
-use crate::options::{Flavor, Options};
-use crate::truth::{self, Label, Timed};
-use crate::{hangs, healthy, runtimes};
+use crate::options::Options;
+use crate::{causes, hangs, healthy, roots, runtimes};
 
 /// What a scenario runs with.
 #[derive(Clone)]
 pub struct Context {
     pub options: Options,
+    /// Worker threads of a `multi_thread` runtime.
+    pub workers: usize,
     pub deadline: Instant,
 }
 
-/// What the future given to `block_on` does.
-pub enum Root {
-    /// Starts tasks and awaits the end.
-    Waits,
-    /// Blocks.
-    Blocks,
-}
+/// What the future given to `block_on` does beside waiting for the end, if anything.
+pub type Root = fn(Context) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// One entry of the catalogue.
 pub struct Scenario {
     pub name: &'static str,
-    pub about: &'static str,
+    about: &'static str,
     pub needs_multi_thread: bool,
     /// Some poll of it never returns.
     pub never_ends: bool,
-    pub root: Root,
+    /// Worker threads unless `--workers` says otherwise.
+    pub workers: usize,
+    pub root: Option<Root>,
+    /// Starts its tasks and threads.
     pub start: fn(&Context) -> io::Result<()>,
 }
 
@@ -46,34 +45,69 @@ const fn scenario(
         about,
         needs_multi_thread: false,
         never_ends: false,
-        root: Root::Waits,
+        workers: 2,
+        root: None,
         start,
     }
 }
 
+/// A scenario whose root future works.
+const fn rooted(name: &'static str, about: &'static str, root: Root) -> Scenario {
+    let mut scenario = scenario(name, about, nothing);
+    scenario.root = Some(root);
+    scenario
+}
+
+impl Scenario {
+    const fn multi_thread(mut self) -> Scenario {
+        self.needs_multi_thread = true;
+        self
+    }
+
+    const fn never_ends(mut self) -> Scenario {
+        self.never_ends = true;
+        self
+    }
+
+    const fn workers(mut self, workers: usize) -> Scenario {
+        self.workers = workers;
+        self
+    }
+}
+
 static SCENARIOS: &[Scenario] = &[
-    // Blocking.
-    scenario("cpu", "computes", cpu),
-    scenario("lock", "waits for a mutex that another thread holds", lock),
-    scenario("channel", "receives from std::sync::mpsc", channel),
-    scenario("sleep", "std::thread::sleep", sleep),
-    scenario("file_io", "reads a file from the disk", file_io),
-    scenario("fsync", "writes and syncs a file", fsync),
-    scenario("network", "reads from a blocking socket", network),
-    scenario("pipe", "reads from a pipe of its own process", pipe),
-    scenario("child_process", "std::process::Command::output", child),
-    scenario("page_fault", "touches fresh memory", page_fault),
-    scenario("mixed", "a task for each of several causes", mixed),
-    Scenario {
-        never_ends: true,
-        ..scenario("exec", "sleep, then another program", runtimes::exec)
-    },
-    scenario("unconstrained", "cpu, in unconstrained", unconstrained),
+    // Slow polls, by cause.
+    scenario("cpu", "computes", causes::cpu),
+    scenario("lock", "waits for another thread's mutex", causes::lock),
+    scenario("channel", "receives from std::sync::mpsc", causes::channel),
+    scenario("sleep", "std::thread::sleep", causes::sleep),
+    scenario("file_io", "reads a file from the disk", causes::file_io),
+    scenario("fsync", "writes and syncs a file", causes::fsync),
+    scenario("network", "reads a blocking socket", causes::network),
+    scenario("pipe", "reads a pipe of its own process", causes::pipe),
+    scenario("child_process", "Command::output", causes::child),
+    scenario("page_fault", "touches fresh memory", causes::page_fault),
+    // Slow polls in unusual places.
+    scenario(
+        "unconstrained",
+        "cpu, in unconstrained",
+        causes::unconstrained,
+    ),
     scenario("late_runtime", "cpu, in a second runtime", runtimes::late),
+    scenario(
+        "late_current_thread",
+        "slow polls at once, in a current_thread runtime that starts late",
+        runtimes::late_current_thread,
+    ),
     scenario(
         "short_lived",
         "cpu, in runtimes that come and go",
         runtimes::short_lived,
+    ),
+    scenario(
+        "thread_burst",
+        "sleep, in a late runtime of 300 workers",
+        runtimes::thread_burst,
     ),
     scenario("local_set", "cpu, in a LocalSet", runtimes::local_set),
     #[cfg(actix)]
@@ -83,64 +117,59 @@ static SCENARIOS: &[Scenario] = &[
         "sleeps of 2 ms in tasks that wake each other",
         runtimes::relay,
     ),
-    Scenario {
-        needs_multi_thread: true,
-        ..scenario(
-            "nested_runtime",
-            "sleep, in a runtime inside block_in_place",
-            runtimes::nested_runtime,
-        )
-    },
-    Scenario {
-        never_ends: true,
-        ..scenario(
-            "deadlock",
-            "a worker that waits for a lock of its own",
-            hangs::deadlock,
-        )
-    },
-    Scenario {
-        never_ends: true,
-        ..scenario(
-            "all_locked",
-            "all workers wait for one lock",
-            hangs::all_locked,
-        )
-    },
-    Scenario {
-        never_ends: true,
-        ..scenario(
-            "block_on",
-            "a future driven by hand inside a poll",
-            hangs::block_on_inside,
-        )
-    },
-    Scenario {
-        never_ends: true,
-        ..scenario(
-            "no_driver",
-            "all workers wait for their own timers",
-            hangs::no_driver,
-        )
-    },
-    Scenario {
-        root: Root::Blocks,
-        ..scenario("root", "cpu, in the future given to block_on", nothing)
-    },
-    // Controls.
-    Scenario {
-        root: Root::Blocks,
-        needs_multi_thread: true,
-        ..scenario("multi_thread_root", "root, holding no worker", nothing)
-    },
-    Scenario {
-        needs_multi_thread: true,
-        ..scenario(
-            "block_in_place",
-            "blocks in block_in_place",
-            healthy::block_in_place,
-        )
-    },
+    scenario(
+        "nested_runtime",
+        "sleep, in a runtime inside block_in_place",
+        runtimes::nested_runtime,
+    )
+    .multi_thread(),
+    scenario("exec", "sleep, then another program", runtimes::exec).never_ends(),
+    // Root futures.
+    rooted("root", "cpu, in the future given to block_on", roots::cpu),
+    rooted(
+        "root_busy",
+        "the root future computes and sleeps in turn, the workers idle",
+        roots::busy,
+    )
+    .multi_thread(),
+    // Hangs.
+    scenario(
+        "deadlock",
+        "a worker waits for a lock that it holds",
+        hangs::deadlock,
+    )
+    .never_ends(),
+    scenario(
+        "all_locked",
+        "all workers wait for one lock",
+        hangs::all_locked,
+    )
+    .never_ends(),
+    scenario(
+        "block_on",
+        "a future driven by hand inside a poll",
+        hangs::block_on_inside,
+    )
+    .never_ends(),
+    scenario(
+        "no_driver",
+        "all workers wait for their own timers",
+        hangs::no_driver,
+    )
+    .never_ends(),
+    scenario(
+        "hang_soon",
+        "a worker hangs 0.3 to 0.9 s after the start, the others idle",
+        hangs::soon,
+    )
+    .never_ends(),
+    // Healthy programs.
+    scenario(
+        "block_in_place",
+        "blocks in block_in_place",
+        healthy::block_in_place,
+    )
+    .multi_thread(),
     scenario(
         "spawn_blocking",
         "blocks in spawn_blocking",
@@ -161,219 +190,66 @@ static SCENARIOS: &[Scenario] = &[
         "polls of 2 ms, workers never park",
         healthy::thousand_cuts,
     ),
-    Scenario {
-        needs_multi_thread: true,
-        ..scenario(
-            "nested_block_on",
-            "block_on inside block_in_place",
-            runtimes::nested_block_on,
-        )
-    },
+    scenario(
+        "nested_block_on",
+        "block_on inside block_in_place",
+        runtimes::nested_block_on,
+    )
+    .multi_thread(),
     scenario("timers", "many timers, short polls", healthy::timers),
+    scenario(
+        "many_parked",
+        "short polls on 32 workers that park for long",
+        healthy::many_parked,
+    )
+    .workers(32),
     scenario("idle", "does nothing", nothing),
+    rooted(
+        "root_many_short",
+        "the root future is busy with short polls",
+        roots::many_short,
+    ),
+    rooted(
+        "root_waits",
+        "the root future waits for its tasks",
+        roots::waits,
+    ),
+    scenario(
+        "foreign_busy",
+        "threads outside the runtime compute, the runtime idles",
+        healthy::foreign_busy,
+    ),
     scenario(
         "stolen",
-        "short polls while others hold the CPUs",
+        "short polls while other processes hold the CPUs",
         healthy::stolen,
     ),
+    scenario(
+        "starved",
+        "polls of 4 ms that other processes stretch sevenfold",
+        healthy::starved,
+    ),
 ];
-
-/// The scenario of that name.
-pub fn find(name: &str) -> Result<&'static Scenario, String> {
-    SCENARIOS
-        .iter()
-        .find(|scenario| scenario.name == name)
-        .ok_or_else(|| format!("no such scenario: {name} (--list names them)"))
-}
-
-/// The text of `--list`.
-pub fn list() -> String {
-    SCENARIOS.iter().fold(String::new(), |mut text, scenario| {
-        let _ = writeln!(text, "{:<18} {}", scenario.name, scenario.about);
-        text
-    })
-}
-
-/// Durations that vary, the same way in every run.
-pub struct Jitter(u64);
-
-impl Jitter {
-    pub fn new(seed: usize) -> Self {
-        Jitter(seed as u64 + 1)
-    }
-
-    /// `time` multiplied by something in `from..to`.
-    pub fn times(&mut self, time: Duration, from: f64, to: f64) -> Duration {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let unit = (self.0 >> 11) as f64 / (1u64 << 53) as f64;
-        time.mul_f64(from + unit * (to - from))
-    }
-
-    /// How long to block: one to three times what was asked for.
-    pub fn block(&mut self, context: &Context) -> Duration {
-        self.times(context.options.block, 1.0, 3.0)
-    }
-
-    /// How long to leave the worker alone.
-    pub fn gap(&mut self, context: &Context) -> Duration {
-        self.times(context.options.gap, 0.5, 1.5)
-    }
-}
-
-/// Blocks again and again, once a poll.
-pub async fn repeat(
-    context: Context,
-    number: usize,
-    label: Label,
-    mut block: impl FnMut(Duration),
-) {
-    let mut jitter = Jitter::new(number);
-    // The runtime goes away at the deadline, and starting a timer after that is a panic.
-    while Instant::now() < context.deadline {
-        tokio::time::sleep(jitter.gap(&context)).await;
-        let time = jitter.block(&context);
-        truth::blocking(label, || block(time));
-    }
-}
-
-/// A task that blocks.
-fn spawn(
-    context: &Context,
-    number: usize,
-    label: Label,
-    block: impl FnMut(Duration) + Send + 'static,
-) {
-    tokio::spawn(Timed::new(repeat(context.clone(), number, label, block)));
-}
-
-/// As many tasks as asked for, each with a block of its own, beside some that don't block.
-fn spawn_all<B: FnMut(Duration) + Send + 'static>(
-    context: &Context,
-    label: Label,
-    make: impl Fn(usize) -> io::Result<B>,
-) -> io::Result<()> {
-    healthy::background(context);
-    for number in 0..context.options.tasks {
-        spawn(context, number, label, make(number)?);
-    }
-    Ok(())
-}
-
-const fn label(function: &'static str, cause: &'static str) -> Label {
-    Label { function, cause }
-}
-
-pub const CPU: Label = label("block_on_cpu", "cpu");
-const LOCK: Label = label("block_on_lock", "lock");
-const CHANNEL: Label = label("block_on_channel", "lock");
-pub const SLEEP: Label = label("block_on_sleep", "sleep");
-const FILE_IO: Label = label("block_on_file_io", "file_io");
-const FSYNC: Label = label("block_on_fsync", "file_io");
-const NETWORK: Label = label("block_on_network", "network");
-const PIPE: Label = label("block_on_pipe", "pipe");
-const CHILD: Label = label("block_on_child", "child_process");
-const PAGE_FAULT: Label = label("block_on_page_faults", "page_fault");
 
 fn nothing(_: &Context) -> io::Result<()> {
     Ok(())
 }
 
-pub fn cpu(context: &Context) -> io::Result<()> {
-    spawn_all(context, CPU, |_| Ok(block::block_on_cpu))
+/// The scenarios of these names, which are separated by commas.
+pub fn find(names: &str) -> Result<Vec<&'static Scenario>, String> {
+    let find = |name: &str| {
+        SCENARIOS
+            .iter()
+            .find(|scenario| scenario.name == name)
+            .ok_or_else(|| format!("no such scenario: {name} (--list names them)"))
+    };
+    names.split(',').map(find).collect()
 }
 
-fn lock(context: &Context) -> io::Result<()> {
-    spawn_all(context, LOCK, |_| {
-        let held = HeldLock::new();
-        Ok(move |time| block::block_on_lock(&held, time))
+/// The text of `--list`.
+pub fn list() -> String {
+    SCENARIOS.iter().fold(String::new(), |mut text, scenario| {
+        let _ = writeln!(text, "{:<20} {}", scenario.name, scenario.about);
+        text
     })
-}
-
-fn channel(context: &Context) -> io::Result<()> {
-    spawn_all(context, CHANNEL, |_| {
-        let late = LateSender::new();
-        Ok(move |time| block::block_on_channel(&late, time))
-    })
-}
-
-pub fn sleep(context: &Context) -> io::Result<()> {
-    spawn_all(context, SLEEP, |_| Ok(block::block_on_sleep))
-}
-
-fn file_io(context: &Context) -> io::Result<()> {
-    let dir = disk_dir(context)?;
-    spawn_all(context, FILE_IO, |number| {
-        let mut direct = DirectFile::new(&dir, number)?;
-        Ok(move |time| block::block_on_file_io(&mut direct, time))
-    })
-}
-
-fn fsync(context: &Context) -> io::Result<()> {
-    let dir = disk_dir(context)?;
-    spawn_all(context, FSYNC, |number| {
-        let mut direct = DirectFile::new(&dir, number)?;
-        Ok(move |time| block::block_on_fsync(&mut direct, time))
-    })
-}
-
-/// Where a file is on a disk; the directory for temporary files is often in memory.
-fn disk_dir(context: &Context) -> io::Result<PathBuf> {
-    if let Some(dir) = &context.options.dir {
-        return Ok(dir.clone());
-    }
-    let program = std::env::current_exe()?;
-    Ok(program.parent().map(PathBuf::from).unwrap_or_default())
-}
-
-fn network(context: &Context) -> io::Result<()> {
-    spawn_all(context, NETWORK, |_| {
-        let mut stream = block::late_peer()?;
-        Ok(move |time| block::block_on_network(&mut stream, time))
-    })
-}
-
-fn pipe(context: &Context) -> io::Result<()> {
-    spawn_all(context, PIPE, |_| {
-        let mut pipe = LatePipe::new()?;
-        Ok(move |time| block::block_on_pipe(&mut pipe, time))
-    })
-}
-
-fn child(context: &Context) -> io::Result<()> {
-    spawn_all(context, CHILD, |_| Ok(block::block_on_child))
-}
-
-fn page_fault(context: &Context) -> io::Result<()> {
-    spawn_all(context, PAGE_FAULT, |_| {
-        let memory = FreshMemory::new()?;
-        Ok(move |time| block::block_on_page_faults(&memory, time))
-    })
-}
-
-fn mixed(context: &Context) -> io::Result<()> {
-    for start in [cpu, lock, sleep, file_io, network, page_fault] {
-        start(context)?;
-    }
-    Ok(())
-}
-
-fn unconstrained(context: &Context) -> io::Result<()> {
-    healthy::background(context);
-    for number in 0..context.options.tasks {
-        let future = repeat(context.clone(), number, CPU, block::block_on_cpu);
-        tokio::spawn(tokio::task::unconstrained(Timed::new(future)));
-    }
-    Ok(())
-}
-
-/// The future of `root` and `multi_thread_root`. On a multi_thread runtime its thread is no
-/// worker, so it may block.
-pub async fn root_future(context: &Context) {
-    healthy::background(context);
-    let holds_worker = context.options.flavor == Flavor::CurrentThread;
-    let future = repeat(context.clone(), 0, CPU, block::block_on_cpu);
-    Timed::with(future, holds_worker).await;
 }

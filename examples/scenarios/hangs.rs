@@ -13,7 +13,7 @@ use crate::catalog::Context;
 use crate::healthy;
 use crate::truth::{self, Label, Timed};
 
-/// Timers that nobody drives are due this long after all workers are blocked.
+/// The timers that nobody drives expire this long after all workers are blocked.
 const LATER: Duration = Duration::from_secs(1);
 
 const fn hang(function: &'static str) -> Label {
@@ -84,14 +84,8 @@ impl Future for Never {
     }
 }
 
-/// When to hang, from the start.
-fn wait(context: &Context) -> Duration {
-    context.options.duration / 4
-}
-
 /// A task that hangs after some time.
-fn spawn(context: &Context, label: Label, hang: impl FnOnce() + Send + 'static) {
-    let wait = wait(context);
+fn spawn(wait: Duration, label: Label, hang: impl FnOnce() + Send + 'static) {
     tokio::spawn(Timed::new(async move {
         tokio::time::sleep(wait).await;
         truth::announce(label);
@@ -99,11 +93,11 @@ fn spawn(context: &Context, label: Label, hang: impl FnOnce() + Send + 'static) 
     }));
 }
 
-/// A task for each worker, that keeps it busy until all of them hang. (A worker that blocks while
-/// others are parked may leave them parked for good.)
+/// A task for each worker that keeps it busy until all of them hang. (A worker that blocks while others
+/// are parked may leave them parked for good.)
 fn spawn_all<H: FnOnce() + Send + 'static>(context: &Context, label: Label, hang: impl Fn() -> H) {
-    let until = Instant::now() + wait(context);
-    for _ in 0..context.options.workers {
+    let until = Instant::now() + context.options.after;
+    for _ in 0..context.workers {
         let hang = hang();
         tokio::spawn(Timed::new(async move {
             while Instant::now() < until {
@@ -119,7 +113,19 @@ fn spawn_all<H: FnOnce() + Send + 'static>(context: &Context, label: Label, hang
 pub fn deadlock(context: &Context) -> io::Result<()> {
     static TWICE: Mutex<()> = Mutex::new(());
     healthy::background(context);
-    spawn(context, hang("deadlock_on_itself"), || {
+    spawn(context.options.after, hang("deadlock_on_itself"), || {
+        deadlock_on_itself(&TWICE);
+    });
+    Ok(())
+}
+
+/// One worker waits for a lock that it holds, from a random moment between 0.3 and 0.9 s after the start on.
+/// Nothing else runs, so that no other switch of the worker shows it.
+pub fn soon(_: &Context) -> io::Result<()> {
+    static TWICE: Mutex<()> = Mutex::new(());
+    let random = truth::clock_ns(libc::CLOCK_MONOTONIC) % 600;
+    let wait = Duration::from_millis(300 + random);
+    spawn(wait, hang("deadlock_on_itself"), || {
         deadlock_on_itself(&TWICE);
     });
     Ok(())
@@ -140,13 +146,13 @@ pub fn all_locked(context: &Context) -> io::Result<()> {
 /// One worker drives a future by itself that never becomes ready.
 pub fn block_on_inside(context: &Context) -> io::Result<()> {
     healthy::background(context);
-    spawn(context, hang("block_on"), || block_on(Never));
+    spawn(context.options.after, hang("block_on"), || block_on(Never));
     Ok(())
 }
 
 /// All workers wait for timers of their own runtime, so that nobody drives its timers.
 pub fn no_driver(context: &Context) -> io::Result<()> {
-    let late = wait(context) + LATER;
+    let late = context.options.after + LATER;
     spawn_all(context, hang("wait_for_a_timer"), || {
         let (answer, answers) = mpsc::channel();
         tokio::spawn(async move {

@@ -1,10 +1,9 @@
 //! Programs with a known truth: one scenario per cause of a slow poll, and healthy controls.
 //!
 //! Each scenario times its own polls from inside and writes what really happened as JSON lines
-//! (`--truth FILE`), so that what hud says from outside can be held against it. The program knows
-//! nothing of hud: it is an ordinary Tokio program, and needs tokio (1.20 or newer), libc and
-//! serde_json only. What else deployed programs are made of is built in by `--cfg`: `actix`, or an
-//! `allocator`.
+//! (`--truth FILE`), to compare with what hud says from outside. The program knows nothing of hud: it
+//! is an ordinary Tokio program, and needs tokio (1.20 or newer), libc and serde_json only. `--cfg`
+//! builds in what else deployed programs use: `actix`, or an `allocator`.
 //!
 //! `cargo run --release --example scenarios -- --list` names the scenarios.
 
@@ -12,9 +11,11 @@
 mod actix;
 mod blocking;
 mod catalog;
+mod causes;
 mod hangs;
 mod healthy;
 mod options;
+mod roots;
 mod runtimes;
 mod truth;
 
@@ -22,7 +23,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use catalog::Root;
 use options::{Command, Flavor, Options};
 
 #[cfg(allocator = "jemalloc")]
@@ -32,8 +32,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long after the scenario's end the program may still hang before it is made to exit.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long after its end a scenario that hangs still runs before the program exits.
+const HANG: Duration = Duration::from_secs(1);
+/// How long any other may take to shut down.
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)) {
@@ -54,51 +56,63 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Like `println!`, for which a closed pipe is a panic.
+/// Like `println!`, which panics where the pipe is closed.
 fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
 fn run(options: Options) -> Result<(), String> {
-    let scenario = catalog::find(&options.scenario)?;
-    if scenario.needs_multi_thread && options.flavor == Flavor::CurrentThread {
+    let scenarios = catalog::find(&options.scenario)?;
+    let alone = scenarios
+        .iter()
+        .find(|scenario| scenario.needs_multi_thread);
+    if let (Some(scenario), Flavor::CurrentThread) = (alone, options.flavor) {
         return Err(format!("{} needs --flavor multi_thread", scenario.name));
     }
-    truth::open(scenario.name, options.truth.as_deref())
+    // Before any other thread starts, so that all of them inherit the signal mask.
+    exit_on_sigterm();
+    truth::open(&options.scenario, options.truth.as_deref())
         .map_err(|error| format!("cannot write the truth: {error}"))?;
 
-    let runtime = build_runtime(&options, None).map_err(|error| error.to_string())?;
+    let workers = scenarios.iter().map(|scenario| scenario.workers);
+    let workers = options.workers.or(workers.max()).unwrap_or(1);
+    let runtime = build_runtime(options.flavor, workers, None).map_err(|e| e.to_string())?;
     let context = catalog::Context {
         deadline: Instant::now() + options.duration,
+        workers,
         options,
     };
-    end_if_stuck(context.options.duration, scenario.never_ends);
+    let never_ends = scenarios.iter().any(|scenario| scenario.never_ends);
+    exit_if_stuck(context.options.duration, never_ends);
     print(&format!("ready {}", std::process::id()));
-    match scenario.root {
-        Root::Waits => runtime.block_on(async {
+    runtime.block_on(async {
+        for scenario in &scenarios {
             (scenario.start)(&context)
                 .map_err(|error| format!("cannot start {}: {error}", scenario.name))?;
-            tokio::time::sleep_until(context.deadline.into()).await;
-            Ok::<(), String>(())
-        })?,
-        Root::Blocks => runtime.block_on(catalog::root_future(&context)),
-    }
-    runtime.shutdown_timeout(GRACE / 2);
+        }
+        if let Some(root) = scenarios.iter().find_map(|scenario| scenario.root) {
+            root(context.clone()).await;
+        }
+        tokio::time::sleep_until(context.deadline.into()).await;
+        Ok::<(), String>(())
+    })?;
+    runtime.shutdown_timeout(HANG / 2);
     truth::close();
     Ok(())
 }
 
-/// The runtime that the options describe; `thread_name` where Tokio's own will not do.
+/// A runtime of that flavor; `thread_name` instead of Tokio's own.
 fn build_runtime(
-    options: &Options,
+    flavor: Flavor,
+    workers: usize,
     thread_name: Option<&str>,
 ) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = match options.flavor {
+    let mut builder = match flavor {
         Flavor::MultiThread => tokio::runtime::Builder::new_multi_thread(),
         Flavor::CurrentThread => tokio::runtime::Builder::new_current_thread(),
     };
-    if options.flavor == Flavor::MultiThread {
-        builder.worker_threads(options.workers);
+    if flavor == Flavor::MultiThread {
+        builder.worker_threads(workers);
     }
     if let Some(name) = thread_name {
         builder.thread_name(name);
@@ -106,13 +120,32 @@ fn build_runtime(
     builder.enable_all().build()
 }
 
-/// A poll that never returns keeps `block_on` of a `current_thread` runtime from returning too.
-fn end_if_stuck(duration: Duration, expected: bool) {
+/// Lets SIGTERM end the program in good order: with its truth written, and as a success.
+fn exit_on_sigterm() {
+    // SAFETY: plain system calls on a local set.
+    let terminate = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        set
+    };
     std::thread::spawn(move || {
-        std::thread::sleep(duration + GRACE);
+        let mut signal = 0;
+        // SAFETY: the set is blocked in every thread.
+        unsafe { libc::sigwait(&terminate, &mut signal) };
+        truth::close();
+        std::process::exit(0);
+    });
+}
+
+/// A poll that never returns keeps `block_on` of a `current_thread` runtime from returning, too.
+fn exit_if_stuck(duration: Duration, expected: bool) {
+    std::thread::spawn(move || {
+        std::thread::sleep(duration + if expected { HANG } else { SHUTDOWN });
         truth::close();
         if !expected {
-            eprintln!("scenarios: still running {GRACE:?} after the end");
+            eprintln!("scenarios: still running {SHUTDOWN:?} after the end");
         }
         std::process::exit(i32::from(!expected));
     });

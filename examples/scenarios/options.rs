@@ -10,15 +10,16 @@ Usage: scenarios --scenario NAME [options]
        scenarios --list
 
 Options:
-  --scenario NAME    what to run
+  --scenario NAME    what to run; several, separated by commas, run side by side
   --list             name the scenarios and end
   --truth FILE       write every poll over 1 ms as a JSON line
   --duration SECS    end after this time [10]
   --flavor FLAVOR    multi_thread or current_thread [multi_thread]
-  --workers N        worker threads of a multi_thread runtime [2]
+  --workers N        worker threads of a multi_thread runtime [2, or the scenario's own]
   --tasks N          tasks that block [2]
   --block-ms N       shortest block; each lasts one to three times as long [20]
   --gap-ms N         mean time between the blocks of a task [20]
+  --after SECS       when a hang, a late runtime or another program starts [1]
   --dir DIR          where file_io keeps its file; must be on a disk [beside the program]";
 
 /// What to do.
@@ -47,10 +48,11 @@ pub struct Options {
     pub truth: Option<PathBuf>,
     pub duration: Duration,
     pub flavor: Flavor,
-    pub workers: usize,
+    pub workers: Option<usize>,
     pub tasks: usize,
     pub block: Duration,
     pub gap: Duration,
+    pub after: Duration,
     pub dir: Option<PathBuf>,
 }
 
@@ -62,10 +64,11 @@ impl Options {
             truth: None,
             duration: Duration::from_secs(10),
             flavor: Flavor::MultiThread,
-            workers: 2,
+            workers: None,
             tasks: 2,
             block: Duration::from_millis(20),
             gap: Duration::from_millis(20),
+            after: Duration::from_secs(1),
             dir: None,
         };
         let mut burn = None;
@@ -82,7 +85,8 @@ impl Options {
                 "--truth" => options.truth = Some(value.into()),
                 "--dir" => options.dir = Some(value.into()),
                 "--duration" => options.duration = seconds(&name, &value)?,
-                "--workers" => options.workers = positive(&name, &value)?,
+                "--workers" => options.workers = Some(positive(&name, &value)?),
+                "--after" => options.after = seconds(&name, &value)?,
                 "--tasks" => options.tasks = positive(&name, &value)?,
                 "--block-ms" => options.block = millis(&name, &value)?,
                 "--gap-ms" => options.gap = millis(&name, &value)?,

@@ -1,5 +1,5 @@
-//! Blocking code where it is hard to follow: on runtimes inside each other, on threads of their own,
-//! short of life, in polls that share a round, and in a program that becomes another one.
+//! Blocking code where it is hard to follow: in runtimes inside each other, in runtimes that start late or
+//! end soon, in polls of one scheduler round, and in a program that executes another.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -11,12 +11,16 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, block_in_place, spawn_local};
 
 use crate::blocking::{block_on_cpu, block_on_sleep};
-use crate::catalog::{CPU, Context, Jitter, SLEEP, cpu, repeat, sleep};
+use crate::catalog::Context;
+use crate::causes::{CPU, Jitter, SLEEP, cpu, repeat, sleep};
 use crate::healthy;
-use crate::truth::{self, Timed};
+use crate::options::Flavor;
+use crate::truth::{self, Holds, Timed};
 
 /// How long each runtime of [`short_lived`] lives.
 const LIFE: Duration = Duration::from_millis(400);
+/// Workers of [`thread_burst`].
+const BURST: usize = 300;
 
 fn current_thread() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
@@ -38,19 +42,60 @@ pub fn on_a_thread(
     Ok(())
 }
 
-/// The first runtime stays healthy; the second starts when a quarter of the time is over.
-pub fn late(context: &Context) -> io::Result<()> {
-    const NAME: &str = "late-worker";
+/// Runs a second runtime beside the healthy first one, from `--after` on.
+fn late_runtime(
+    context: &Context,
+    name: &'static str,
+    (flavor, workers): (Flavor, usize),
+    start: fn(&Context) -> io::Result<()>,
+) -> io::Result<()> {
     healthy::background(context);
     let context = context.clone();
-    on_a_thread(NAME, move || {
-        std::thread::sleep(context.options.duration / 4);
-        let runtime = crate::build_runtime(&context.options, Some(NAME))?;
+    on_a_thread(name, move || {
+        std::thread::sleep(context.options.after);
+        let runtime = crate::build_runtime(flavor, workers, Some(name))?;
         runtime.block_on(async {
-            cpu(&context)?;
+            start(&context)?;
             tokio::time::sleep_until(context.deadline.into()).await;
             Ok(())
         })
+    })
+}
+
+/// The second runtime computes.
+pub fn late(context: &Context) -> io::Result<()> {
+    let kind = (context.options.flavor, context.workers);
+    late_runtime(context, "late-worker", kind, cpu)
+}
+
+/// The second runtime is `current_thread`, and its first polls are slow already.
+pub fn late_current_thread(context: &Context) -> io::Result<()> {
+    late_runtime(
+        context,
+        "late-current",
+        (Flavor::CurrentThread, 1),
+        |context| {
+            for number in 0..context.options.tasks {
+                let context = context.clone();
+                tokio::spawn(Timed::new(async move {
+                    truth::blocking(SLEEP, || block_on_sleep(context.options.block));
+                    repeat(context, number, SLEEP, block_on_sleep).await;
+                }));
+            }
+            Ok(())
+        },
+    )
+}
+
+/// The second runtime has many workers, and keeps all of them asleep in polls.
+pub fn thread_burst(context: &Context) -> io::Result<()> {
+    let kind = (Flavor::MultiThread, BURST);
+    late_runtime(context, "burst-worker", kind, |context| {
+        for number in 0..BURST {
+            let task = repeat(context.clone(), number, SLEEP, block_on_sleep);
+            tokio::spawn(Timed::new(task));
+        }
+        Ok(())
     })
 }
 
@@ -64,7 +109,8 @@ pub fn short_lived(context: &Context) -> io::Result<()> {
                 deadline: Instant::now() + LIFE,
                 ..context.clone()
             };
-            let runtime = crate::build_runtime(&life.options, Some("mayfly-worker"))?;
+            let flavor = life.options.flavor;
+            let runtime = crate::build_runtime(flavor, life.workers, Some("mayfly-worker"))?;
             runtime.block_on(async {
                 cpu(&life)?;
                 tokio::time::sleep_until(life.deadline.into()).await;
@@ -130,7 +176,7 @@ pub fn nested_block_on(context: &Context) -> io::Result<()> {
                 let blocks = async {
                     truth::blocking(SLEEP, || block_on_sleep(time));
                 };
-                block_in_place(|| Handle::current().block_on(Timed::with(blocks, false)));
+                block_in_place(|| Handle::current().block_on(Timed::with(blocks, Holds::Nothing)));
             }
         });
     }
@@ -140,7 +186,7 @@ pub fn nested_block_on(context: &Context) -> io::Result<()> {
 /// Pairs of tasks that wake each other: one poll follows the other through Tokio's LIFO slot, in one
 /// round of the scheduler. Each sleeps, but none for long.
 pub fn relay(context: &Context) -> io::Result<()> {
-    for number in 0..context.options.workers {
+    for number in 0..context.workers {
         let (left, from_left) = mpsc::channel(1);
         let (right, from_right) = mpsc::channel(1);
         left.try_send(()).expect("there is room for one");
@@ -169,14 +215,14 @@ fn run_with_the_baton(
     }));
 }
 
-/// A worker replaces the program by another one when a quarter of the time is over, in a poll that has
-/// been asleep for a while. The other one lasts as long again.
+/// A worker executes another program after some time, in a poll that has been asleep for a while. The other
+/// program lasts for `--duration`.
 pub fn exec(context: &Context) -> io::Result<()> {
     sleep(context)?;
-    let duration = context.options.duration;
+    let (duration, after) = (context.options.duration, context.options.after);
     tokio::spawn(Timed::new(async move {
         truth::blocking(SLEEP, || block_on_sleep(LIFE / 10));
-        tokio::time::sleep(duration / 4).await;
+        tokio::time::sleep(after).await;
         block_on_sleep(LIFE);
         let seconds = duration.as_secs_f64().to_string();
         let error = Command::new("sleep").arg(seconds).exec();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use hud::model::{PollTime, Record};
 
-use crate::compare::{Expect, compare};
-use crate::program::{Build, Run, Watched};
+use testing::compare::{Expect, compare};
+use testing::fixtures::Build;
+use testing::run::{Run, Watched};
 
 const FUNCTION: &str = "one_of_a_thousand_cuts";
 
@@ -33,7 +34,7 @@ fn truth_ns(run: &Watched) -> u64 {
 fn a_thousand_short_polls_are_seen_where_no_poll_is_slow() {
     for build in [Build::Release, Build::Dev] {
         let run = Run::new(&build, "thousand_cuts")
-            // Far from what a poll lasts, however busy the machine is; samples of slow polls are
+            // Far longer than its polls last, however busy the machine is; samples of slow polls are
             // rarer then than those of all poll time.
             .hud(&["--all-poll-time", "--threshold", "10"])
             .watch();
@@ -48,7 +49,7 @@ fn a_thousand_short_polls_are_seen_where_no_poll_is_slow() {
             });
             shown.map(|profiled| profiled.stack.weight_ns).sum()
         };
-        // The program also writes the truth down in its polls.
+        // The program also records the truth in its polls.
         let (named, bookkeeping) = (through(FUNCTION), through("truth::record"));
         let truth = truth_ns(&run);
         eprintln!(
@@ -68,7 +69,7 @@ fn a_thousand_short_polls_are_seen_where_no_poll_is_slow() {
 }
 
 #[test]
-fn all_poll_time_is_off_unless_asked_for() {
+fn all_poll_time_is_off_by_default() {
     let run = Run::new(&Build::Release, "thousand_cuts")
         .seconds(2)
         .watch();

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use hud::bpf::types::hud_thread;
 use libbpf_rs::{MapCore, MapHandle};
 
-use crate::program::{Build, Target};
+use testing::fixtures::Build;
+use testing::target::Target;
 
 const WORDS: usize = size_of::<hud_thread>() / 4;
 const SEQUENCE: usize = offset_of!(hud_thread, sequence) / 4;
@@ -76,7 +77,7 @@ fn copy(state: &[AtomicU32; WORDS], part: usize) -> Option<(u32, [u32; PART])> {
 
 /// Reads the states of a scenario's workers for two seconds: no two copies may contradict.
 fn check(scenario: &str, arguments: &[&str]) {
-    let arguments = [&["--scenario", scenario, "--duration", "8"], arguments].concat();
+    let arguments = [&["--scenario", scenario, "--duration", "60"], arguments].concat();
     let target = Target::start(&Build::Release.program(), &arguments);
     let mut hud = target.hud(&["--duration", "6"]);
     let mut hud = hud

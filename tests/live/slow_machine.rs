@@ -1,11 +1,12 @@
-//! Every cause on a machine of another kernel or processor, which is an emulated one (`scripts/vm`).
+//! Every cause on another kernel or processor, in an emulated machine (`scripts/vm`).
 //!
-//! There hud needs seconds to start, system calls take milliseconds of computing, and the machine
-//! stands still at times. So durations are not held, some causes may truly be others, and the
-//! verdicts of all scenarios are printed before any of them fails the test.
+//! There hud needs seconds to start, system calls compute for milliseconds, and the machine pauses at
+//! times. So durations are not compared, some causes may truly be others, and the verdicts of all scenarios
+//! are printed before any of them fails the test.
 
-use crate::compare::{Expect, Verdict, compare};
-use crate::program::{Build, Run};
+use testing::compare::{Expect, Verdict, compare};
+use testing::fixtures::Build;
+use testing::run::Run;
 
 /// Blocks that are long even there.
 const BLOCK: [&str; 2] = ["--block-ms", "50"];
@@ -29,7 +30,7 @@ const THRESHOLD: [&str; 2] = ["--threshold", "40"];
 
 fn verdict(run: Run<'_>, expect: &Expect) -> Verdict {
     let (build, scenario) = (run.build, run.scenario);
-    let run = run.patient().watch();
+    let run = run.watch();
     let verdict = compare(&run, expect);
     eprintln!("{build:?} {scenario}: {:?} {verdict}", run.tier());
     verdict

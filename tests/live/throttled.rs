@@ -1,4 +1,4 @@
-//! CPU throttling by a cgroup is told apart from code that blocks, and from other threads.
+//! CPU throttling by a cgroup is distinguished from code that blocks, and from other threads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,16 @@ use std::sync::Arc;
 use hud::export::read_trace;
 use hud::model::{Cause, Record, SlowPoll};
 
-use crate::program::{Build, Target};
+use testing::fixtures::Build;
+use testing::target::Target;
 
 const MS: u64 = 1_000_000;
 
-/// A control group with a fifth of one CPU; removed when dropped, once nothing is in it.
+/// A control group with a fifth of one CPU; removed when dropped, if nothing is left in it.
 struct Group(PathBuf);
 
 impl Group {
-    /// None where this machine's cgroups are not ours to make.
+    /// None where this machine does not let us create one.
     fn new() -> Option<Group> {
         let mounts = fs::read_to_string("/proc/mounts").ok()?;
         let mut tried = Vec::new();
@@ -29,7 +30,7 @@ impl Group {
             let parent = Path::new(path);
             let settings: &[(&str, &str)] = match kind {
                 "cgroup2" => {
-                    // Already on in most places; where it cannot be, the next write fails.
+                    // Already enabled in most places; where it cannot be, the next write fails.
                     let _ = fs::write(parent.join("cgroup.subtree_control"), "+cpu");
                     &[("cpu.max", "20000 100000")]
                 }
@@ -64,19 +65,18 @@ impl Drop for Group {
     }
 }
 
-/// What hud finds in two seconds of a scenario in the group, and its report.
+/// hud's findings in two seconds of a scenario in the group, and its report.
 fn watch(group: &Group, scenario: &str) -> (Vec<Arc<SlowPoll>>, String) {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.json");
-    let arguments = ["--scenario", scenario, "--duration", "20"];
-    let mut target = Target::start(&Build::Release.program(), &arguments);
+    let target = Target::scenario(&Build::Release, scenario);
     group.add(target.pid);
     let output = target
         .hud(&["--duration", "2"])
         .args(["--export", trace.to_str().unwrap()])
         .output()
         .unwrap();
-    target.kill();
+    drop(target);
     let mut polls = Vec::new();
     read_trace(&trace, |record| {
         if let Record::SlowPoll(poll) = record {

@@ -1,18 +1,19 @@
-//! Targets in namespaces of their own, and executables whose path leads elsewhere by now.
+//! Targets in namespaces of their own, and targets whose executable was replaced or deleted.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::program::{Build, Target, hud};
+use testing::fixtures::Build;
+use testing::target::{Target, hud, hud_path};
 
-/// What every report of the scenario `sleep` must say.
+/// What every report about the scenario `sleep` must contain.
 const CULPRIT: &str = "scenarios::blocking::block_on_sleep -> std::thread::sleep";
 
-/// A program in its own mount and PID namespaces, where it is PID 1 and alone sees its file.
+/// A program in its own mount and PID namespaces: it is PID 1 there, and its file exists only there.
 struct Contained {
     unshare: Child,
-    /// Its number here.
+    /// Its PID here.
     pid: u32,
 }
 
@@ -92,7 +93,7 @@ fn a_program_that_a_deploy_replaced_is_named_by_its_own_file() {
     let arguments = ["--scenario", "sleep", "--duration", "30"];
     let target = Target::start(&program, &arguments);
     let pid = target.pid.to_string();
-    // Another program under the same name; then none at all.
+    // Another program at the same path; then none at all.
     let next = folder.path().join("next");
     fs::copy("/bin/sleep", &next).unwrap();
     fs::rename(&next, &program).unwrap();
@@ -105,10 +106,10 @@ fn a_program_that_a_deploy_replaced_is_named_by_its_own_file() {
 }
 
 #[test]
-fn hud_in_a_pid_namespace_of_its_own_says_what_to_do() {
+fn hud_in_a_pid_namespace_of_its_own_gives_a_hint() {
     let output = Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
-        .arg(env!("CARGO_BIN_EXE_hud"))
+        .arg(hud_path())
         .args(["--pid", "1", "--headless", "--duration", "1"])
         .output()
         .unwrap();

@@ -12,15 +12,15 @@ use hud::export::{Completeness, read_trace};
 use hud::model::{EndReason, Record};
 use hud::tui::terminal::Screen;
 
-use crate::program::{Build, Target};
 use crate::tmux::Tmux;
+use testing::fixtures::Build;
+use testing::target::{Target, hud_path};
 
 const USUAL: (u16, u16) = (110, 32);
 
 /// A process whose workers sleep in their polls.
 fn sleeper() -> Target {
-    let arguments = ["--scenario", "sleep", "--duration", "60"];
-    Target::start(&Build::Release.program(), &arguments)
+    Target::scenario(&Build::Release, "sleep")
 }
 
 /// hud in a terminal, watching the process, with a finding on the screen.
@@ -57,8 +57,7 @@ fn signal(pid: i32, signal: i32) {
 
 #[test]
 fn all_poll_time_is_switched_on_and_off_by_a_key() {
-    let arguments = ["--scenario", "thousand_cuts", "--duration", "60"];
-    let target = Target::start(&Build::Release.program(), &arguments);
+    let target = Target::scenario(&Build::Release, "thousand_cuts");
     let tmux = Tmux::new(USUAL);
     tmux.start_hud(&format!("--pid {} --threshold 20", target.pid));
     tmux.wait_for("2 workers");
@@ -389,7 +388,7 @@ fn a_light_terminal_is_known_by_its_own_word_and_typing_goes_on_meanwhile() {
     let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/trace-v1.json");
     let replay = format!(
         "TERM=screen-256color {} --replay {trace}",
-        env!("CARGO_BIN_EXE_hud")
+        hud_path().display()
     );
     // Colours of the footer's keys: on light, on dark.
     let (light, dark) = ("38;5;25m", "38;5;117m");

@@ -1,4 +1,4 @@
-//! How hud begins and ends: every wrong target gets a clear line, every end a whole trace.
+//! How hud starts and ends: a clear message for every wrong target, a complete trace after every end.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use hud::export::{Completeness, read_trace};
 use hud::model::{EndReason, Record};
 
-use crate::program::{Build, Run, Target, hud};
+use testing::fixtures::Build;
+use testing::run::Run;
+use testing::target::{Target, hud};
 
-fn target(scenario: &str, seconds: &str) -> Target {
-    let arguments = ["--scenario", scenario, "--duration", seconds];
-    Target::start(&Build::Release.program(), &arguments)
+fn target(scenario: &str) -> Target {
+    Target::scenario(&Build::Release, scenario)
 }
 
-/// hud must fail with this exit code and one of these words; never panic.
+/// hud must fail with this exit code and this word, and must not panic.
 pub fn fails(output: &Output, code: i32, word: &str) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{errors}");
@@ -38,7 +39,7 @@ fn end_of(trace: &Path) -> (Completeness, Option<EndReason>, usize) {
 }
 
 #[test]
-fn wrong_targets_are_named() {
+fn wrong_targets_get_a_clear_message() {
     fails(
         &hud(&["--pid", "4194303"]).output().unwrap(),
         1,
@@ -62,22 +63,22 @@ fn wrong_targets_are_named() {
 }
 
 #[test]
-fn a_name_that_fits_several_processes_lists_them() {
-    let (one, two) = (target("idle", "20"), target("idle", "20"));
+fn a_name_of_several_processes_lists_them() {
+    let (one, two) = (target("idle"), target("idle"));
     let output = hud(&["scenarios", "--headless"]).output().unwrap();
     fails(&output, 2, &one.pid.to_string());
     fails(&output, 2, &two.pid.to_string());
 }
 
 #[test]
-fn every_end_leaves_a_whole_trace() {
+fn every_end_leaves_a_complete_trace() {
     let folder = tempfile::tempdir().unwrap();
     for (signal, reason) in [
         (Some(libc::SIGINT), EndReason::Interrupted),
         (Some(libc::SIGTERM), EndReason::Interrupted),
         (None, EndReason::TargetExited),
     ] {
-        let mut sleeps = target("sleep", "20");
+        let mut sleeps = target("sleep");
         let trace = folder.path().join("trace.json");
         let mut child = sleeps
             .hud(&["--export", trace.to_str().unwrap()])
@@ -105,10 +106,10 @@ fn every_end_leaves_a_whole_trace() {
 }
 
 #[test]
-fn a_recording_that_is_killed_replays() {
+fn the_trace_of_a_killed_hud_replays() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.json");
-    let sleeps = target("sleep", "20");
+    let sleeps = target("sleep");
     let mut child = sleeps
         .hud(&["--export", trace.to_str().unwrap()])
         .stdout(Stdio::null())
@@ -124,7 +125,7 @@ fn a_recording_that_is_killed_replays() {
 
 #[test]
 fn a_replay_prints_the_report_of_its_recording() {
-    let run = Run::new(&Build::Release, "sleep").watch();
+    let run = Run::new(&Build::Release, "sleep").seconds(2).watch();
     let replay = hud(&["--replay", run.trace.to_str().unwrap(), "--headless"])
         .output()
         .unwrap();
@@ -148,7 +149,7 @@ fn a_replay_prints_the_report_of_its_recording() {
 
 #[test]
 fn a_closed_pipe_ends_quietly() {
-    let sleeps = target("sleep", "20");
+    let sleeps = target("sleep");
     let mut child = sleeps
         .hud(&["--quiet"])
         .stdout(Stdio::piped())
@@ -164,10 +165,9 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
-fn polls_that_never_end_are_told_while_they_hang() {
-    // It hangs after a quarter of its time; hud comes when it does.
-    let hangs = target("deadlock", "8");
-    thread::sleep(Duration::from_secs(3));
+fn polls_that_never_end_are_reported_while_they_hang() {
+    let hangs = target("deadlock");
+    thread::sleep(Duration::from_secs(2));
     let output = hangs.hud(&["--duration", "3"]).output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
     let first = report.lines().next().unwrap_or("");

@@ -10,11 +10,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hud::model::{Cause, Frame, Record, SlowPoll, Tier};
+use hud::model::{Cause, SlowPoll};
 use tempfile::TempDir;
 
-use crate::fixtures::{self, Fixture};
-use crate::program::{Build, Run, Target, Watched, hud};
+use testing::fixtures::Build;
+use testing::run::{Run, Watched, assert_named_and_placed};
+use testing::target::{Target, hud};
 
 /// Runs a tool of the binutils.
 fn tool(name: &str, arguments: &[&OsStr]) {
@@ -49,27 +50,12 @@ impl Stripped {
     }
 }
 
-/// The polls that slept: on a busy machine others may have waited for a CPU.
+/// The polls that slept; on a busy machine others may have waited for a CPU.
 fn slept(run: &Watched) -> Vec<Arc<SlowPoll>> {
     let mut polls = run.polls();
     polls.retain(|poll| poll.cause == Cause::Sleep);
     assert!(polls.len() >= 10, "{} polls", polls.len());
     polls
-}
-
-/// As with a program that has its debug info itself: the best tier, and everything named.
-fn named_and_placed(run: &Watched) {
-    let tier = run.records.iter().find_map(|record| match record {
-        Record::Header(header) => Some(header.tier),
-        _ => None,
-    });
-    assert_eq!(tier, Some(Tier::DebugInfo));
-    for poll in slept(run) {
-        let location = poll.culprit.location.as_ref();
-        let file = location.map_or("", |location| &location.file);
-        assert!(file.ends_with("blocking.rs"), "{:?}", poll.culprit);
-        assert_eq!(poll.culprit.function, "scenarios::blocking::block_on_sleep");
-    }
 }
 
 #[test]
@@ -80,7 +66,7 @@ fn a_stripped_program_with_its_debug_file() {
         .seconds(2)
         .hud(&["--debug-dir", directory])
         .watch();
-    named_and_placed(&run);
+    assert_named_and_placed(&run);
     // The same by the program's own debug link, which names a file beside it.
     let mut option = std::ffi::OsString::from("--add-gnu-debuglink=");
     option.push(&stripped.debug);
@@ -90,7 +76,8 @@ fn a_stripped_program_with_its_debug_file() {
     // Compressed, as distributions ship them.
     let compress = "--compress-debug-sections=zlib".as_ref();
     tool("objcopy", &[compress, beside.as_ref()]);
-    named_and_placed(&Run::new(&stripped.build, "sleep").seconds(2).watch());
+    let run = Run::new(&stripped.build, "sleep").seconds(2).watch();
+    assert_named_and_placed(&run);
 }
 
 #[test]
@@ -100,8 +87,7 @@ fn a_server_is_asked_for_debug_info_only_if_the_user_says_so() {
     let (url, asked) = serve(place, fs::read(&stripped.debug).unwrap());
     fs::remove_file(&stripped.debug).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let arguments = ["--scenario", "sleep", "--duration", "30"];
-    let target = Target::start(&stripped.program, &arguments);
+    let target = Target::scenario(&stripped.build, "sleep");
     let report = |more: &[&str]| {
         let output = target
             .hud(&["--duration", "1"])
@@ -153,58 +139,10 @@ fn serve(place: String, body: Vec<u8>) -> (String, Arc<AtomicU32>) {
 }
 
 #[test]
-fn split_debug_info_in_a_package() {
-    // Unoptimised, since that is built faster.
-    let build = fixtures::build(&Fixture {
-        name: "split-debug-info",
-        tokio: "1",
-        profile: "opt-level = 0\ndebug = 2\nsplit-debuginfo = \"packed\"",
-        ..Fixture::default()
-    });
-    let run = Run::new(&build, "sleep").seconds(2).watch();
-    named_and_placed(&run);
-    let inlined = |frame: &Arc<Frame>| frame.inlined;
-    let polls = run.polls();
-    let mut stacks = polls.iter().flat_map(|poll| &poll.stacks);
-    assert!(stacks.any(|stack| stack.frames.iter().any(inlined)));
-    // The package of another build is left alone, and says so.
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("scenarios");
-    fs::copy(build.program(), &program).unwrap();
-    let package = build.program().with_extension("dwp");
-    let mut bytes = fs::read(&package).unwrap();
-    let ids = section(&package, ".debug_cu_index");
-    // The ids follow a header of 16 bytes, the last four of which are the room for ids.
-    let (header, ids) = bytes[ids].split_at_mut(16);
-    let room = u32::from_le_bytes(header[12..].try_into().unwrap());
-    ids.chunks_mut(8)
-        .take(room as usize)
-        .for_each(|id| id[0] ^= 0x55);
-    fs::write(program.with_extension("dwp"), bytes).unwrap();
-    let target = Target::start(&program, &["--scenario", "idle", "--duration", "20"]);
-    let output = target.hud(&["--duration", "1"]).output().unwrap();
-    let notes = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{notes}");
-    assert!(notes.contains(".dwp file"), "{notes}");
-    let report = String::from_utf8_lossy(&output.stdout);
-    assert!(report.contains("tier 2"), "{report}");
-}
-
-/// Where the bytes of a section lie in the file.
-fn section(file: &Path, name: &str) -> std::ops::Range<usize> {
-    let file = fs::File::open(file).unwrap();
-    let bytes = hud::target::elf::section(&file, name).unwrap().bytes;
-    bytes.start as usize..bytes.end as usize
-}
-
-#[test]
 fn a_twin_of_another_build_is_refused_with_both_ids() {
     let stripped = Stripped::new();
     let other = Build::Release.program();
-    let target = Target::start(
-        &stripped.program,
-        &["--scenario", "idle", "--duration", "20"],
-    );
+    let target = Target::scenario(&stripped.build, "idle");
     let output = target
         .hud(&["--duration", "1"])
         .args([OsStr::new("--symbols"), other.as_ref()])

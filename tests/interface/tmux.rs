@@ -1,4 +1,5 @@
-//! A terminal to run hud in: tmux, with a shell that says what a command left behind.
+//! A terminal to run hud in: tmux, with a shell that prints the exit code and the terminal modes that each
+//! command leaves behind.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use testing::target::hud_path;
 
 /// How long anything may take to appear, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,8 +54,8 @@ impl Tmux {
     /// Types hud's command line. Once it has ended, the shell says so, with its number and exit
     /// code, and whether the terminal echoes and reads lines.
     pub fn start_hud(&self, arguments: &str) {
-        let hud = env!("CARGO_BIN_EXE_hud");
-        self.start(&format!("{hud} {arguments}"));
+        let hud = hud_path();
+        self.start(&format!("{} {arguments}", hud.display()));
     }
 
     /// As [`Tmux::start_hud`], for any command.

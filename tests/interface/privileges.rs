@@ -8,12 +8,13 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::endings::fails;
-use crate::program::{Build, Target};
+use testing::fixtures::Build;
+use testing::target::{Target, hud_path};
 
-/// All that hud is documented to need.
+/// The capabilities that hud is documented to need.
 const NEEDED: &str = "-all,+bpf,+perfmon,+sys_ptrace";
 
-/// A copy that anybody may run: nobody may not reach the build directory.
+/// A copy that every user may run; the build directory may be closed to others.
 fn copy_for_all(program: &Path, folder: &TempDir, name: &str) -> std::path::PathBuf {
     let copy = folder.path().join(name);
     fs::copy(program, &copy).unwrap();
@@ -37,9 +38,9 @@ fn as_nobody(hud: &Path, capabilities: &str) -> Command {
 }
 
 #[test]
-fn three_capabilities_do_everything_but_kernel_names() {
+fn three_capabilities_suffice_for_all_but_kernel_names() {
     let folder = tempfile::tempdir().unwrap();
-    let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");
+    let hud = copy_for_all(&hud_path(), &folder, "hud");
     let program = copy_for_all(&Build::Release.program(), &folder, "scenarios");
     let sleeps = Target::start(&program, &["--scenario", "sleep", "--duration", "20"]);
     let pid = sleeps.pid.to_string();
@@ -78,9 +79,9 @@ fn three_capabilities_do_everything_but_kernel_names() {
 }
 
 #[test]
-fn a_library_that_an_update_replaced_does_not_cut_stacks() {
+fn stacks_are_complete_after_an_update_replaced_a_library() {
     let folder = tempfile::tempdir().unwrap();
-    let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");
+    let hud = copy_for_all(&hud_path(), &folder, "hud");
     let libc = loaded_libc();
     let copy = copy_for_all(&libc, &folder, "libc.so.6");
     let mut command = Command::new(Build::Release.program());
@@ -116,20 +117,17 @@ fn loaded_libc() -> std::path::PathBuf {
 }
 
 #[test]
-fn without_privileges_hud_says_which() {
+fn without_privileges_hud_names_the_missing_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let hud = copy_for_all(Path::new(env!("CARGO_BIN_EXE_hud")), &folder, "hud");
-    let idle = Target::start(
-        &Build::Release.program(),
-        &["--scenario", "idle", "--duration", "20"],
-    );
+    let hud = copy_for_all(&hud_path(), &folder, "hud");
+    let idle = Target::scenario(&Build::Release, "idle");
     let pid = idle.pid.to_string();
     let output = as_nobody(&hud, "-all")
         .args(["--pid", &pid])
         .output()
         .unwrap();
     fails(&output, 77, "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE");
-    // One of them missing is one that is named.
+    // Of several, only those that are missing are named.
     let output = as_nobody(&hud, "-all,+bpf,+perfmon")
         .args(["--pid", &pid])
         .output()

@@ -16,7 +16,8 @@ use hud::tui::{App, AppOptions, Palette, Theme};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use crate::program::{Build, Target};
+use testing::fixtures::Build;
+use testing::target::Target;
 
 /// How long anything may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,8 +48,7 @@ fn recorded() -> (Vec<Record>, Vec<Record>) {
     log::set_max_level(log::LevelFilter::Debug);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
-    let arguments = ["--scenario", "mixed", "--duration", "30"];
-    let program = Target::start(&Build::Release.program(), &arguments);
+    let program = Target::scenario(&Build::Release, "cpu,lock,sleep,file_io,network,page_fault");
     let target = process::Target::open(program.pid).unwrap();
     let options = Options {
         threshold: Duration::from_millis(5),

@@ -1,4 +1,4 @@
-//! What came of one cell of the matrix, or of several together, as the figures of a table.
+//! The figures of one cell of the accuracy matrix, or of several together, as cells of a table.
 
 use hud::model::Tier;
 
@@ -7,7 +7,10 @@ use crate::compare::Verdict;
 /// Counts over one run or several.
 #[derive(Default)]
 pub struct Tally {
-    pub tier: Option<Tier>,
+    /// The worst tier of the runs that block: the one that their shares were reached in.
+    blocking_tier: Option<Tier>,
+    /// The worst tier of the healthy runs.
+    healthy_tier: Option<Tier>,
     /// Blocks of at least twice the threshold, and how many of them were missed.
     blocks: usize,
     missed: usize,
@@ -17,21 +20,24 @@ pub struct Tally {
     wrong_function: usize,
     /// As shares of the true durations.
     duration_errors: Vec<f64>,
+    healthy_runs: usize,
     /// Findings in programs in which nothing blocks.
     healthy_findings: usize,
-    healthy_runs: usize,
+    /// Runs in which hud saw no worker or no poll, so that no finding proves nothing.
+    blind_runs: usize,
 }
 
 impl Tally {
     /// Adds a run of a program that blocks, or of one that does not.
     pub fn add(&mut self, tier: Tier, verdict: &Verdict, blocks: bool) {
-        // The worst tier is the one to show.
-        self.tier = self.tier.max(Some(tier));
+        self.blind_runs += usize::from(verdict.blind.is_some());
         if !blocks {
+            self.healthy_tier = self.healthy_tier.max(Some(tier));
             self.healthy_runs += 1;
             self.healthy_findings += verdict.false_findings.len();
             return;
         }
+        self.blocking_tier = self.blocking_tier.max(Some(tier));
         self.blocks += verdict.blocks;
         self.missed += verdict.missed.len();
         self.findings += verdict.findings;
@@ -42,7 +48,8 @@ impl Tally {
     }
 
     pub fn merge(&mut self, other: &Tally) {
-        self.tier = self.tier.max(other.tier);
+        self.blocking_tier = self.blocking_tier.max(other.blocking_tier);
+        self.healthy_tier = self.healthy_tier.max(other.healthy_tier);
         self.blocks += other.blocks;
         self.missed += other.missed;
         self.findings += other.findings;
@@ -50,13 +57,24 @@ impl Tally {
         self.wrong_cause += other.wrong_cause;
         self.wrong_function += other.wrong_function;
         self.duration_errors.extend(&other.duration_errors);
-        self.healthy_findings += other.healthy_findings;
         self.healthy_runs += other.healthy_runs;
+        self.healthy_findings += other.healthy_findings;
+        self.blind_runs += other.blind_runs;
+    }
+
+    /// Whether no run was added.
+    pub fn is_empty(&self) -> bool {
+        self.tier().is_none()
+    }
+
+    /// The tier that the other figures were reached in: that of the runs that block, if there are any.
+    fn tier(&self) -> Option<Tier> {
+        self.blocking_tier.or(self.healthy_tier)
     }
 
     /// What is not as good as it should be, a phrase each.
     pub fn below_goals(&self) -> Vec<String> {
-        let goals = Goals::of(self.tier.unwrap_or(Tier::Scheduler));
+        let goals = Goals::of(self.tier().unwrap_or(Tier::Scheduler));
         let found = self.blocks - self.missed;
         let mut below = Vec::new();
         for (what, of, all, goal) in [
@@ -91,33 +109,30 @@ impl Tally {
         if self.healthy_findings > 0 {
             below.push(format!("false findings: {}", self.healthy_findings));
         }
+        if self.blind_runs > 0 {
+            below.push(format!("runs without a poll observed: {}", self.blind_runs));
+        }
         below
     }
 
     /// The cells of a row, in the order of [`COLUMNS`].
     pub fn cells(&self) -> Vec<String> {
         let found = self.blocks - self.missed;
-        let tier = self
-            .tier
-            .map_or(String::new(), |tier| tier.number().to_string());
-        let healthy = match self.healthy_runs {
+        let count = |all: usize, count: usize| match all {
             0 => String::new(),
-            _ => self.healthy_findings.to_string(),
+            _ => count.to_string(),
         };
         vec![
-            tier,
-            if self.blocks == 0 {
-                String::new()
-            } else {
-                self.blocks.to_string()
-            },
+            self.tier()
+                .map_or(String::new(), |tier| tier.number().to_string()),
+            count(self.blocks, self.blocks),
             share(found, self.blocks),
             share(self.findings - self.false_findings, self.findings),
             share(found - self.wrong_cause.min(found), found),
             share(found - self.wrong_function.min(found), found),
             percent(quantile(&self.duration_errors, 0.5)),
             percent(quantile(&self.duration_errors, 0.95)),
-            healthy,
+            count(self.healthy_runs, self.healthy_findings),
         ]
     }
 }
@@ -149,7 +164,7 @@ impl Goals {
     }
 }
 
-/// What [`Tally::cells`] are.
+/// The headings of [`Tally::cells`].
 pub const COLUMNS: [&str; 9] = [
     "tier",
     "blocks",
@@ -179,4 +194,58 @@ fn quantile(values: &[f64], share: f64) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let last = values.len().checked_sub(1)?;
     values.get((last as f64 * share).round() as usize).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(blocks: usize, missed: usize) -> Verdict {
+        let mut verdict = Verdict::default();
+        verdict.blocks = blocks;
+        verdict.missed = vec![String::new(); missed];
+        verdict
+    }
+
+    fn tally(tier: Tier, blocks: usize) -> Tally {
+        let mut tally = Tally::default();
+        tally.add(tier, &verdict(blocks, 0), blocks > 0);
+        tally
+    }
+
+    #[test]
+    fn the_tier_is_that_of_the_runs_the_shares_come_from() {
+        let mut group = tally(Tier::VersionTable, 20);
+        group.merge(&tally(Tier::Scheduler, 0));
+        assert_eq!(group.cells()[..3], ["2", "20", "1.000"]);
+        // In the other order, too; of several that block the worst.
+        let mut group = tally(Tier::Scheduler, 0);
+        group.merge(&tally(Tier::DebugInfo, 10));
+        group.merge(&tally(Tier::Scan, 10));
+        assert_eq!(group.cells()[0], "3");
+        assert_eq!(tally(Tier::VersionTable, 0).cells()[0], "2");
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_was_seen_is_below_every_goal() {
+        let mut tally = Tally::default();
+        let mut verdict = verdict(0, 0);
+        verdict.blind = Some("0 workers found".into());
+        tally.add(Tier::Scheduler, &verdict, false);
+        assert_eq!(tally.below_goals(), ["runs without a poll observed: 1"]);
+    }
+
+    #[test]
+    fn goals_are_those_of_the_tier() {
+        for (tier, missed, below) in [
+            (Tier::VersionTable, 1, 0),
+            (Tier::VersionTable, 2, 1),
+            (Tier::Frames, 10, 0),
+            (Tier::Frames, 11, 1),
+        ] {
+            let mut tally = Tally::default();
+            tally.add(tier, &verdict(100, missed), true);
+            assert_eq!(tally.below_goals().len(), below, "{tier:?} {missed}");
+        }
+    }
 }
