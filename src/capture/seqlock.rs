@@ -24,7 +24,7 @@ const STORES_VISIBLE_AFTER: Duration = Duration::from_micros(20);
 
 const WORDS: usize = size_of::<hud_thread>() / size_of::<u32>();
 const SEQUENCE: usize = offset_of!(hud_thread, sequence) / size_of::<u32>();
-const _: () = assert!(size_of::<hud_thread>() % size_of::<u32>() == 0);
+const _: () = assert!(size_of::<hud_thread>().is_multiple_of(size_of::<u32>()));
 
 /// Copies a state that the kernel side writes at any time. `None` if every attempt within 1 ms
 /// overlapped a write.
@@ -61,7 +61,7 @@ unsafe fn read_with(state: NonNull<hud_thread>, stores_in_order: bool) -> Option
 
 fn try_copy(words: &[AtomicU32]) -> Option<[u32; WORDS]> {
     let sequence = words[SEQUENCE].load(Ordering::Acquire);
-    if sequence % 2 != 0 {
+    if !sequence.is_multiple_of(2) {
         return None;
     }
     let copy = std::array::from_fn(|word| words[word].load(Ordering::Relaxed));
@@ -104,7 +104,7 @@ mod tests {
         /// Sometimes pauses half way, so that a reader comes in between on one CPU too.
         fn set(&self, value: u32) {
             for (at, word) in self.0.iter().enumerate() {
-                if at == WORDS / 2 && value % 32 == 0 {
+                if at == WORDS / 2 && value.is_multiple_of(32) {
                     thread::sleep(Duration::from_micros(50));
                 }
                 if at != SEQUENCE {

@@ -125,7 +125,7 @@ impl Guess<'_> {
             };
             let caller = match by_pointer {
                 Some((caller, _)) if own_frame == Some(place) => caller,
-                _ => self.from_place(frame, returns, place),
+                _ => self.caller_at(frame, returns, place),
             };
             let evidence = (self.check)(self.sites, &caller);
             let may_be = match evidence {
@@ -183,7 +183,7 @@ impl Guess<'_> {
     }
 
     /// The caller whose return address lies at this place.
-    fn from_place(&mut self, frame: &Frame, returns: u64, place: u64) -> Caller {
+    fn caller_at(&mut self, frame: &Frame, returns: u64, place: u64) -> Caller {
         let Registers { sp, fp, .. } = frame.registers;
         let stack = self.stack;
         let sp_of_caller = place + WORD;

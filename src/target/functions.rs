@@ -190,7 +190,7 @@ mod tests {
     fn code_between_two_functions_belongs_to_neither() {
         let functions = Functions::new(
             vec![0x300..0x340, 0x100..0x140, 0x140..0x180, 0x200..0x200],
-            vec![0x80..0x400],
+            std::iter::once(0x80..0x400).collect(),
         );
         assert_eq!(functions.around(0x13f), Some(0x100..0x140));
         assert_eq!(functions.around(0x140), Some(0x140..0x180));
@@ -218,7 +218,7 @@ mod tests {
             address in 0u64..600,
         ) {
             let ranges = ranges.into_iter().map(|(start, length)| start..start + length).collect();
-            let functions = Functions::new(ranges, vec![0..600]);
+            let functions = Functions::new(ranges, std::iter::once(0..600).collect());
             let (function, gap) = (functions.around(address), functions.gap(address));
             prop_assert!(function.is_some() != gap.is_some());
             prop_assert!(function.or(gap).unwrap().contains(&address));

@@ -24,6 +24,10 @@ pub struct Tracker {
 }
 
 /// How the events that arrive were tracked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one state, which rarely moves"
+)]
 #[derive(Debug)]
 enum State {
     /// Through Tokio's state.

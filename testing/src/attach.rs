@@ -8,8 +8,10 @@ use std::time::Duration;
 use crate::compare::{Expect, compare};
 use crate::run::{Run, Watched, read_truth};
 
-/// Attaches hud to one process `times` times, one after the other. An attach that fails is an error, with
-/// what hud said.
+/// Attaches hud to one process `times` times, one after the other.
+///
+/// # Errors
+/// What hud said, when it could not attach.
 pub fn to_one_process(run: &Run<'_>, times: usize) -> Result<Vec<Watched>, String> {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let target = run.start_target(folder.path());
@@ -27,6 +29,9 @@ pub fn to_one_process(run: &Run<'_>, times: usize) -> Result<Vec<Watched>, Strin
 }
 
 /// Attaches hud to `times` processes, to each at a moment between `from` and `to` after its start.
+///
+/// # Errors
+/// What hud said, when it could not attach.
 pub fn to_new_processes<'a>(
     run: impl Fn() -> Run<'a>,
     times: usize,

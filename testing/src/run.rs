@@ -121,7 +121,10 @@ impl<'a> Run<'a> {
             .unwrap_or_else(|refusal| panic!("{scenario}: {refusal}"))
     }
 
-    /// The same; if hud fails, what it said.
+    /// The same, where hud may fail.
+    ///
+    /// # Errors
+    /// What hud said, when it failed.
     pub fn try_watch(mut self) -> Result<Watched, String> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let target = self.start_target(folder.path());

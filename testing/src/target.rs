@@ -50,6 +50,9 @@ impl Hud {
     }
 
     /// Interrupts it and waits for its end: exit status and all it printed.
+    ///
+    /// # Errors
+    /// When its output cannot be read.
     pub fn detach(mut self) -> io::Result<Output> {
         self.signal(libc::SIGINT);
         let output = self.output.take().unwrap();

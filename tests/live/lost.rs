@@ -303,9 +303,10 @@ fn a_capture_that_cannot_start_again_ends_hud_with_the_reason() {
     assert!(limited.elapsed() < Duration::from_secs(25), "{said}");
     assert!(said.contains("Too many open files"), "{said}");
     let mut ends = Vec::new();
-    let completeness = read_trace(&trace, |record| match record {
-        Record::End { reason, .. } => ends.push(reason),
-        _ => {}
+    let completeness = read_trace(&trace, |record| {
+        if let Record::End { reason, .. } = record {
+            ends.push(reason);
+        }
     });
     assert_eq!(completeness.unwrap(), Completeness::Whole);
     assert_eq!(ends, [EndReason::Failed]);

@@ -64,7 +64,7 @@ const IN_A_ROW: usize = 500;
 /// A copy of a part with its sequence, if no write overlapped it as far as the sequence tells.
 fn copy(state: &[AtomicU32; WORDS], part: usize) -> Option<(u32, [u32; PART])> {
     let sequence = state[SEQUENCE].load(Ordering::Acquire);
-    if sequence % 2 != 0 {
+    if !sequence.is_multiple_of(2) {
         return None;
     }
     let words = std::array::from_fn(|word| match part + word {
