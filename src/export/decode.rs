@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::dictionary::{Table, location};
-use super::events::{Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs, StackRef, known};
+use super::events::{
+    Event, Extra, ProfiledRef, ROOT_BUSY, Released, SLOW_POLL, SlowArgs, StackRef, known,
+};
 use super::micros::Micros;
 use crate::model::{
     Activity, Cause, Census, Culprit, EndReason, Flavor, HeldBack, Losses, Name, PollTime,
@@ -26,7 +28,8 @@ impl Decoder {
     /// # Errors
     /// A message about what is invalid in the event.
     pub fn record(&mut self, event: Event<'_, Box<RawValue>>) -> Result<Option<Record>, String> {
-        let is_slow_poll = |cat: &str| cat.split(',').any(|cat| cat == SLOW_POLL);
+        let is_poll = |cat: &str| matches!(cat, SLOW_POLL | ROOT_BUSY);
+        let is_slow_poll = |cat: &str| cat.split(',').any(is_poll);
         if event.ph == "X" && event.cat.as_deref().is_some_and(is_slow_poll) {
             let poll = Arc::new(self.slow_poll(&event)?);
             return Ok(Some(match poll.running {

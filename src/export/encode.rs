@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::dictionary::{Dictionary, place};
 use super::document::{CLOSE, frame_text, stack_frames};
 use super::events::{
-    CauseTime, CensusThreadDef, Cost, Event, Extra, ProfiledRef, Released, SLOW_POLL, SlowArgs,
-    StackRef, Usage,
+    CauseTime, CensusThreadDef, Cost, Event, Extra, ProfiledRef, ROOT_BUSY, Released, SLOW_POLL,
+    SlowArgs, StackRef, Usage,
 };
 use super::micros::Micros;
 use super::viewer_samples::ViewerSamples;
-use crate::model::{Census, PollTime, Record, Role, SlowPoll, Tier, Worker, WorkerUsage};
+use crate::model::{Census, PollTime, Record, Role, RootPoll, SlowPoll, Tier, Worker, WorkerUsage};
 
 /// Encodes records as events.
 #[derive(Default)]
@@ -167,7 +167,11 @@ impl Encoder {
         self.define_frames()?;
         let culprit = &poll.culprit;
         let mut event = Event::new("X", culprit.function.as_str());
-        event.cat = Some(format!("{SLOW_POLL},{}", poll.cause).into());
+        let category = match poll.root {
+            Some(RootPoll::BusyStretch) => ROOT_BUSY,
+            Some(RootPoll::OnePoll) | None => SLOW_POLL,
+        };
+        event.cat = Some(format!("{category},{}", poll.cause).into());
         event.ts = Some(Micros(poll.start_ns));
         event.dur = Some(Micros(poll.held_ns()));
         event.pid = Some(self.pid);

@@ -20,6 +20,8 @@ use super::micros::Micros;
 
 /// The category that marks a slow poll.
 pub const SLOW_POLL: &str = "slow_poll";
+/// The same of a root future's busy stretch, which nothing proves to be one poll.
+pub const ROOT_BUSY: &str = "root_busy";
 
 /// One element of `traceEvents`. `args` is for every viewer, `hud` for hud alone.
 #[derive(Serialize, Deserialize)]
