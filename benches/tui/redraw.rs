@@ -66,7 +66,6 @@ fn header() -> Record {
 
 fn worker(index: u32) -> Record {
     Record::Worker(Worker {
-        role: Role::Worker,
         tid: index,
         role: Role::Worker,
         index: Some(index),
@@ -83,7 +82,6 @@ fn poll(i: u64) -> Record {
         worker: None,
         root: None,
         runtime: 0,
-        root: None,
         task: Some(i),
         start_ns: i * MS,
         end_ns: i * MS + held,
