@@ -17,6 +17,8 @@ use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parse
 
 pub use self::values::{Moment, Wall};
 
+use crate::report::Stacks;
+
 /// Names the code that blocks a live Tokio process: which poll of a task held a worker thread, for
 /// how long, on the CPU or asleep, why, and on which stack. The process needs no change, no rebuild
 /// and no restart.
@@ -113,6 +115,10 @@ struct Args {
     /// end. SIGQUIT (Ctrl+\) prints them at any time.
     #[arg(long, help_heading = OUTPUT, conflicts_with = "replay")]
     census: bool,
+
+    /// Stacks in the summary
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t, help_heading = OUTPUT, hide_short_help = true)]
+    stacks: Stacks,
 
     /// Record a trace, for --replay and for Perfetto
     ///
@@ -262,6 +268,8 @@ pub struct Config {
     pub headless: bool,
     /// List every thread at the end, whether something hangs or not.
     pub census: bool,
+    /// Stacks in the summary.
+    pub stacks: Stacks,
     pub duration: Option<Duration>,
     /// Polls that hold their worker at least this long are slow.
     pub threshold: Duration,
@@ -345,6 +353,7 @@ fn config(args: Args, matches: &ArgMatches) -> Result<Config, clap::Error> {
         force: args.force,
         headless: args.headless || args.census,
         census: args.census,
+        stacks: args.stacks,
         duration: args.duration,
         threshold: args.threshold,
         threshold_given: matches.value_source("threshold") == Some(ValueSource::CommandLine),

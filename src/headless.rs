@@ -8,12 +8,14 @@ use crate::cli::{Config, Export};
 use crate::model::{HANG_NS, Record};
 use crate::report::{self, Findings, Layout};
 use crate::session::{Session, SessionOptions};
+use crate::text::WallClock;
 
 /// Prints findings and keeps a session for the summary.
 pub struct Headless {
     findings: Findings,
     session: Session,
-    start_ns: u64,
+    layout: Layout,
+    clock: WallClock,
     /// Standard output is a closed pipe: nothing more is printed.
     closed: bool,
     /// Standard output is for the trace: nothing is printed.
@@ -23,14 +25,16 @@ pub struct Headless {
 impl Headless {
     /// A view without any record.
     pub fn new(config: &Config) -> Self {
+        let layout = Layout::of_stdout(config.stacks);
         Headless {
-            findings: Findings::new(config.workers_prefix.clone()),
+            findings: Findings::new(config.workers_prefix.clone(), layout.zone.clone()),
             session: Session::new(SessionOptions {
                 window: config.window,
                 workers_prefix: config.workers_prefix.clone(),
                 ..SessionOptions::default()
             }),
-            start_ns: 0,
+            clock: WallClock::new(None, &layout.zone),
+            layout,
             closed: false,
             silent: config.export == Some(Export::Stdout),
         }
@@ -43,7 +47,7 @@ impl Headless {
 
     /// Whether a running poll has lasted so long that it counts as hung.
     pub fn sees_a_hang(&mut self) -> bool {
-        let snapshot = self.session.snapshot(&report::query());
+        let snapshot = self.session.snapshot(&report::query(&self.layout));
         let mut running = snapshot.running.iter();
         running.any(|poll| poll.held_ns() >= HANG_NS)
     }
@@ -55,12 +59,14 @@ impl Headless {
     pub fn take(&mut self, record: &Record) -> Result<()> {
         self.session.apply(record);
         match record {
-            Record::Header(header) => self.start_ns = header.start_ns,
-            Record::Census(census) => return self.print(&report::census(census, self.start_ns)),
+            Record::Header(header) => {
+                self.clock = WallClock::new(Some(header), &self.layout.zone);
+            }
+            Record::Census(census) => return self.print(&report::census(census, &self.clock)),
             _ => {}
         }
-        match self.findings.line(record) {
-            Some(line) => self.print(&format!("{line}\n")),
+        match self.findings.lines(record) {
+            Some(lines) => self.print(&format!("{lines}\n")),
             None => Ok(()),
         }
     }
@@ -70,8 +76,8 @@ impl Headless {
     /// # Errors
     /// As [`Headless::take`].
     pub fn finish(mut self) -> Result<()> {
-        let snapshot = self.session.snapshot(&report::query());
-        let summary = report::summary(&snapshot, Layout::of_stdout());
+        let snapshot = self.session.snapshot(&report::query(&self.layout));
+        let summary = report::summary(&snapshot, &self.layout);
         self.print(&summary)
     }
 

@@ -3,14 +3,14 @@
 use super::style::{ALARM, BOLD, DIM, frame_style, paint};
 use crate::model::{Census, Origin};
 use crate::session::{RowKind, census_rows};
-use crate::text;
+use crate::text::{self, WallClock};
 
 /// Columns of a function and its location.
 const NAME: usize = 140;
 
-/// The census, ready for [`super::print`]. Its moment is given relative to `start_ns`.
-pub fn census(census: &Census, start_ns: u64) -> String {
-    let at = text::moment(census.at_ns.saturating_sub(start_ns));
+/// The census, ready for [`super::print`].
+pub fn census(census: &Census, clock: &WallClock) -> String {
+    let at = clock.both(census.at_ns);
     let threads = text::counted(census.threads.len(), "thread");
     let title = format!("Census of {threads} at {at}");
     let mut out = format!("\n{}\n", paint(BOLD, title));

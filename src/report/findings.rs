@@ -1,40 +1,64 @@
-//! One line for each finding, as it arrives.
+//! One line for each finding, as it arrives. Polls that were only delayed from outside are summed up
+//! where there are many of them.
 
 use std::collections::HashMap;
 
+use jiff::tz::TimeZone;
+
 use super::style::{BOLD, DIM, cause_color, paint};
 use crate::model::{Cause, Record, ReleasedBy, RootPoll, SlowPoll, Worker};
-use crate::text::{self, duration};
+use crate::text::{self, WallClock, counted, duration};
 
 /// A running poll is reported after this long, and again each time its duration has doubled.
 const STUCK_NS: u64 = 1_000_000_000;
+/// Polls delayed from outside that have a line of their own, within one period.
+const DELAYED_LINES: u64 = 3;
+/// The others of a period are summed up in one line.
+const DELAYED_PERIOD_NS: u64 = 10_000_000_000;
 /// Columns of each of a culprit's names.
 const NAME: usize = 60;
 
 /// Turns the records of a session into lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Findings {
-    start_ns: u64,
+    clock: WallClock,
+    zone: TimeZone,
     workers: HashMap<u32, Worker>,
     /// By thread: the start of the poll reported as stuck, and the duration at which it is reported
     /// again.
     stuck: HashMap<u32, (u64, u64)>,
+    delayed: Delayed,
     prefix: Option<String>,
 }
 
+/// Polls delayed from outside, in one period.
+#[derive(Debug, Default)]
+struct Delayed {
+    since_ns: u64,
+    polls: u64,
+    /// Those without a line of their own.
+    summed: u64,
+    max_ns: u64,
+}
+
 impl Findings {
-    /// With a prefix, only findings on workers whose thread name begins with it.
-    pub fn new(workers_prefix: Option<String>) -> Self {
+    /// With a prefix, only findings on workers whose thread name begins with it. Times of day are in
+    /// `zone`.
+    pub fn new(workers_prefix: Option<String>, zone: TimeZone) -> Self {
         Findings {
+            clock: WallClock::new(None, &zone),
+            zone,
+            workers: HashMap::new(),
+            stuck: HashMap::new(),
+            delayed: Delayed::default(),
             prefix: workers_prefix,
-            ..Findings::default()
         }
     }
 
-    /// The line for a record, if it has one, without a line break.
-    pub fn line(&mut self, record: &Record) -> Option<String> {
+    /// The lines for a record, if it has any, without a line break at the end.
+    pub fn lines(&mut self, record: &Record) -> Option<String> {
         match record {
-            Record::Header(header) => self.start_ns = header.start_ns,
+            Record::Header(header) => self.clock = WallClock::new(Some(header), &self.zone),
             Record::Worker(worker) => {
                 self.workers.insert(worker.tid, worker.clone());
             }
@@ -44,7 +68,7 @@ impl Findings {
             }
             Record::SlowPoll(poll) => {
                 self.stuck.remove(&poll.tid);
-                return self.is_selected(poll).then(|| self.show(poll));
+                return self.slow_poll(poll);
             }
             Record::Running(poll) => {
                 let (start_ns, due) = self.stuck.entry(poll.tid).or_default();
@@ -59,22 +83,43 @@ impl Findings {
                 return self.is_selected(poll).then(|| self.show(poll));
             }
             // The header says the tier that hud started with.
-            Record::TierChanged { at_ns, .. } if *at_ns <= self.start_ns => {}
+            Record::TierChanged { at_ns, .. } if self.clock.into_session(*at_ns) == 0 => {}
             Record::TierChanged { tier, at_ns, why } => {
-                let at = text::moment(at_ns.saturating_sub(self.start_ns));
                 let (tier, why) = (tier.describe(), text::reason(why));
                 let line = format!("poll tracking is now {tier}: {why}");
-                return Some(format!("{at:>11}  {}", paint(BOLD, line)));
+                return Some(format!(
+                    "{}  {}",
+                    self.clock.stamp(*at_ns),
+                    paint(BOLD, line)
+                ));
             }
+            Record::End { at_ns, .. } => return self.delayed.sum_up(&self.clock, *at_ns),
             Record::Usage(_)
             | Record::AllPollTime { .. }
             | Record::PollTime(_)
             | Record::Losses(_)
             | Record::Cost(_)
-            | Record::Census(_)
-            | Record::End { .. } => {}
+            | Record::Census(_) => {}
         }
         None
+    }
+
+    fn slow_poll(&mut self, poll: &SlowPoll) -> Option<String> {
+        if !self.is_selected(poll) {
+            return None;
+        }
+        let sum = match poll.end_ns >= self.delayed.since_ns.saturating_add(DELAYED_PERIOD_NS) {
+            true => self.delayed.sum_up(&self.clock, poll.end_ns),
+            false => None,
+        };
+        let own = match poll.cause.blames_code() || self.delayed.add(poll) {
+            true => Some(self.show(poll)),
+            false => None,
+        };
+        match (sum, own) {
+            (Some(sum), Some(own)) => Some(format!("{sum}\n{own}")),
+            (sum, own) => sum.or(own),
+        }
     }
 
     fn is_selected(&self, poll: &SlowPoll) -> bool {
@@ -91,13 +136,39 @@ impl Findings {
             Some(worker) => text::worker(worker, several),
             None => text::thread(None, poll.tid),
         };
-        finding_line(poll, self.start_ns, &name)
+        finding_line(poll, &self.clock, &name)
     }
 }
 
-/// When it started, how long it held its worker, cause, worker, culprit and location.
-pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
-    let at = text::moment(poll.start_ns.saturating_sub(start_ns));
+impl Delayed {
+    /// Counts a poll; returns whether it gets a line of its own.
+    fn add(&mut self, poll: &SlowPoll) -> bool {
+        self.polls += 1;
+        if self.polls <= DELAYED_LINES {
+            return true;
+        }
+        self.summed += 1;
+        self.max_ns = self.max_ns.max(poll.held_ns());
+        false
+    }
+
+    /// Ends a period: the line for its polls without a line of their own.
+    fn sum_up(&mut self, clock: &WallClock, at_ns: u64) -> Option<String> {
+        let period = std::mem::take(self);
+        self.since_ns = at_ns;
+        let text = format!(
+            "{} delayed, up to {}: not the code's fault",
+            counted(period.summed, "more poll"),
+            duration(period.max_ns)
+        );
+        (period.summed > 0).then(|| format!("{}  {}", clock.stamp(at_ns), paint(DIM, text)))
+    }
+}
+
+/// A finding in one line: when it ended (or the moment it is reported for), how long it held its
+/// worker, cause, worker, culprit and location.
+pub fn finding_line(poll: &SlowPoll, clock: &WallClock, worker: &str) -> String {
+    let at = clock.stamp(poll.end_ns);
     let held = duration(poll.held_ns());
     let held = match poll.running {
         true => format!("stuck for {held}"),
@@ -113,7 +184,7 @@ pub fn finding_line(poll: &SlowPoll, start_ns: u64, worker: &str) -> String {
         Some(RootPoll::BusyStretch) if poll.cause.blames_code() => "busy in one or more polls: ",
         _ => "",
     };
-    let mut line = format!("{at:>11}  {held:>7}  {cause} {worker:10}  {root}{what}");
+    let mut line = format!("{at}  {held:>7}  {cause} {worker:10}  {root}{what}");
     if poll.cause.blames_code() {
         if let Some(calls) = &poll.culprit.calls {
             line += &format!(" -> {}", name(calls));
@@ -177,6 +248,13 @@ mod tests {
     use crate::session::testing::{self as t, MS};
     use std::sync::Arc;
 
+    fn clock() -> WallClock {
+        let Record::Header(header) = t::header() else {
+            panic!("no header");
+        };
+        WallClock::new(Some(&header), &TimeZone::UTC)
+    }
+
     fn plain(line: &str) -> String {
         anstream::adapter::strip_str(line).to_string()
     }
@@ -185,7 +263,7 @@ mod tests {
     fn throttled_polls_say_so_whoever_is_to_blame() {
         let mut poll = t::poll(0, 0, 40, Cause::Cpu, "app::hash", "bcrypt::hash");
         poll.split.run_queue_ns = 30 * MS;
-        let line = |poll: &SlowPoll| plain(&finding_line(poll, 0, "worker 0"));
+        let line = |poll: &SlowPoll| plain(&finding_line(poll, &clock(), "worker 0"));
         assert!(!line(&poll).contains("throttled"));
         poll.held_back.throttled = true;
         let blamed = line(&poll);
@@ -204,9 +282,9 @@ mod tests {
 
     #[test]
     fn a_stuck_poll_is_reported_after_a_second_at_each_doubling_and_when_it_ends() {
-        let mut findings = Findings::new(None);
-        findings.line(&t::header());
-        findings.line(&t::worker(0));
+        let mut findings = Findings::new(None, TimeZone::UTC);
+        findings.lines(&t::header());
+        findings.lines(&t::worker(0));
         let mut lines = Vec::new();
         for held in (100..=5000).step_by(100) {
             let mut poll = t::poll(
@@ -218,7 +296,7 @@ mod tests {
                 "std::sync::Mutex::lock",
             );
             poll.running = true;
-            lines.extend(findings.line(&Record::Running(Arc::new(poll))));
+            lines.extend(findings.lines(&Record::Running(Arc::new(poll))));
         }
         let poll = t::poll(
             0,
@@ -228,12 +306,12 @@ mod tests {
             "shop::wait",
             "std::sync::Mutex::lock",
         );
-        lines.extend(findings.line(&Record::SlowPoll(Arc::new(poll))));
+        lines.extend(findings.lines(&Record::SlowPoll(Arc::new(poll))));
         let lines: Vec<_> = lines.iter().map(|line| plain(line)).collect();
         assert_eq!(lines.len(), 4, "{lines:#?}");
         assert_eq!(
             lines[1],
-            "  00:02.500  stuck for 2.00 s  lock          worker 0    shop::wait -> \
+            "15:06:44.500 00:04.500  stuck for 2.00 s  lock          worker 0    shop::wait -> \
              std::sync::Mutex::lock  shop/src/main.rs:42"
         );
         assert!(lines[3].contains("   5.20 s  lock"), "{}", lines[3]);
@@ -250,7 +328,7 @@ mod tests {
             "std::sync::Mutex::lock",
         );
         let poll = t::released(poll, 4090, "shop::hold");
-        let line = plain(&finding_line(&poll, poll.start_ns, "worker 0"));
+        let line = plain(&finding_line(&poll, &clock(), "worker 0"));
         assert!(
             line.ends_with(", released by keeper (4090) in shop::hold -> std::thread::sleep"),
             "{line}"
@@ -259,7 +337,7 @@ mod tests {
         let poll = t::poll(0, 0, 30, Cause::Sleep, "shop::nap", "std::thread::sleep");
         let poll = t::released(poll, 4090, "shop::hold");
         let wait = duration(poll.released_by.as_ref().unwrap().wait_ns);
-        let line = plain(&finding_line(&poll, poll.start_ns, "worker 0"));
+        let line = plain(&finding_line(&poll, &clock(), "worker 0"));
         let said = format!(", and a wait of {wait} released by keeper (4090) in shop::hold");
         assert!(line.contains(&said), "{line}");
     }
@@ -267,8 +345,29 @@ mod tests {
     #[test]
     fn waiting_for_a_cpu_blames_nobody() {
         let poll = t::poll(0, 0, 9, Cause::RunQueue, "shop::hello", "shop::render");
-        let line = plain(&finding_line(&poll, poll.start_ns - 5 * MS, "worker 0"));
+        let line = plain(&finding_line(&poll, &clock(), "worker 0"));
         assert!(!line.contains("shop"), "{line}");
         assert!(line.contains("waiting for a CPU"));
+    }
+
+    #[test]
+    fn many_delayed_polls_are_summed_up() {
+        let mut findings = Findings::new(None, TimeZone::UTC);
+        findings.lines(&t::header());
+        findings.lines(&t::worker(0));
+        let mut lines = Vec::new();
+        for i in 0..24 {
+            let poll = t::poll(0, 1000 * i, 6 + i, Cause::RunQueue, "shop::x", "shop::y");
+            lines.extend(findings.lines(&Record::SlowPoll(Arc::new(poll))));
+        }
+        lines.extend(findings.lines(&t::end(24_000)));
+        let text = plain(&lines.join("\n"));
+        let sums: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains(" more poll"))
+            .collect();
+        assert_eq!(text.lines().count(), 9 + sums.len(), "{text}");
+        assert!(sums[0].ends_with("7 more polls delayed, up to 15.0 ms: not the code's fault"));
+        assert_eq!(sums.len(), 3, "{text}");
     }
 }

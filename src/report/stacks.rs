@@ -1,98 +1,88 @@
-//! A stack as text: leaf first, the user's own code emphasised, the runtime's frames folded.
+//! Stacks as text: leaf first, the user's own code emphasised, other frames folded.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
+use std::fmt::{self, Write as _};
+
+use clap::ValueEnum;
 
 use super::style::{DIM, frame_style, paint};
 use crate::model::{Activity, Frame, Origin, WeightedStack};
-use crate::text;
+use crate::text::{self, StackLine};
 
-/// Lines of one stack.
-const MAX_LINES: usize = 24;
+/// Columns of a function.
 const NAME: usize = 90;
 
-/// A line of a folded stack.
-#[derive(Debug, PartialEq, Eq)]
-enum Line<'a> {
-    Frame(&'a Frame),
-    /// A run of frames of the runtime, and their number.
-    Folded(usize),
+/// How much of the stacks is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Stacks {
+    /// The heaviest stack of each of the first three culprits, folded around the user's own code
+    #[default]
+    Top,
+    /// All stacks of all culprits in the table, with every frame
+    All,
 }
 
-/// Folds runs of the runtime's frames, and all frames below the last one of other code.
-fn fold(frames: &[Arc<Frame>]) -> Vec<Line<'_>> {
-    let is_application = |f: &Arc<Frame>| matches!(f.origin, Origin::User | Origin::ThirdParty);
-    let end = match frames.iter().rposition(is_application) {
-        Some(last) => last + 1,
-        None => frames.len().min(MAX_LINES / 2),
+/// Writes a stack of the function `about`, indented, one frame a line, in at most `most` lines.
+pub fn write(
+    out: &mut String,
+    stack: &WeightedStack,
+    about: &str,
+    stacks: Stacks,
+    most: usize,
+) -> fmt::Result {
+    match stacks {
+        Stacks::All => {
+            for frame in &stack.frames {
+                write_frame(out, frame)?;
+            }
+        }
+        Stacks::Top => {
+            let lines = text::stack_lines(&stack.frames, about);
+            let shown = match lines.len() > most {
+                // One line says how many there are.
+                true => most.saturating_sub(1),
+                false => lines.len(),
+            };
+            for line in lines.iter().take(shown) {
+                match line {
+                    StackLine::Frame(frame) => write_frame(out, frame)?,
+                    StackLine::Folded(run) => note(out, &format!("... {run}"))?,
+                }
+            }
+            if shown < lines.len() {
+                note(out, &format!("... {} more lines", lines.len() - shown))?;
+            }
+        }
+    }
+    match stack.complete {
+        true => Ok(()),
+        false => note(out, "(the stack ends here: its rest could not be unwound)"),
+    }
+}
+
+fn write_frame(out: &mut String, frame: &Frame) -> fmt::Result {
+    let marker = if frame.origin == Origin::User {
+        '>'
+    } else {
+        ' '
     };
-    let mut lines = Vec::new();
-    for (i, frame) in frames.iter().enumerate() {
-        if i < end && frame.origin != Origin::Runtime {
-            lines.push(Line::Frame(frame));
-        } else if let Some(Line::Folded(n)) = lines.last_mut() {
-            *n += 1;
-        } else {
-            lines.push(Line::Folded(1));
-        }
+    let doubt = if frame.uncertain { '?' } else { ' ' };
+    let name = text::path(&frame.function, NAME);
+    write!(
+        out,
+        "  {doubt}{marker} {}",
+        paint(frame_style(frame.origin), name)
+    )?;
+    if frame.inlined {
+        out.write_str(&paint(DIM, " [inlined]"))?;
     }
-    lines
+    match &frame.location {
+        Some(location) => writeln!(out, "  {}", paint(DIM, text::location(location))),
+        None => writeln!(out),
+    }
 }
 
-/// Writes a stack, indented, a frame a line.
-pub fn write(out: &mut String, stack: &WeightedStack) -> std::fmt::Result {
-    let lines = fold(&stack.frames);
-    for line in lines.iter().take(MAX_LINES) {
-        match line {
-            Line::Frame(frame) => {
-                let doubt = if frame.uncertain { '?' } else { ' ' };
-                let marker = if frame.origin == Origin::User {
-                    '>'
-                } else {
-                    ' '
-                };
-                let name = text::path(&frame.function, NAME);
-                write!(
-                    out,
-                    "  {doubt}{marker} {}",
-                    paint(frame_style(frame.origin), name)
-                )?;
-                if frame.inlined {
-                    out.write_str(&paint(DIM, " [inlined]"))?;
-                }
-                match (&frame.location, &frame.module) {
-                    (Some(location), _) => {
-                        write!(out, "  {}", paint(DIM, text::location(location)))?;
-                    }
-                    (None, Some(module)) if !frame.function.starts_with(&**module) => {
-                        write!(
-                            out,
-                            "  {}",
-                            paint(DIM, format!("in {module}, no debug info"))
-                        )?;
-                    }
-                    (None, _) => {}
-                }
-                out.push('\n');
-            }
-            Line::Folded(n) => {
-                let frames = text::counted(*n, "frame");
-                writeln!(
-                    out,
-                    "     {}",
-                    paint(DIM, format!("... {frames} of the runtime"))
-                )?;
-            }
-        }
-    }
-    if let Some(more) = lines.len().checked_sub(MAX_LINES).filter(|n| *n > 0) {
-        writeln!(out, "     {}", paint(DIM, format!("... {more} more")))?;
-    }
-    if !stack.complete {
-        let text = "(the stack ends here: its rest could not be unwound)";
-        writeln!(out, "     {}", paint(DIM, text))?;
-    }
-    Ok(())
+fn note(out: &mut String, text: &str) -> fmt::Result {
+    writeln!(out, "     {}", paint(DIM, text))
 }
 
 /// What a thread was doing.
@@ -101,34 +91,5 @@ pub fn doing(activity: Activity) -> &'static str {
         Activity::OnCpu => "on CPU",
         Activity::RunQueue => "waiting for a CPU",
         Activity::Blocked => "blocked",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::session::testing::frame;
-
-    #[test]
-    fn the_runtime_is_folded_and_the_leaf_is_not() {
-        let frames = [
-            frame("std::thread::sleep", 1, false),
-            frame("shop::retry", 2, true),
-            frame("tokio::time::timeout", 3, false),
-            frame("tokio::coop", 3, false),
-            frame("shop::serve", 4, false),
-            frame("tokio::runtime::task::raw::poll", 5, false),
-            frame("std::thread::spawn", 6, false),
-        ];
-        assert_eq!(
-            fold(&frames),
-            [
-                Line::Frame(&frames[0]),
-                Line::Frame(&frames[1]),
-                Line::Folded(2),
-                Line::Frame(&frames[4]),
-                Line::Folded(2),
-            ]
-        );
     }
 }

@@ -4,47 +4,43 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::style::{ALARM, BOLD, DIM, heading, paint};
-use super::{Layout, findings, poll_time, stacks, table};
-use crate::model::{Cause, Losses, Role, Tier, Worker};
-use crate::session::{Basis, Detail, Scope, Snapshot, Tally, WorkerView};
-use crate::text::{self, bytes, counted, duration, percent_of, setting};
+use super::{Layout, culprits, findings, poll_time, verdict, workers};
+use crate::model::{Cause, HANG_NS, Losses, Tier};
+use crate::session::{Basis, Scope, Snapshot};
+use crate::text::{self, WallClock, bytes, counted, duration, percent_of, setting};
 
-/// Culprits whose stacks are shown.
-pub const STACKS: usize = 5;
-/// How many threads that ended a culprit's waits are named.
-const RELEASERS: usize = 3;
-/// A second stack of a culprit is shown if it accounts for this share of its time.
-const SECOND_STACK: f64 = 0.25;
+/// Lines of the report, unless all stacks are asked for. Stacks get what the other sections leave.
+const LINES: usize = 58;
+/// Stuck polls that are listed.
+const STUCK: usize = 5;
 
 /// The report of a snapshot that was taken with [`super::query`], ready for [`super::print`].
-pub fn summary(snapshot: &Snapshot, layout: Layout) -> String {
+pub fn summary(snapshot: &Snapshot, layout: &Layout) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut out, snapshot, layout);
     out
 }
 
-fn write(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
-    header(out, snap)?;
-    match (snap.blocking.polls, snap.roots.polls) {
-        (0, 0) => no_slow_polls(out, snap)?,
-        (0, _) => {
-            let text = "No code held a worker; a root future was held.";
-            writeln!(out, "\n{}", paint(BOLD, text))?;
-        }
-        _ => culprits(out, snap, layout)?,
-    }
-    roots(out, snap, layout)?;
-    heaviest_stacks(out, snap)?;
-    running(out, snap)?;
-    not_code(out, snap)?;
+fn write(out: &mut String, snap: &Snapshot, layout: &Layout) -> fmt::Result {
+    let clock = WallClock::new(snap.header.as_deref(), &layout.zone);
+    header(out, snap, &clock)?;
+    verdict::write(out, snap, &clock, layout)?;
+    running(out, snap, &clock)?;
+    culprits::write_table(out, snap, layout)?;
+    let mut rest = String::new();
+    not_code(&mut rest, snap)?;
+    workers::write(&mut rest, snap)?;
+    losses(&mut rest, &snap.losses)?;
+    cost(&mut rest, snap)?;
+    let used = out.lines().count() + rest.lines().count();
+    culprits::write_stacks(out, snap, layout.stacks, LINES.saturating_sub(used))?;
     poll_time::write(out, snap, layout)?;
-    workers(out, snap, layout)?;
-    losses(out, &snap.losses)?;
-    cost(out, snap)
+    out.push_str(&rest);
+    Ok(())
 }
 
-fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
+fn header(out: &mut String, snap: &Snapshot, clock: &WallClock) -> fmt::Result {
     let Some(header) = &snap.header else {
         return writeln!(out, "Nothing was recorded.");
     };
@@ -56,27 +52,28 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
         paint(BOLD, title),
         setting(header.threshold_ns)
     )?;
-    writeln!(out, "{}", paint(DIM, text::cut(&header.command, 200)))?;
-    let tokio = match &header.tokio_version {
+    let mut how = vec![match &header.tokio_version {
         Some(version) => format!("Tokio {version}"),
         None => "Tokio of unknown version".to_owned(),
-    };
+    }];
     let tier = snap.tier.unwrap_or(header.tier);
     let tier_text = format!("poll tracking tier {}: {}", tier.number(), tier.describe());
-    let tier_text = match tier {
+    how.push(match tier {
         Tier::Frames | Tier::Scheduler => paint(ALARM, tier_text),
         _ => tier_text,
-    };
-    writeln!(out, "{tokio}, {tier_text}")?;
+    });
+    how.extend(clock.started().map(|at| format!("since {at}")));
+    writeln!(out, "{}", how.join(", "))?;
     for change in &snap.tier_changes {
-        let when = match change.at_ns.saturating_sub(header.start_ns) {
+        let when = match clock.into_session(change.at_ns) {
             0 => "from the start".to_owned(),
-            ns => format!("after {}", duration(ns)),
+            _ => format!("from {}", clock.both(change.at_ns)),
         };
         let why = text::reason(&change.why);
         let text = format!("{when} tier {}: {why}", change.tier.number());
         writeln!(out, "  {}", paint(ALARM, text))?;
     }
+    writeln!(out, "{}", paint(DIM, text::cut(&header.command, 200)))?;
     if let (Scope::Window, Some(window)) = (snap.scope, snap.window_ns) {
         writeln!(out, "Over the last {} only.", setting(window))?;
     }
@@ -86,160 +83,7 @@ fn header(out: &mut String, snap: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-/// Distinguishes "nothing was slow" from "nothing could be observed".
-fn no_slow_polls(out: &mut String, snap: &Snapshot) -> fmt::Result {
-    if snap.sees_no_polls() {
-        let text =
-            "Polls could not be observed: what blocks is unknown, only how busy threads were.";
-        return writeln!(out, "\n{}", paint(ALARM, text));
-    }
-    let threshold = snap.header.as_ref().map_or(0, |h| h.threshold_ns);
-    let text = format!(
-        "No slow polls: no code held a worker for {} or longer.",
-        setting(threshold)
-    );
-    writeln!(out, "\n{}", paint(BOLD, text))?;
-    let mut observed = 0u64;
-    let (mut busy, mut known, mut longest) = (0u64, 0u64, 0u64);
-    for view in &snap.workers {
-        let usage = &view.usage;
-        observed = observed.saturating_add(usage.polls_observed);
-        longest = longest.max(usage.longest_poll_ns);
-        busy = busy
-            .saturating_add(usage.on_cpu_ns)
-            .saturating_add(usage.blocked_ns);
-        known = known.saturating_add(usage.known_ns());
-    }
-    let is_worker = |view: &&WorkerView| view.worker.role == Role::Worker;
-    let workers = counted(snap.workers.iter().filter(is_worker).count(), "worker");
-    match (snap.workers.len(), observed) {
-        (0, _) => {
-            let text = match snap.workers_left_out {
-                0 => "No worker was found: the process may have no running runtime.".to_owned(),
-                n => format!(
-                    "No worker was watched: --workers left out {}.",
-                    counted(n, "worker")
-                ),
-            };
-            writeln!(out, "{}", paint(ALARM, text))
-        }
-        (_, 0) if known == 0 => writeln!(
-            out,
-            "{workers} found, but nothing was recorded of what they did."
-        ),
-        (_, 0) if snap.running.is_empty() && snap.not_code.polls == 0 => writeln!(
-            out,
-            "{workers} watched, and no poll observed: the runtime is idle."
-        ),
-        (_, 0) => writeln!(out, "{workers} watched, and no poll observed to its end."),
-        _ => writeln!(
-            out,
-            "{workers} watched, {} of the time busy; {} observed, the longest {}.",
-            percent_of(busy, known),
-            counted(observed, "poll"),
-            duration(longest)
-        ),
-    }
-}
-
-fn culprits(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
-    let text = format!(
-        "{} held workers for {} in total, the longest for {}",
-        counted(snap.blocking.polls, "slow poll"),
-        duration(snap.blocking.held_ns),
-        duration(snap.blocking.max_ns)
-    );
-    writeln!(out, "\n{}\n", paint(ALARM, text))?;
-    out.write_str(&table::culprits(snap, &snap.rows, layout))?;
-    let hidden = snap.rows.get(table::ROWS..).unwrap_or_default();
-    if !hidden.is_empty() {
-        let polls: u64 = hidden.iter().map(|row| row.polls).sum();
-        let held = hidden.iter().map(|row| row.total_ns).sum();
-        let culprits = counted(hidden.len(), "more culprit");
-        writeln!(
-            out,
-            "and {culprits}: {}, {}",
-            counted(polls, "poll"),
-            duration(held)
-        )?;
-    }
-    Ok(())
-}
-
-/// Code that held root futures: polls of `block_on` outside of the scheduler.
-fn roots(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
-    if snap.roots.polls == 0 {
-        return Ok(());
-    }
-    let text = format!(
-        "Root futures (block_on) were held for {} in {}, the longest {}: whatever is joined in them waited",
-        duration(snap.roots.held_ns),
-        counted(snap.roots.polls, "period"),
-        duration(snap.roots.max_ns)
-    );
-    writeln!(out, "\n{}\n", paint(ALARM, text))?;
-    out.write_str(&table::culprits(snap, &snap.root_rows, layout))
-}
-
-fn heaviest_stacks(out: &mut String, snap: &Snapshot) -> fmt::Result {
-    if snap.details.is_empty() {
-        return Ok(());
-    }
-    heading(out, "Heaviest stacks (innermost frame first)")?;
-    for (i, detail) in snap.details.iter().enumerate() {
-        culprit_stacks(out, i + 1, detail)?;
-    }
-    Ok(())
-}
-
-fn culprit_stacks(out: &mut String, number: usize, detail: &Detail) -> fmt::Result {
-    let row = &detail.row;
-    let name = text::call(&row.label, row.calls.as_deref());
-    let name = paint(BOLD, text::path(&name, 160));
-    if detail.stacks.is_empty() {
-        return writeln!(out, "{number}. {name}: no stack was captured");
-    }
-    let all = detail.tree.total_ns().max(1);
-    for (i, stack) in detail.stacks.iter().take(2).enumerate() {
-        let share = stack.weight_ns as f64 / all as f64;
-        if i > 0 && share < SECOND_STACK {
-            break;
-        }
-        let head = match i {
-            0 => format!("{number}. {name}"),
-            _ => "   also".to_owned(),
-        };
-        writeln!(
-            out,
-            "{head}: {} of {} {} ({})",
-            duration(stack.weight_ns),
-            duration(detail.tree.total_ns()),
-            stacks::doing(stack.activity),
-            stack.cause
-        )?;
-        stacks::write(out, stack)?;
-    }
-    if !row.chain.is_empty() {
-        let chain: Vec<String> = row.chain.iter().map(|name| text::path(name, 60)).collect();
-        let text = format!("   called by {}", chain.join(" <- "));
-        writeln!(out, "{}", paint(DIM, text))?;
-    }
-    for releaser in detail.released_by.iter().take(RELEASERS) {
-        let Tally {
-            polls, total_ns, ..
-        } = releaser.tally;
-        writeln!(
-            out,
-            "   released by {}: {} after {}",
-            findings::releaser(&releaser.longest),
-            counted(polls, "wait"),
-            duration(total_ns)
-        )?;
-    }
-    Ok(())
-}
-
-fn running(out: &mut String, snap: &Snapshot) -> fmt::Result {
+fn running(out: &mut String, snap: &Snapshot, clock: &WallClock) -> fmt::Result {
     if snap.running.is_empty() {
         return Ok(());
     }
@@ -248,12 +92,18 @@ fn running(out: &mut String, snap: &Snapshot) -> fmt::Result {
         None => "Stuck now",
     };
     writeln!(out, "\n{}", paint(ALARM, text))?;
-    let start = snap.header.as_ref().map_or(0, |h| h.start_ns);
-    for poll in &snap.running {
+    for poll in snap.running.iter().take(STUCK) {
         let name = snap.worker_name(poll.tid);
-        writeln!(out, "{}", findings::finding_line(poll, start, &name))?;
+        writeln!(out, "{}", findings::finding_line(poll, clock, &name))?;
     }
-    for runtime in &snap.held_runtimes {
+    if let Some(more) = snap.running.len().checked_sub(STUCK).filter(|n| *n > 0) {
+        writeln!(out, "and {}", counted(more, "more poll"))?;
+    }
+    let hangs = |runtime: &&u32| {
+        let mut polls = snap.running.iter().filter(|poll| poll.runtime == **runtime);
+        polls.all(|poll| snap.held_until_now(poll) >= HANG_NS)
+    };
+    for runtime in snap.held_runtimes.iter().filter(hangs) {
         let text = format!("All workers of runtime {runtime} are held: it makes no progress.");
         writeln!(out, "{}", paint(ALARM, text))?;
     }
@@ -315,42 +165,6 @@ fn not_code(out: &mut String, snap: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-fn workers(out: &mut String, snap: &Snapshot, layout: Layout) -> fmt::Result {
-    let mut runtimes: BTreeMap<u32, Vec<&WorkerView>> = BTreeMap::new();
-    for view in &snap.workers {
-        runtimes.entry(view.worker.runtime).or_default().push(view);
-    }
-    for (runtime, views) in runtimes {
-        let is_worker = |view: &&&WorkerView| view.worker.role == Role::Worker;
-        let workers = views.iter().filter(is_worker).count();
-        let roots = match views.len() - workers {
-            0 => String::new(),
-            n => format!(", {}", counted(n, "root future")),
-        };
-        let title = match views.iter().find(is_worker).map(|view| &view.worker) {
-            None => format!("Runtime {runtime}{roots}"),
-            Some(Worker {
-                flavor: Some(flavor),
-                ..
-            }) => {
-                let workers = counted(workers, "worker");
-                format!("Runtime {runtime}: {}, {workers}{roots}", flavor.as_str())
-            }
-            // Threads of the blocking pool may be among them.
-            Some(Worker { thread_name, .. }) => {
-                format!("{} named {thread_name}", counted(workers, "thread"))
-            }
-        };
-        heading(out, &title)?;
-        let (shown, more) = table::select_workers(views);
-        out.write_str(&table::workers(&shown, layout))?;
-        if let Some(more) = more {
-            writeln!(out, "{more}")?;
-        }
-    }
-    Ok(())
-}
-
 fn losses(out: &mut String, losses: &Losses) -> fmt::Result {
     if losses.total() == 0 {
         return Ok(());
@@ -392,6 +206,9 @@ fn cost(out: &mut String, snap: &Snapshot) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::super::Stacks;
     use super::*;
     use crate::model::{Record, SelfCost};
     use crate::session::testing as t;
@@ -400,7 +217,12 @@ mod tests {
     fn report(records: &[Record], width: Option<u16>) -> String {
         let mut session = Session::new(SessionOptions::default());
         records.iter().for_each(|record| session.apply(record));
-        let text = summary(&session.snapshot(&super::super::query()), Layout { width });
+        let layout = Layout {
+            width,
+            zone: TimeZone::UTC,
+            stacks: Stacks::Top,
+        };
+        let text = summary(&session.snapshot(&super::super::query(&layout)), &layout);
         anstream::adapter::strip_str(&text).to_string()
     }
 
@@ -422,13 +244,44 @@ mod tests {
     fn it_fits_the_terminal() {
         for width in [80, 100, 120, 200] {
             let text = report(&t::session(), Some(width));
-            let table = text.lines().skip_while(|line| !line.contains("culprit"));
-            for line in table.take_while(|line| !line.is_empty()) {
-                assert!(
-                    line.chars().count() <= usize::from(width),
-                    "{width}: {line}"
-                );
+            let table = text.lines().skip_while(|line| !line.contains("cause "));
+            let table = table.take_while(|line| !line.is_empty());
+            let widest = table.map(crate::text::width).max().unwrap_or(0);
+            assert!(
+                (40..=usize::from(width)).contains(&widest),
+                "{widest}: {text}"
+            );
+        }
+    }
+
+    /// Many culprits, deep stacks, many workers and several stuck polls.
+    #[test]
+    fn a_busy_process_has_a_report_of_less_than_sixty_lines() {
+        let mut records = vec![t::header()];
+        records.extend((0..16).map(t::worker));
+        for i in 0..40u64 {
+            let (name, calls) = (format!("shop::orders::f{i}"), format!("sqlx::g{i}"));
+            let at = 100 + 200 * i;
+            let mut poll = t::poll(i as u32 % 16, at, 30 + i, Cause::Cpu, &name, &calls);
+            for stack in &mut poll.stacks {
+                let dependency = |n: u32| t::frame(&format!("crate{n}::run"), n, false);
+                stack.frames.splice(0..0, (0..20).map(dependency));
+                let own = |n: u32| t::frame(&format!("shop::layer{n}"), n, false);
+                stack.frames.extend((0..20).map(own));
             }
+            records.push(Record::SlowPoll(poll.clone().into()));
+            if i >= 30 {
+                poll.tid = 4001 + i as u32 % 16;
+                poll.running = true;
+                records.push(Record::Running(poll.into()));
+            }
+        }
+        records.push(t::end(10_000));
+        for width in [None, Some(80), Some(120)] {
+            let text = report(&records, width);
+            let lines = text.lines().count();
+            assert!(lines < 60, "{lines} at {width:?}: {text}");
+            assert!(text.contains("more culprits") && text.contains("--stacks all"));
         }
     }
 

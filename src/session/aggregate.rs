@@ -251,6 +251,7 @@ impl Aggregate {
             cause,
             causes,
             polls: self.polls,
+            own_ns: self.split.on_cpu_ns.saturating_add(self.split.blocked_ns),
             total_ns: self.total_ns,
             max_ns: self.max_ns,
             p50_ns: self.durations.quantile(0.5).min(self.max_ns),

@@ -47,6 +47,7 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
     #[default]
+    Own,
     Total,
     Polls,
     Max,
@@ -60,7 +61,8 @@ pub enum Sort {
 
 impl Sort {
     /// In the order of the columns.
-    pub const ALL: [Sort; 9] = [
+    pub const ALL: [Sort; 10] = [
+        Sort::Own,
         Sort::Total,
         Sort::Polls,
         Sort::Max,

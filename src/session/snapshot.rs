@@ -130,6 +130,8 @@ pub struct Row {
     /// Time by cause, largest first.
     pub causes: Vec<(Cause, u64)>,
     pub polls: u64,
+    /// Time that the code itself took: on a CPU or blocked. The rest of `total_ns` it waited for a CPU.
+    pub own_ns: u64,
     pub total_ns: u64,
     pub max_ns: u64,
     pub p50_ns: u64,
@@ -216,6 +218,15 @@ pub struct WorkerView {
     pub slow: Sum,
     /// The slow poll that it is in.
     pub running: Option<Arc<SlowPoll>>,
+}
+
+impl Detail {
+    /// The stack to show first: the heaviest that shows the row's cause, else the heaviest.
+    pub fn chief_stack(&self) -> Option<&WeightedStack> {
+        let same_cause = |stack: &&WeightedStack| stack.cause == self.row.cause;
+        let chief = self.stacks.iter().find(same_cause);
+        chief.or_else(|| self.stacks.first())
+    }
 }
 
 impl Snapshot {

@@ -129,6 +129,7 @@ fn add_row(sum: &mut Sum, row: &Aggregate) {
 fn sort_rows(rows: &mut [Arc<Row>], sort: Sort) {
     rows.sort_unstable_by(|a, b| {
         let column = match sort {
+            Sort::Own => b.own_ns.cmp(&a.own_ns),
             Sort::Total => b.total_ns.cmp(&a.total_ns),
             Sort::Polls => b.polls.cmp(&a.polls),
             Sort::Max => b.max_ns.cmp(&a.max_ns),

@@ -2,6 +2,7 @@
 
 use crate::model::{Cause, Location, Role, Worker};
 
+use super::shorten::PLAIN_ARROW;
 use super::width::width;
 
 /// A thread's `comm` as the kernel keeps it: the bytes up to the first 0.
@@ -71,7 +72,7 @@ pub fn reason(why: &str) -> &str {
 /// A function and what it called, on one line: `shop::hash -> bcrypt::hash`.
 pub fn call(name: &str, calls: Option<&str>) -> String {
     match calls {
-        Some(calls) => format!("{name} -> {calls}"),
+        Some(calls) => format!("{name}{PLAIN_ARROW}{calls}"),
         None => name.to_owned(),
     }
 }

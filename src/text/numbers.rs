@@ -29,7 +29,7 @@ pub fn duration(ns: u64) -> String {
 
 /// A duration that is still growing: tenths of a second up to ten minutes, so that it is seen to
 /// move. Rounded down, like every clock.
-pub fn clock(ns: u64) -> String {
+pub fn running(ns: u64) -> String {
     match ns {
         ..SECOND => format!("{} ms", ns / 1_000_000),
         ..600_000_000_000 => format!("{}.{} s", ns / SECOND, ns / 100_000_000 % 10),
@@ -197,7 +197,7 @@ mod tests {
     fn clocks_are_rounded_down() {
         let all = [0, 999_999_999, 1_999_999_999, 59_990_000_000, 600 * SECOND];
         assert_eq!(
-            all.map(clock),
+            all.map(running),
             ["0 ms", "999 ms", "1.9 s", "59.9 s", "10m 00s"]
         );
         let all = [0, 59_999_999_999, HOUR - 1, HOUR, 100 * HOUR];

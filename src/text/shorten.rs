@@ -2,8 +2,9 @@
 
 use super::width::{clean, cut, head, tail, width};
 
-/// Between a function and what it called, on a screen.
+/// Between a function and what it called: on a screen, and in plain text.
 const ARROW: &str = " → ";
+pub(super) const PLAIN_ARROW: &str = " -> ";
 
 /// A path of segments (a function or a file) in at most `columns`, shortened in the middle: the
 /// first segment, the crate, and the last ones identify it best.
@@ -53,15 +54,30 @@ pub fn path(name: &str, columns: usize) -> String {
 /// A function and, with an arrow before it, what it called, shortened to at most `columns` together.
 /// The second text is empty where nothing was called or there is no room for both.
 pub fn fit_call(function: &str, calls: Option<&str>, columns: usize) -> (String, String) {
+    fit_call_with(ARROW, function, calls, columns)
+}
+
+/// The same in one plain text: `shop::hash -> bcrypt::hash`.
+pub fn fit_call_plain(function: &str, calls: Option<&str>, columns: usize) -> String {
+    let (function, calls) = fit_call_with(PLAIN_ARROW, function, calls, columns);
+    function + &calls
+}
+
+fn fit_call_with(
+    arrow: &str,
+    function: &str,
+    calls: Option<&str>,
+    columns: usize,
+) -> (String, String) {
     let Some(calls) = calls.filter(|_| columns >= 16) else {
         return (path(function, columns), String::new());
     };
-    let room = columns - width(ARROW);
+    let room = columns - width(arrow);
     // Both whole if they fit; else the function gets at least three fifths.
     let for_calls = room.saturating_sub(width(function)).max(room * 2 / 5);
     let function = path(function, room - width(calls).min(for_calls));
     let calls = path(calls, room.saturating_sub(width(&function)));
-    (function, format!("{ARROW}{calls}"))
+    (function, format!("{arrow}{calls}"))
 }
 
 /// `foo::<Bar<Baz>>::qux` as `foo::<…>::qux`; `<T as Trait>::f` keeps its first level.

@@ -118,30 +118,6 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     rows
 }
 
-/// A name or a path in rows of at most `columns`, broken after `::`, `/` and spaces where possible.
-pub fn break_name(name: &str, columns: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for part in name.split_inclusive(['/', ':', ' ']) {
-        // Both colons of `::` stay together.
-        if used > 0 && used + width(part) > columns && part != ":" {
-            lines.push(String::new());
-            used = 0;
-        }
-        for (grapheme, wide) in graphemes(part) {
-            if used + wide > columns && used > 0 {
-                lines.push(String::new());
-                used = 0;
-            }
-            if let Some(line) = lines.last_mut() {
-                line.push_str(grapheme);
-            }
-            used += wide;
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{fit_call, path};
@@ -157,22 +133,6 @@ mod tests {
         assert_eq!(wrap("a poll is slow", 6), ["a poll", "is", "slow"]);
         assert_eq!(wrap("incomprehensible", 6), ["incomprehensible"]);
         assert_eq!(wrap("", 6), [""]);
-    }
-
-    #[test]
-    fn names_break_at_their_segments() {
-        assert_eq!(
-            break_name("-> std::thread::sleep", 16),
-            ["-> std::thread::", "sleep"]
-        );
-        assert_eq!(
-            break_name("shop/src/main.rs:42", 16),
-            ["shop/src/", "main.rs:42"]
-        );
-        assert_eq!(break_name("abcdefgh", 3), ["abc", "def", "gh"]);
-        assert_eq!(break_name("漢字漢", 4), ["漢字", "漢"]);
-        assert_eq!(break_name("a::b", 16), ["a::b"]);
-        assert_eq!(break_name("", 5), [""]);
     }
 
     #[test]

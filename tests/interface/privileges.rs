@@ -67,7 +67,7 @@ fn three_capabilities_suffice_for_all_but_kernel_names() {
     assert!(notes.contains("CAP_SYSLOG"), "{notes}");
     if !hidden_from_root {
         let named = as_nobody(&hud, &format!("{NEEDED},+syslog"))
-            .args(["--pid", &pid])
+            .args(["--pid", &pid, "--stacks", "all"])
             .output()
             .unwrap();
         let notes = String::from_utf8_lossy(&named.stderr);

@@ -57,10 +57,14 @@ const COLUMNS: &[(&str, &str)] = &[
         "why the worker was held, derived from kernel facts",
     ),
     ("POLLS", "slow polls"),
+    (
+        "OWN",
+        "time that the code itself took: on a CPU or blocked, without waiting for a CPU",
+    ),
     ("TOTAL", "time that they held workers, added up"),
     (
         "MAX P50 P99",
-        "the longest, the median, and the duration that 1 in 100 exceeds",
+        "the longest; the median and the duration that 1 in 100 exceeds, where it is not the longest",
     ),
     ("SHARE", "of all time for which blocking code held workers"),
     (

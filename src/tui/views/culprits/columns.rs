@@ -7,6 +7,7 @@ use crate::session::Sort;
 pub enum Column {
     Cause,
     Polls,
+    Own,
     Total,
     Max,
     P50,
@@ -22,6 +23,7 @@ impl Column {
         match self {
             Column::Cause => "CAUSE",
             Column::Polls => "POLLS",
+            Column::Own => "OWN",
             Column::Total => "TOTAL",
             Column::Max => "MAX",
             Column::P50 => "P50",
@@ -37,6 +39,7 @@ impl Column {
         Some(match self {
             Column::Cause => Sort::Cause,
             Column::Polls => Sort::Polls,
+            Column::Own => Sort::Own,
             // A row's share is its total by another name.
             Column::Total | Column::Share => Sort::Total,
             Column::Max => Sort::Max,
@@ -65,6 +68,8 @@ pub struct Wanted {
     pub name: usize,
     pub location: usize,
     pub future: usize,
+    /// P99 differs from the longest poll in some row.
+    pub quantiles: bool,
 }
 
 /// From this width on, columns end where their texts do: numbers far from the names they belong to
@@ -83,20 +88,22 @@ impl Columns {
         // Width, and the width of the table from which on the column is shown.
         let columns = [
             (Cause, cause, 0),
+            (Own, 7, 0),
             (Total, 7, 0),
-            (Max, 7, 0),
             (Polls, 6, 0),
-            (Share, 5, 64),
-            (P99, 7, 76),
+            (Max, 7, 70),
+            (Share, 5, 78),
             (Trend, trend, 92),
+            (P99, 7, 110),
             (Last, 7, 124),
             (P50, 7, 136),
         ];
         let fits = |column: Column| {
             let found = columns.iter().find(|(c, ..)| *c == column);
-            found.filter(|(_, _, from)| width >= *from)
+            let shown = wanted.quantiles || !matches!(column, P50 | P99);
+            found.filter(|(_, _, from)| width >= *from && shown)
         };
-        let order = [Cause, Polls, Total, Max, P50, P99, Share, Trend, Last];
+        let order = [Cause, Polls, Own, Total, Max, P50, P99, Share, Trend, Last];
         let fixed: Vec<_> = order
             .into_iter()
             .filter_map(|column| fits(column).map(|&(c, w, _)| (c, w)))
@@ -162,6 +169,7 @@ mod tests {
                     name,
                     location,
                     future,
+                    quantiles: width % 2 == 0,
                 };
                 let columns = Columns::fit(width, wanted);
                 let total = total(&columns);
@@ -179,6 +187,7 @@ mod tests {
             name: 60,
             location: 40,
             future: 50,
+            quantiles: true,
         };
         let columns = Columns::fit(300, wanted);
         assert_eq!(
@@ -186,7 +195,7 @@ mod tests {
             (60, 40, 50)
         );
         let columns = Columns::fit(200, wanted);
-        assert_eq!((columns.name, columns.future), (59, 0));
+        assert_eq!((columns.name, columns.future), (55, 0));
         assert!(columns.location >= 30);
     }
 }

@@ -24,8 +24,7 @@ pub fn fits((_, height): (u16, u16)) -> bool {
 /// [`HEIGHT`] in any case.
 pub fn height(detail: &Detail, unused: u16, roomy: bool) -> u16 {
     let frames = detail
-        .stacks
-        .first()
+        .chief_stack()
         .map_or(1, |stack| stack::shown_frames(stack).count());
     match unused.min(narrow(frames + 1)) {
         rows if roomy => rows.max(HEIGHT),
@@ -52,7 +51,7 @@ pub fn draw(c: &mut Canvas, area: Rect) {
     let width = usize::from(area.width);
     let title = text::path(&row.label, width / 2);
     c.heading(area, 0, &title, &note);
-    let Some(stack) = detail.stacks.first() else {
+    let Some(stack) = detail.chief_stack() else {
         c.row(
             area,
             1,

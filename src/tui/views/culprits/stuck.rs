@@ -49,7 +49,7 @@ fn line(c: &Canvas, poll: &SlowPoll, width: usize) -> RowText {
     let (snap, theme) = (c.snap, c.theme);
     let mut line = RowText::default();
     let least = if poll.began_before_attach { "≥" } else { "" };
-    let clock = format!("{least}{}", text::clock(snap.held_until_now(poll)));
+    let clock = format!("{least}{}", text::running(snap.held_until_now(poll)));
     line.push(format!(" {} ", text::right(&clock, 8)), theme.alarm());
     line.push(" ", Style::new());
     let columns = if width >= 90 { 20 } else { 10 };

@@ -294,7 +294,8 @@ fn line(
                 continue;
             }
             Column::Polls => (text::count(row.polls), Style::new()),
-            Column::Total => (text::duration(row.total_ns), theme.strong()),
+            Column::Own => (text::duration(row.own_ns), theme.strong()),
+            Column::Total => (text::duration(row.total_ns), Style::new()),
             Column::Max => (text::duration(row.max_ns), Style::new()),
             Column::P50 => (text::duration(row.p50_ns), Style::new()),
             Column::P99 => (text::duration(row.p99_ns), Style::new()),
@@ -343,6 +344,7 @@ fn wanted(rows: &[Arc<Row>], group: Group) -> Wanted {
             location.map_or(0, |at| at.file.len() + line(at.line))
         }),
         future: longest(|row, group| future(row, group).map_or(0, str::len)),
+        quantiles: rows.iter().any(|row| row.p99_ns < row.max_ns),
     }
 }
 

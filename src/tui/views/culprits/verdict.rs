@@ -49,14 +49,14 @@ fn all_held(c: &Canvas, held: u64) -> Line<'static> {
     };
     Line::from(format!(
         " ✖ ALL WORKERS{which} HELD for {}: nothing else is polled",
-        text::clock(held)
+        text::running(held)
     ))
 }
 
 fn blocking(c: &Canvas, width: usize) -> Line<'static> {
     let (snap, theme) = (c.snap, c.theme);
     // The verdict names what held most, whatever the order of the table.
-    let Some(worst) = snap.rows.iter().max_by_key(|row| row.total_ns) else {
+    let Some(worst) = snap.rows.iter().max_by_key(|row| row.own_ns) else {
         return Line::default();
     };
     let calls = worst.calls.as_deref();
