@@ -111,6 +111,19 @@ mod aarch64 {
     }
 }
 
+/// The user-mode registers of a thread that unwinding starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer: `rbp`, `x29`.
+    pub fp: u64,
+    /// Link register, `x30`; 0 on x86-64, which has none.
+    pub lr: u64,
+}
+
 /// Whether the call instruction pushes the return address, so that it lies right below the caller's
 /// frame. On other processors the callee saves it at a place of its own, or not at all, and a word
 /// found on the stack may be left over from a call that has returned.

@@ -1,18 +1,17 @@
 //! From the kernel's facts about a thread to the [`Cause`] that held its worker.
 //!
-//! The rules look at what the thread asked the kernel for, never at function names, so they hold
-//! for stripped binaries and for every language the target is linked from. The order of the rules
-//! matters and is the order of the code. What an architecture numbers differently is in
-//! `syscall_class` and `legacy_syscall_class`, nowhere else.
+//! The rules use the system call and its arguments, never function names, so they hold for stripped
+//! binaries and for every language. Their order is that of the code. System calls that only one
+//! architecture has are in `legacy_syscall_class`.
 
 use crate::model::Cause;
 
-/// What the kernel knew of a thread when it was switched out or sampled.
+/// What the kernel knew about a thread when it was switched out or sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
     /// Number of the system call the thread is in (`orig_ax`, `syscallno`); -1 for none.
     pub syscall: i64,
-    /// The number before it: what a `restart_syscall` goes on with. -1 for none.
+    /// The one before it, which `restart_syscall` continues; -1 for none.
     pub previous_syscall: i64,
     /// The call's first three arguments.
     pub args: [u64; 3],
@@ -30,7 +29,7 @@ pub struct KernelFacts {
 }
 
 impl Default for KernelFacts {
-    /// A thread in user mode that asked for nothing.
+    /// A thread in user mode.
     fn default() -> Self {
         KernelFacts {
             syscall: -1,
@@ -45,12 +44,11 @@ impl Default for KernelFacts {
     }
 }
 
-/// Why a thread went to sleep in the kernel. (Stops and waits for a CPU are no sleep: the kernel side
-/// counts them apart.)
+/// Why a thread sleeps in the kernel. (The kernel side counts stops and waits for a CPU separately.)
 pub fn of_blocked(facts: &KernelFacts) -> Cause {
     match effective_syscall(facts) {
-        // Asleep without having asked for anything: the fault handler waits for the disk or for
-        // the lock of the address space.
+        // Asleep without a system call: the fault handler waits for the disk or for the lock of the
+        // address space.
         None => Cause::PageFault,
         Some(number) => match of_syscall(number, facts) {
             Cause::Unknown if facts.in_iowait => Cause::FileIo,
@@ -59,17 +57,17 @@ pub fn of_blocked(facts: &KernelFacts) -> Cause {
     }
 }
 
-/// Why a thread that was sampled on its CPU is there.
+/// Why a running thread is on its CPU.
 pub fn of_running(facts: &KernelFacts) -> Cause {
     if !facts.in_kernel {
         return Cause::Cpu;
     }
-    // Minor faults never sleep; a storm of them is seen here only.
+    // Minor faults never sleep, so only samples show them.
     if facts.page_fault_entry {
         return Cause::PageFault;
     }
     match effective_syscall(facts) {
-        // An interrupt on top of user code.
+        // An interrupt of user code.
         None => Cause::Cpu,
         Some(number) => match of_syscall(number, facts) {
             Cause::Unknown => Cause::Cpu,
@@ -78,7 +76,7 @@ pub fn of_running(facts: &KernelFacts) -> Cause {
     }
 }
 
-/// The call the thread is really in: an interrupted sleep goes on as `restart_syscall`.
+/// The call that the thread is in. An interrupted sleep continues as `restart_syscall`.
 fn effective_syscall(facts: &KernelFacts) -> Option<i64> {
     let number = if facts.syscall == libc::SYS_restart_syscall {
         facts.previous_syscall
@@ -88,7 +86,7 @@ fn effective_syscall(facts: &KernelFacts) -> Option<i64> {
     (number >= 0).then_some(number)
 }
 
-/// What a system call is about, as far as its cause goes.
+/// System calls by the cause of a sleep in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     /// Waits for another thread.
@@ -140,7 +138,7 @@ fn of_descriptor(number: i64, facts: &KernelFacts) -> Cause {
     }
     match u32::from(facts.fd_mode) & libc::S_IFMT {
         libc::S_IFSOCK => Cause::Network,
-        // A child's output is read through pipes: `Command::output` sits here, not in wait4.
+        // `Command::output` reads the child's output here before it calls wait4.
         libc::S_IFIFO if facts.has_children => Cause::ChildProcess,
         libc::S_IFIFO => Cause::Pipe,
         libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR | libc::S_IFCHR => Cause::FileIo,
@@ -150,8 +148,8 @@ fn of_descriptor(number: i64, facts: &KernelFacts) -> Cause {
     }
 }
 
-/// From Linux 6.16 anonymous inodes carry `S_IFREG` with mode 0600. An eventfd is then known by
-/// its transfers, which are always eight bytes, and by not waiting for a device.
+/// From Linux 6.16, anonymous inodes have `S_IFREG` and mode 0600. An eventfd is then recognised by its
+/// transfers of eight bytes that do not wait for a device.
 fn is_eventfd_read(number: i64, facts: &KernelFacts) -> bool {
     (number == libc::SYS_read || number == libc::SYS_write)
         && u32::from(facts.fd_mode) == libc::S_IFREG | 0o600
@@ -162,7 +160,7 @@ fn is_eventfd_read(number: i64, facts: &KernelFacts) -> bool {
 /// `futex_wait`, which libc does not list yet; new calls have one number everywhere.
 const SYS_FUTEX_WAIT: i64 = 455;
 
-/// The system calls every architecture has, by what they wait for.
+/// System calls of every architecture.
 #[expect(non_upper_case_globals, reason = "names of libc")]
 fn syscall_class(number: i64) -> Option<Class> {
     use libc::*;
@@ -197,7 +195,7 @@ fn syscall_class(number: i64) -> Option<Class> {
     })
 }
 
-/// The calls that only x86-64 still has, next to the `*at` and `p*` forms that replaced them.
+/// System calls that only x86-64 has, beside the `*at` and `p*` forms that replaced them.
 #[expect(non_upper_case_globals, reason = "names of libc")]
 #[cfg(target_arch = "x86_64")]
 fn legacy_syscall_class(number: i64) -> Option<Class> {
@@ -214,7 +212,7 @@ fn legacy_syscall_class(number: i64) -> Option<Class> {
     })
 }
 
-/// aarch64 came late enough to have none of them.
+/// aarch64 has none of them.
 #[cfg(not(target_arch = "x86_64"))]
 fn legacy_syscall_class(_number: i64) -> Option<Class> {
     None

@@ -1,4 +1,4 @@
-//! Names the threads of a census: what each waits for, and what it is to Tokio.
+//! Describes the threads of a census: what each waits for, and its duty in Tokio.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::cause::{self, KernelFacts};
 use crate::capture::{Phase, SeenThread, ThreadState};
 use crate::model::{CensusThread, Duty, Frame, ThreadWait, Worker};
 
-/// One thread with names. `states` is what the kernel side knew of it before and after, if it is a
+/// One thread of the census. `states` is the worker's state before and after it, if the thread is a
 /// worker.
 pub fn name_thread(
     seen: &SeenThread,
@@ -72,12 +72,12 @@ fn duty(worker: Option<&Worker>, states: Option<&(ThreadState, ThreadState)>, at
     }
 }
 
-/// The calls that threads sleep in, by name.
+/// Names of system calls that threads sleep in.
 macro_rules! names {
     ($($call:ident)*) => { [$((libc::$call, stringify!($call))),*] };
 }
 
-/// `futex` for `SYS_futex`; `no system call` outside of one.
+/// `futex` for `SYS_futex`.
 fn syscall_name(number: i64) -> String {
     if number < 0 {
         return "no system call".to_owned();

@@ -1,7 +1,7 @@
-//! What a census says of a hang, in words.
+//! Explains a hang from a census.
 //!
-//! Each rule is a fact about all threads at one moment. A rule speaks only of polls that have lasted
-//! long enough to be a hang, and says nothing where another explanation is left.
+//! Each rule states a fact about all threads at one moment. It considers only polls that have lasted long
+//! enough to be a hang, and says nothing if another explanation is possible.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::model::{Census, CensusThread, Duty, Frame, HANG_NS, Origin, ThreadWai
 use crate::stacks::aliases::known_as;
 use crate::tokio::names::waits_for_work;
 
-/// Threads named in one sentence, and sentences of one kind.
+/// How many threads a sentence names, and how many sentences there are of one kind.
 const MOST: usize = 3;
 
 /// Public functions that take a lock.
@@ -22,7 +22,7 @@ const LOCKS: [&str; 6] = [
     "parking_lot::RwLock::write",
 ];
 
-/// All that can be said, most telling first; empty where nothing hangs.
+/// The sentences, most important first. Empty if nothing hangs.
 pub fn words(threads: &[CensusThread]) -> Vec<String> {
     let mut words = Vec::new();
     words.extend(blocked_in_block_on(threads));
@@ -40,7 +40,7 @@ pub fn words(threads: &[CensusThread]) -> Vec<String> {
             Some(told) => words.push(told),
             None => words.extend(stuck_in_locks(workers.iter().copied(), threads)),
         }
-        // A worker that runs, or waits for events, comes to the driver by itself.
+        // A worker that runs or waits for events will poll the driver.
         if stuck > 0
             && workers
                 .iter()
@@ -62,7 +62,7 @@ pub fn words(threads: &[CensusThread]) -> Vec<String> {
     words
 }
 
-/// How a thread of a census is called.
+/// The name of a thread of a census.
 pub fn name(thread: &CensusThread) -> String {
     match thread.duty.worker() {
         Some((runtime, Some(index))) => format!("worker {index} of runtime {runtime}"),
@@ -80,20 +80,20 @@ fn runtimes(threads: &[CensusThread]) -> BTreeMap<u32, Vec<&CensusThread>> {
     runtimes
 }
 
-/// Asleep in a poll that has lasted too long.
+/// Asleep in a poll that has lasted long enough to be a hang.
 fn hangs(thread: &CensusThread) -> bool {
     let long = matches!(thread.duty, Duty::Polling { held_ns, .. } if held_ns >= HANG_NS);
     long && matches!(thread.wait, ThreadWait::Asleep { .. })
 }
 
-/// Parked without the driver: only a wake from another thread ends it.
+/// Parked without the driver, so that only another thread can wake it.
 fn sleeps_on(thread: &CensusThread) -> bool {
     let parked = matches!(thread.duty, Duty::Parked { .. });
     let on_futex = matches!(&thread.wait, ThreadWait::Asleep { syscall, .. } if syscall == "futex");
     parked && on_futex
 }
 
-/// The lock function it waits in, by the name of its public interface.
+/// The public name of the lock function that it waits in.
 fn locking(thread: &CensusThread) -> Option<&'static str> {
     let inner = thread.frames.iter();
     let mut inner = inner.take_while(|frame| frame.origin != Origin::User);
@@ -110,7 +110,7 @@ fn lock_address(thread: &CensusThread) -> Option<u64> {
     }
 }
 
-/// Its innermost own code.
+/// Its innermost function of the application.
 fn code(thread: &CensusThread) -> &str {
     let own = thread.frames.iter().find(|f| f.origin == Origin::User);
     own.or(thread.frames.first())
@@ -119,8 +119,8 @@ fn code(thread: &CensusThread) -> &str {
         })
 }
 
-/// Whether it can hold no lock: a worker without a poll, or a pool thread without a job. A thread
-/// in code of its own can, whatever it does there.
+/// Whether it cannot hold a lock: a worker without a poll, or a pool thread without a job. Any thread
+/// in code of the application can.
 fn is_idle(thread: &CensusThread) -> bool {
     if let Duty::Parked { .. } = thread.duty {
         return true;
@@ -134,8 +134,8 @@ fn is_idle(thread: &CensusThread) -> bool {
         && inside.is_some_and(|frames| frames.iter().all(|f| f.origin != Origin::User))
 }
 
-/// Workers that hang in a lock, each with all who may hold it. Where that leaves but the waiter
-/// itself, it deadlocks on itself.
+/// Workers that hang in a lock, each with the threads that may hold it. If only the waiter itself can,
+/// it deadlocks on itself.
 fn stuck_in_locks<'a>(
     workers: impl Iterator<Item = &'a CensusThread>,
     threads: &[CensusThread],
@@ -163,8 +163,8 @@ fn stuck_in_locks<'a>(
         .collect()
 }
 
-/// Who may hold the lock that these threads wait for: all that are in code of their own, but those
-/// that wait for the same lock.
+/// Who may hold the lock that these threads wait for: all threads in code of the application that do
+/// not wait for the same lock.
 fn may_hold(threads: &[CensusThread], waiters: &[&CensusThread]) -> Vec<String> {
     let locks: Vec<u64> = waiters.iter().filter_map(|w| lock_address(w)).collect();
     let others = threads.iter().filter(|thread| {
@@ -182,7 +182,7 @@ fn blocked_in_block_on(threads: &[CensusThread]) -> Vec<String> {
     let stuck = threads.iter().filter(|thread| hangs(thread));
     stuck
         .filter_map(|thread| {
-            // Inside the poll: the runtime's own frames are around it.
+            // Inside the poll: below the runtime's frames.
             let frames = thread.frames.iter();
             let mut inner = frames.take_while(|frame| frame.origin != Origin::Runtime);
             let at = inner.find(|frame| {
@@ -198,7 +198,7 @@ fn blocked_in_block_on(threads: &[CensusThread]) -> Vec<String> {
         .collect()
 }
 
-/// All workers wait for a lock, and who may hold it.
+/// The sentence for a runtime whose workers all wait for a lock.
 fn all_in_lock(all: &str, workers: &[&CensusThread], threads: &[CensusThread]) -> Option<String> {
     let locks: Vec<&str> = workers
         .iter()
@@ -223,7 +223,7 @@ fn all_in_lock(all: &str, workers: &[&CensusThread], threads: &[CensusThread]) -
     ))
 }
 
-/// Puts a census together.
+/// A census with its sentences.
 pub fn census(at_ns: u64, threads: Vec<CensusThread>) -> Census {
     Census {
         at_ns,

@@ -1,15 +1,14 @@
-//! What a page fault costs on this machine: measured on hud's own memory, in some milliseconds.
+//! Measures the CPU time of a page fault on this machine, on hud's own memory, within milliseconds.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;
 
-/// Pages that are touched, and how often; the cheapest time counts. As many as a slow poll touches:
-/// single faults find everything in the CPU's caches, and cost half as much.
+/// Pages that are touched per round, and rounds, the fastest of which counts. As many pages as a slow
+/// poll touches: single faults hit the CPU's caches and cost half as much.
 const PAGES: usize = 1024;
 const ROUNDS: usize = 3;
 
-/// The CPU time of a plain fault among many, that of a fresh page, in nanoseconds: hardly another
-/// kind costs less. 0 where it cannot be measured.
+/// The CPU time of a fault on a fresh page, the cheapest kind, in nanoseconds. 0 if it cannot be measured.
 pub fn measure() -> u64 {
     (0..ROUNDS)
         .filter_map(|_| touch_fresh_pages())
@@ -17,12 +16,12 @@ pub fn measure() -> u64 {
         .unwrap_or(0)
 }
 
-/// Nanoseconds a fault.
+/// Nanoseconds per fault.
 fn touch_fresh_pages() -> Option<u64> {
     // SAFETY: no preconditions.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
     let bytes = PAGES.checked_mul(page)?;
-    // SAFETY: a new mapping that nobody else knows.
+    // SAFETY: a new mapping that nothing else uses.
     let start = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -44,7 +43,7 @@ fn touch_fresh_pages() -> Option<u64> {
     let took = begun.elapsed();
     // SAFETY: exactly what was mapped.
     unsafe { libc::munmap(start, bytes) };
-    // A fault may bring several pages.
+    // A fault may map several pages.
     let faults = faults_so_far()?.checked_sub(before)?;
     (took.as_nanos() as u64).checked_div(faults)
 }
@@ -52,7 +51,7 @@ fn touch_fresh_pages() -> Option<u64> {
 /// The minor page faults of this thread.
 fn faults_so_far() -> Option<u64> {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: there is room for what is written.
+    // SAFETY: `usage` is large enough.
     let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
     // SAFETY: integers only, for which zeroes are valid.
     let usage = unsafe { usage.assume_init() };

@@ -1,4 +1,4 @@
-//! From what the kernel side sends to what people read: stacks, names, whose code, why.
+//! From drained events to records: assembles polls, attributes causes, names culprits and releasers.
 
 pub mod cause;
 pub mod census;

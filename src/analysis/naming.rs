@@ -1,37 +1,18 @@
-//! Gives an assembled poll its names: frames, culprit, worker. The last step before a record.
+//! Names an assembled poll: frames, culprit, worker. The last step before a record.
 
-use std::sync::Arc;
-
-use super::polls::{Assembled, Weighed};
+use super::polls::{AssembledPoll, WeighedStack};
 use crate::model::{
-    Activity, Cause, Culprit, Frame, Name, Role, RootPoll, SlowPoll, WeightedStack, Worker,
+    Activity, Cause, Culprit, Name, Role, RootPoll, SlowPoll, WeightedStack, Worker,
 };
 use crate::stacks::culprit::culprit;
-use crate::stacks::symbolize::{NAMELESS_KERNEL, Symbolizer};
+use crate::stacks::kernel;
+use crate::stacks::symbolize::Symbolizer;
 use crate::target::modules::ModuleMap;
 use crate::tokio::names::is_park;
 
-/// Kernel functions through which every context switch goes: everything up to the last of them is
-/// the switch itself (and hud's own hook in it), not what the thread waits in.
-const SWITCH: [&str; 3] = ["schedule", "__schedule", "preempt_schedule_irq"];
-
-/// Where an interrupt of the kernel itself begins on aarch64, in older and newer kernels: everything
-/// up to it is hud's own sample. (The entry from user mode is known by its address, and on x86-64 it
-/// is the same one.)
-const INTERRUPTS: [&str; 2] = ["el1_irq", "el1h_64_irq"];
-
-/// Kernel functions that handle a page fault.
-const PAGE_FAULTS: [&str; 5] = [
-    "asm_exc_page_fault",
-    "exc_page_fault",
-    "do_user_addr_fault",
-    "do_mem_abort",
-    "do_page_fault",
-];
-
-/// The poll with names; none if its stacks show that it is no poll at all.
+/// The poll with names; none if its stacks show that it is no poll.
 pub fn name_poll(
-    mut poll: Assembled,
+    mut poll: AssembledPoll,
     worker: Option<&Worker>,
     symbolizer: &mut Symbolizer,
     modules: &ModuleMap,
@@ -50,7 +31,7 @@ pub fn name_poll(
             true => RootPoll::OnePoll,
             false => RootPoll::BusyStretch,
         });
-    // Nothing proves that the waits for a CPU fell into one poll.
+    // The waits for a CPU may belong to several polls.
     if root == Some(RootPoll::BusyStretch) && poll.cause == Cause::RunQueue {
         return None;
     }
@@ -74,8 +55,8 @@ pub fn name_poll(
     })
 }
 
-/// Stacks through the same functions become one: a loop is sampled at many addresses. Those without
-/// names stay apart, since what was inlined at each address is not known yet. Heaviest first.
+/// Merges stacks through the same functions, since a loop is sampled at many addresses. Stacks without
+/// names are not merged: what is inlined at each address is not known yet. Heaviest first.
 pub(super) fn merge(stacks: impl Iterator<Item = WeightedStack>) -> Vec<WeightedStack> {
     let mut merged: Vec<WeightedStack> = Vec::new();
     let same = |a: &WeightedStack, b: &WeightedStack| {
@@ -132,30 +113,17 @@ fn heaviest_culprit(stacks: &[WeightedStack], cause: Cause) -> Option<Culprit> {
         .or_else(|| culprit(&stacks.first()?.frames))
 }
 
-/// Whether a running thread's kernel stack is that of a page fault. Where the kernel's symbols may
-/// not be read, being in the kernel without a system call says as much.
-pub fn shows_page_fault(kernel: &[Arc<Frame>], syscall: i32) -> bool {
-    match kernel {
-        [] => false,
-        [nameless] if nameless.function == NAMELESS_KERNEL => syscall < 0,
-        frames => frames
-            .iter()
-            .any(|frame| PAGE_FAULTS.contains(&frame.function.as_str())),
-    }
-}
-
-/// A stack with names.
+/// The stack with names.
 pub(super) fn name_stack(
-    stack: Weighed,
+    stack: WeighedStack,
     symbolizer: &mut Symbolizer,
     modules: &ModuleMap,
 ) -> WeightedStack {
     let mut frames = symbolizer.kernel_frames(&stack.kernel);
-    let not_its_own = match stack.activity {
-        Activity::Blocked => &SWITCH[..],
-        _ => &INTERRUPTS[..],
-    };
-    leave_out(&mut frames, not_its_own);
+    match stack.activity {
+        Activity::Blocked => kernel::remove_switch(&mut frames),
+        _ => kernel::remove_interrupt(&mut frames),
+    }
     frames.extend(symbolizer.stack(modules, &stack.user));
     WeightedStack {
         frames,
@@ -166,23 +134,13 @@ pub(super) fn name_stack(
     }
 }
 
-/// Removes the innermost frames up to the last of these functions.
-fn leave_out(kernel: &mut Vec<Arc<Frame>>, functions: &[&str]) {
-    let last = kernel
-        .iter()
-        .rposition(|frame| functions.contains(&frame.function.as_str()));
-    if let Some(at) = last {
-        kernel.drain(..=at);
-    }
-}
-
-/// Whether the stack is in Tokio's own park: then it is no poll.
+/// Whether the stack is in Tokio's park, so that it is no poll.
 pub(super) fn parks(stack: &WeightedStack) -> bool {
     let mut frames = stack.frames.iter();
     frames.any(|frame| is_park(&frame.function))
 }
 
-/// Every stack of the poll was lost, or it never ran long enough for one.
+/// Stands for the culprit where every stack was lost, or the poll never ran long enough for one.
 pub(super) fn nameless(cause: Cause) -> Culprit {
     Culprit {
         function: format!("[no stack: {cause}]").into(),
@@ -195,7 +153,8 @@ pub(super) fn nameless(cause: Cause) -> Culprit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Origin;
+    use crate::model::{Frame, Origin};
+    use std::sync::Arc;
 
     fn frame(function: &str, line: u32) -> Arc<Frame> {
         Arc::new(Frame {
@@ -231,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_culprit_is_the_function_with_most_of_the_causes_time() {
+    fn the_culprit_is_the_function_with_most_of_the_time_of_the_cause() {
         let stacks = [
             stack(&[("app::wait", 1)], Cause::Lock, 9),
             stack(&[("app::sum", 1)], Cause::Cpu, 4),
@@ -241,33 +200,8 @@ mod tests {
         let named = |cause| heaviest_culprit(&stacks, cause).unwrap().function;
         assert_eq!(named(Cause::Cpu), "app::sum");
         assert_eq!(named(Cause::Lock), "app::wait");
-        // No stack shows this cause: the heaviest has to do.
+        // No stack shows this cause, so the heaviest one counts.
         assert_eq!(named(Cause::RunQueue), "app::wait");
         assert!(heaviest_culprit(&[], Cause::Cpu).is_none());
-    }
-
-    #[test]
-    fn the_sample_itself_is_no_part_of_what_is_sampled() {
-        let mut kernel: Vec<_> = ["hrtimer_interrupt", "el1h_64_irq", "clear_page", "el0_da"]
-            .iter()
-            .map(|function| frame(function, 0))
-            .collect();
-        let own = kernel[2..].to_vec();
-        leave_out(&mut kernel, &INTERRUPTS);
-        assert_eq!(kernel, own);
-        leave_out(&mut kernel, &INTERRUPTS);
-        assert_eq!(kernel, own);
-    }
-
-    #[test]
-    fn a_kernel_stack_shows_a_page_fault_or_does_not() {
-        let fault = [frame("clear_page_erms", 0), frame("asm_exc_page_fault", 0)];
-        assert!(shows_page_fault(&fault, -1));
-        assert!(!shows_page_fault(&[frame("ksys_read", 0)], 0));
-        assert!(!shows_page_fault(&[], -1));
-        // Without the kernel's symbols, no system call says as much.
-        let nameless = [frame(NAMELESS_KERNEL, 0)];
-        assert!(shows_page_fault(&nameless, -1));
-        assert!(!shows_page_fault(&nameless, 202));
     }
 }

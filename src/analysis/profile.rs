@@ -1,12 +1,12 @@
-//! All poll time: samples inside polls, slow or not, merged by stack before anything is named.
+//! All poll time: samples inside polls, slow or not, merged by stack before they are named.
 //!
-//! One merged stack is named once however many samples showed it, and what is told is bounded: one
-//! record a worker and second, with no more stacks than there were samples.
+//! So each stack is named once, and the output is bounded: one record per worker and second, with no
+//! more stacks than there were samples.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::naming;
-use super::polls::{Taken, Weighed};
+use super::polls::{PollStack, WeighedStack};
 use crate::capture::Capture;
 use crate::model::{Activity, Cause, PollTime, ProfiledStack, WeightedStack};
 use crate::stacks::culprit::culprit;
@@ -14,7 +14,7 @@ use crate::stacks::symbolize::Symbolizer;
 use crate::stacks::unwind::Unwound;
 use crate::target::modules::ModuleMap;
 
-/// Distinct stacks that wait at most; more are told early.
+/// Distinct stacks that are held at most; a full profile is reported early.
 const MAX_STACKS: usize = 4096;
 
 /// Samples since the last records.
@@ -25,25 +25,25 @@ pub struct Profile {
     from_ns: u64,
 }
 
-/// What tells stacks apart before they have names.
+/// The identity of a stack before it has names.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Stack {
     user: Unwound,
     kernel: Vec<u64>,
     cause: Cause,
-    /// Known by its task id alone: its frames have to show that it is a poll.
+    /// Only its task id indicates a poll, so its frames have to confirm it.
     unconstrained: bool,
 }
 
 impl Profile {
-    /// Takes in a sample that stands for `weight_ns` of CPU time.
+    /// Adds a sample that stands for `weight_ns` of CPU time.
     pub fn add(&mut self, capture: &Capture, user: Unwound, page_fault: bool, weight_ns: u64) {
         let unconstrained = capture.poll.unconstrained;
-        let taken = Taken::new(capture, user, page_fault);
+        let sample = PollStack::new(capture, user, page_fault);
         let stack = Stack {
-            cause: taken.cause(),
-            user: taken.user,
-            kernel: taken.kernel,
+            cause: sample.cause(),
+            user: sample.user,
+            kernel: sample.kernel,
             unconstrained,
         };
         let known = self.by_worker.entry(capture.tid).or_default();
@@ -53,13 +53,13 @@ impl Profile {
         self.stacks += known.len() - before;
     }
 
-    /// Whether it had better be told now.
+    /// Whether it should be reported now.
     pub fn is_full(&self) -> bool {
         self.stacks >= MAX_STACKS
     }
 
-    /// Gives out what was sampled up to `now_ns`, by worker, with names.
-    pub fn take(
+    /// Returns the samples up to `now_ns` by worker, with names, and discards them.
+    pub fn drain(
         &mut self,
         now_ns: u64,
         symbolizer: &mut Symbolizer,
@@ -67,9 +67,9 @@ impl Profile {
     ) -> Vec<PollTime> {
         let from_ns = std::mem::replace(&mut self.from_ns, now_ns);
         self.stacks = 0;
-        let mut told = Vec::new();
+        let mut drained = Vec::new();
         for (tid, stacks) in std::mem::take(&mut self.by_worker) {
-            // Hash maps have no order of their own.
+            // Hash maps have no order.
             let mut stacks: Vec<_> = stacks.into_iter().collect();
             stacks.sort_by(|(a, a_ns), (b, b_ns)| {
                 b_ns.cmp(a_ns)
@@ -77,7 +77,7 @@ impl Profile {
             });
             let named = stacks.into_iter().filter_map(|(stack, weight_ns)| {
                 let named = naming::name_stack(
-                    Weighed {
+                    WeighedStack {
                         activity: Activity::OnCpu,
                         cause: stack.cause,
                         weight_ns,
@@ -89,9 +89,9 @@ impl Profile {
                 );
                 (!stack.unconstrained || !naming::parks(&named)).then_some(named)
             });
-            let stacks: Vec<_> = naming::merge(named).into_iter().map(put_down).collect();
+            let stacks: Vec<_> = naming::merge(named).into_iter().map(attribute).collect();
             if !stacks.is_empty() {
-                told.push(PollTime {
+                drained.push(PollTime {
                     tid,
                     from_ns,
                     to_ns: now_ns,
@@ -99,12 +99,12 @@ impl Profile {
                 });
             }
         }
-        told
+        drained
     }
 }
 
-/// A stack with the code that its time is put down to.
-pub(super) fn put_down(stack: WeightedStack) -> ProfiledStack {
+/// A stack with the code that its time is attributed to.
+pub(super) fn attribute(stack: WeightedStack) -> ProfiledStack {
     let culprit = culprit(&stack.frames).unwrap_or_else(|| naming::nameless(stack.cause));
     ProfiledStack {
         stack,
@@ -145,12 +145,12 @@ mod tests {
         }
     }
 
-    /// Of what is told: worker, since when, and weights with causes.
-    type Told = (u32, u64, Vec<(u64, Cause)>);
+    /// Of each record: worker, start, and weights with causes.
+    type Drained = (u32, u64, Vec<(u64, Cause)>);
 
-    fn told(profile: &mut Profile, now_ns: u64) -> Vec<Told> {
+    fn drain(profile: &mut Profile, now_ns: u64) -> Vec<Drained> {
         let modules = ModuleMap::read(std::process::id()).unwrap();
-        let times = profile.take(now_ns, &mut Symbolizer::new(), &modules);
+        let times = profile.drain(now_ns, &mut Symbolizer::new(), &modules);
         let tell = |time: &PollTime| {
             assert_eq!(time.to_ns, now_ns);
             let stacks = time.stacks.iter();
@@ -161,32 +161,32 @@ mod tests {
     }
 
     #[test]
-    fn samples_add_up_by_worker_and_stack_and_are_told_once() {
+    fn samples_add_up_by_worker_and_stack_and_are_reported_once() {
         let mut profile = Profile::default();
-        assert_eq!(told(&mut profile, 5), []);
+        assert_eq!(drain(&mut profile, 5), []);
         profile.add(&sample(2, -1), user(8), false, 4);
         profile.add(&sample(1, -1), user(8), false, 4);
         profile.add(&sample(1, -1), user(16), false, 4);
         profile.add(&sample(1, -1), user(16), false, 8);
-        // The same code in a page fault is another matter.
+        // The same code in a page fault is a stack of its own.
         let mut fault = sample(1, -1);
         fault.kernel = vec![0xffff_ffff_8100_0000];
         profile.add(&fault, user(16), true, 1);
         let stacks = vec![(12, Cause::Cpu), (4, Cause::Cpu), (1, Cause::PageFault)];
         let expected = [(1, 5, stacks), (2, 5, vec![(4, Cause::Cpu)])];
-        assert_eq!(told(&mut profile, 9), expected);
-        assert_eq!(told(&mut profile, 11), []);
+        assert_eq!(drain(&mut profile, 9), expected);
+        assert_eq!(drain(&mut profile, 11), []);
     }
 
     #[test]
-    fn stacks_that_wait_are_bounded_by_telling_early() {
+    fn a_full_profile_is_reported_early() {
         let mut profile = Profile::default();
         for address in 0..MAX_STACKS as u64 {
             assert!(!profile.is_full());
             profile.add(&sample(1, -1), user(address), false, 1);
         }
         assert!(profile.is_full());
-        told(&mut profile, 1);
+        drain(&mut profile, 1);
         assert!(!profile.is_full());
     }
 }

@@ -1,9 +1,9 @@
-//! The other side of a wait: from the thread that ended it to the code that made others wait.
+//! Releasers: from the thread that ended a wait to the code that made others wait.
 //!
-//! The kernel side proves that a thread ended the wait. Which of its functions is to blame takes two
-//! stacks. The one taken as it let go is certain, but a lock is often released by a tail call, and
-//! then the function that held it is no longer on the stack. The thread's last stack before that
-//! still shows it: it counts where it was taken inside the function that let go, and nowhere else.
+//! The kernel side proves that a thread ended the wait. To find the function to blame takes two stacks.
+//! The stack at the wake-up is certain, but locks are often released by a tail call, so that the
+//! function that held the lock is no longer on it. The thread's last stack before may still show that
+//! function; it counts only if it was captured inside the function that released the waiter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::capture::Released;
 use crate::model::{Culprit, Frame, Origin, Release, ReleasedBy};
 use crate::stacks::culprit::culprit;
 
-/// Waits whose end is remembered, to tell a holder from others that waited in the same queue.
-const MAX_REMEMBERED: usize = 4096;
+/// Ended waits that are kept, to distinguish a holder from threads in the same queue.
+const MAX_KEPT: usize = 4096;
 
-/// How the last wait of a thread ended.
+/// The end of a thread's last wait.
 struct Ended {
     at_ns: u64,
     waited_for: u64,
@@ -30,8 +30,8 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// Who is to be named for a wait. The stacks are those of the event, with names. None where they
-    /// show no code of the thread's but its start.
+    /// Who ended a wait. The stacks are those of the event, with names. None if they show no more of the
+    /// thread than its start.
     pub fn name(
         &mut self,
         event: &Released,
@@ -60,7 +60,7 @@ impl Releases {
                 })
             }
         };
-        if self.ended.len() >= MAX_REMEMBERED {
+        if self.ended.len() >= MAX_KEPT {
             self.ended.clear();
         }
         self.ended.insert(
@@ -74,8 +74,7 @@ impl Releases {
         Some(by)
     }
 
-    /// Where the waker itself had waited for the same lock most of that time: who had held it
-    /// before.
+    /// Who held the lock before, if the waker itself waited for it most of that time.
     fn first_in_queue(&self, event: &Released) -> Option<Arc<ReleasedBy>> {
         let ended = self.ended.get(&event.waker)?;
         let since = event.at_ns.checked_sub(ended.at_ns)?;
@@ -87,7 +86,7 @@ impl Releases {
     }
 }
 
-/// Whether the waker spent the time in a wait for the very same lock.
+/// Whether the waker spent the time waiting for the same lock.
 fn waited_too(event: &Released) -> bool {
     event.how == Release::Futex
         && event.meanwhile.as_ref().is_some_and(|stack| {
@@ -107,10 +106,10 @@ fn telling(
     }
 }
 
-/// The function of std in which a thread runs what it was started for.
+/// The function of std that runs a thread's closure.
 const STARTED: &str = "::__rust_begin_short_backtrace";
 
-/// Whether a thread that let go by a tail call has left nothing on its stack but how it was started.
+/// Whether the stack shows only how the thread was started, after a release by a tail call.
 fn shows_only_start(frames: &[Arc<Frame>]) -> bool {
     let mut rust = frames.iter().filter(|frame| frame.function.contains("::"));
     let innermost = rust.next();
@@ -118,11 +117,11 @@ fn shows_only_start(frames: &[Arc<Frame>]) -> bool {
         && !frames.iter().any(|frame| names_code(frame))
 }
 
-/// The code to look at in the stack of a thread that ended a wait.
+/// The code to look at first in the stack of a thread that ended a wait.
 pub(super) fn holder(frames: &[Arc<Frame>]) -> Option<Culprit> {
     let from = match frames.iter().any(|frame| names_code(frame)) {
         true => 0,
-        // Only libraries: the first function of theirs says more than the system call.
+        // Only std: its first Rust function says more than the system call.
         false => frames
             .iter()
             .position(|frame| frame.function.contains("::"))
@@ -131,7 +130,7 @@ pub(super) fn holder(frames: &[Arc<Frame>]) -> Option<Culprit> {
     culprit(frames.get(from..).unwrap_or_default())
 }
 
-/// Whether the earlier stack was taken inside the function that let go.
+/// Whether the earlier stack was captured inside the function that released the waiter.
 fn tells_more(how: Release, at_wake: &[Arc<Frame>], meanwhile: &[Arc<Frame>]) -> bool {
     let is_own = |frame: &&Arc<Frame>| frame.origin == Origin::User;
     let inside = |frame: &Arc<Frame>| {
@@ -142,9 +141,9 @@ fn tells_more(how: Release, at_wake: &[Arc<Frame>], meanwhile: &[Arc<Frame>]) ->
     let own_inside = |frame| inside(frame).is_some_and(|frames| frames.iter().any(|f| is_own(&f)));
     match at_wake.iter().find(is_own) {
         Some(function) => inside(function).is_some(),
-        // A thread that ends has left its code behind.
+        // A thread that ends has returned from its code.
         None if how == Release::Exit => meanwhile.iter().any(|frame| is_own(&frame)),
-        // The holder was called by the start of its thread, or by a library.
+        // The thread's start or a library called the holder.
         None => at_wake.iter().any(own_inside),
     }
 }
@@ -159,7 +158,8 @@ fn names_code(frame: &Frame) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::{OtherStack, SavedRegisters};
+    use crate::arch::Registers;
+    use crate::capture::OtherStack;
 
     const MS: u64 = 1_000_000;
 
@@ -191,7 +191,7 @@ mod tests {
 
     fn stack(syscall: i32, arg0: u64) -> OtherStack {
         OtherStack {
-            registers: SavedRegisters::default(),
+            registers: Registers::default(),
             syscall,
             arg0,
             base: 0,
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_waker_did_elsewhere_is_not_blamed() {
+    fn unrelated_work_of_the_waker_is_not_blamed() {
         let function = named(
             &event(1, 2, 100, 30),
             &["syscall", "app::send", "app::serve"],
             &["nanosleep", "app::idle", "app::main"],
         );
         assert_eq!(function, "app::send");
-        // It waited for the same lock: that is no holding.
+        // It waited for the same lock, so it did not hold it.
         let mut fellow = event(1, 2, 100, 30);
         fellow.meanwhile = Some(stack(libc::SYS_futex as i32, 0x1000));
         let function = named(
@@ -247,7 +247,7 @@ mod tests {
             &["syscall", "app::hold", "std::thread::start", "clone3"],
         );
         assert_eq!(function, "app::hold");
-        // Nobody's own code is on either stack.
+        // Neither stack shows code of the application.
         let function = named(
             &event(1, 2, 100, 30),
             &["syscall", "std::mpsc::send", "std::thread::start"],
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_a_thread_is_nobody() {
+    fn the_start_of_a_thread_is_not_blamed() {
         let start = "std::sys::backtrace::__rust_begin_short_backtrace";
         let at_wake = frames(&["syscall", start, "std::thread::start", "clone3"]);
         let mut releases = Releases::default();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_queued_for_a_lock_name_who_held_it_first() {
+    fn waiters_in_a_queue_name_who_held_the_lock_first() {
         let mut releases = Releases::default();
         let holds = frames(&["syscall", "app::hold"]);
         let mut name = |event, stack| releases.name(&event, stack, None).unwrap();

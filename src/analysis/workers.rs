@@ -1,4 +1,4 @@
-//! Who the workers are: from a thread to its runtime and its index there, and where its time goes.
+//! Identifies workers: from a thread to its runtime and its index there, and its usage.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,17 +8,17 @@ use crate::model::{Flavor, Role, Worker, WorkerUsage};
 use crate::target::memory::Memory;
 use crate::tokio::{self, ThreadView, TokioLayout, Verdict};
 
-/// The workers found so far.
+/// The known workers.
 #[derive(Debug, Default)]
 pub struct Workers {
-    /// By thread: the worker, and the scheduler context it was read from.
+    /// By thread.
     known: HashMap<u32, Known>,
-    /// Runtimes by the address of their shared handle; the value is the runtime's number.
+    /// Numbers of runtimes, by the address of their shared handle.
     runtimes: HashMap<u64, u32>,
     next_runtime: u32,
 }
 
-/// What stands for the scheduler's context of a thread of which nothing but its load is known.
+/// Replaces the address of the scheduler's context in tier 5.
 const NO_SCHEDULER: u64 = 0;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Known {
     worker: Worker,
     scheduler: u64,
     usage: WorkerUsage,
-    /// What the kernel side counted before it began anew.
+    /// What the kernel side counted before its last restart.
     before: WorkerUsage,
 }
 
@@ -36,8 +36,8 @@ impl Workers {
         self.known.get(&tid).map(|known| &known.worker)
     }
 
-    /// Looks at a thread; returns its worker if that is new or has changed. Without a layout its
-    /// memory tells nothing.
+    /// Identifies the worker on a thread. Returns it if it is new or has changed. Without a layout, only
+    /// the thread's name is used.
     pub fn identify(
         &mut self,
         state: &ThreadState,
@@ -97,8 +97,7 @@ impl Workers {
         Some(worker)
     }
 
-    /// A worker whose memory cannot tell: only its thread's name says which runtime it belongs to.
-    /// Returns it if it is new.
+    /// Adds a worker whose runtime is a guess from its thread's name. Returns it if it is new.
     fn assume(&mut self, state: &ThreadState) -> Option<Worker> {
         if state.scheduler == 0 {
             return None;
@@ -127,8 +126,7 @@ impl Workers {
         if self.known.contains_key(&tid) {
             return None;
         }
-        // Of a runtime that was known before, if there is one. Each `current_thread` one has a
-        // thread of its own.
+        // In a known runtime, if there is one. Each `current_thread` runtime has its own thread.
         let is_alike = |worker: &&Worker| {
             (flavor.is_none() || worker.flavor == flavor)
                 && flavor != Some(Flavor::CurrentThread)
@@ -172,7 +170,7 @@ impl Workers {
         removed.map(|(tid, _)| tid).collect()
     }
 
-    /// The kernel side counts from 0 again.
+    /// The kernel side restarts and counts from 0 again.
     pub fn restart(&mut self) {
         for known in self.known.values_mut() {
             known.before = known.usage;
@@ -187,8 +185,8 @@ impl Workers {
         })
     }
 
-    /// A worker's usage up to `now_ns`: what the kernel side has counted, and the sleep that goes
-    /// on. Never less than before.
+    /// A worker's usage up to `now_ns`: the kernel side's counters and the current sleep. Never less than
+    /// before.
     pub fn usage(&mut self, state: &ThreadState, now_ns: u64) -> Option<WorkerUsage> {
         let known = self.known.get_mut(&state.tid)?;
         let mut usage = usage_of(state.tid, now_ns, &state.usage);
@@ -204,7 +202,7 @@ impl Workers {
         Some(known.usage)
     }
 
-    /// The same where the scheduler alone tells.
+    /// The same in tier 5.
     pub fn usage_by_load(&mut self, load: &ThreadLoad, now_ns: u64) -> Option<WorkerUsage> {
         let known = self.known.get_mut(&load.tid)?;
         let usage = WorkerUsage {
@@ -219,15 +217,15 @@ impl Workers {
         Some(known.usage)
     }
 
-    /// Forgets a thread that ended; returns its last usage.
+    /// Forgets a thread that ended. Returns its last usage.
     pub fn remove(&mut self, exit: &ThreadExit) -> Option<WorkerUsage> {
         let known = self.known.remove(&exit.tid)?;
         let Worker {
             flavor, runtime, ..
         } = known.worker;
         let is_alive = |known: &Known| known.worker.runtime == runtime;
-        // Another runtime may come to lie at the same address. A `current_thread` one may go on in
-        // another thread.
+        // Another runtime may reuse the address. A `current_thread` runtime may continue in another
+        // thread.
         if flavor == Some(Flavor::MultiThread) && !self.known.values().any(is_alive) {
             self.runtimes.retain(|_, number| *number != runtime);
         }
@@ -250,7 +248,7 @@ fn usage_of(tid: u32, at_ns: u64, counted: &Usage) -> WorkerUsage {
     }
 }
 
-/// With what was counted before.
+/// The sum of both.
 fn sum(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
     WorkerUsage {
         on_cpu_ns: now.on_cpu_ns + before.on_cpu_ns,
@@ -264,8 +262,7 @@ fn sum(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
     }
 }
 
-/// Cumulative counters never fall, though an estimate of sleep that goes on may turn out a little
-/// too long.
+/// Keeps the counters from falling: an estimate of the current sleep may have been slightly too long.
 fn grown(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
     WorkerUsage {
         on_cpu_ns: now.on_cpu_ns.max(before.on_cpu_ns),
@@ -281,7 +278,7 @@ fn grown(before: &WorkerUsage, now: WorkerUsage) -> WorkerUsage {
 mod tests {
     use super::*;
 
-    /// A thread as the kernel side shows it where its memory says nothing.
+    /// The state of a thread without a layout.
     fn state(tid: u32, comm: &str, on_cpu_ns: u64) -> ThreadState {
         ThreadState {
             slot: 0,
@@ -304,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_goes_on_where_the_kernel_side_begins_anew() {
+    fn usage_continues_when_the_kernel_side_restarts() {
         let mut workers = Workers::default();
         let memory = crate::target::memory::ProcessMemory::new(0);
         assert!(workers.identify(&state(7, "w", 0), None, &memory).is_some());
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_a_thread_belongs_where_others_of_its_name_do() {
+    fn without_a_layout_threads_of_one_name_share_a_runtime() {
         let mut workers = Workers::default();
         let memory = crate::target::memory::ProcessMemory::new(0);
         let mut runtime = |tid, comm: &str| {
@@ -345,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_whose_workers_ended_is_not_the_next_one_at_its_address() {
+    fn a_later_runtime_at_the_same_address_is_another_one() {
         let mut workers = Workers::default();
         let memory = crate::target::memory::ProcessMemory::new(0);
         let runtime = |workers: &mut Workers, tid| {

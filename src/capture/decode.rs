@@ -9,9 +9,9 @@ use std::mem::{offset_of, size_of};
 use plain::Plain;
 
 use super::events::{
-    Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
-    ThreadExit, Usage,
+    Capture, Event, OtherStack, PollEnd, PollTimes, Released, Site, StackKind, ThreadExit, Usage,
 };
+use crate::arch::Registers;
 use crate::bpf::types::{
     hud_event_header, hud_event_kind, hud_partial_stack, hud_poll, hud_poll_end_event,
     hud_poll_flags, hud_release_event, hud_release_kind, hud_site, hud_stack_event, hud_stack_head,
@@ -140,7 +140,7 @@ pub fn stack(bytes: &[u8]) -> Result<Capture, DecodeError> {
             ..with_flags(head.poll_flags)
         },
         site: site(&head.site),
-        registers: SavedRegisters {
+        registers: Registers {
             ip: head.ip,
             sp: head.sp,
             fp: head.fp,
@@ -178,7 +178,7 @@ fn released(bytes: &[u8]) -> Result<Released, DecodeError> {
 fn other_stack(raw: &hud_partial_stack) -> OtherStack {
     let length = (raw.stack_bytes as usize).min(raw.stack.len());
     OtherStack {
-        registers: SavedRegisters {
+        registers: Registers {
             ip: raw.ip,
             sp: raw.sp,
             fp: raw.fp,

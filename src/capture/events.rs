@@ -1,5 +1,6 @@
 //! What the kernel side reports, as plain Rust.
 
+use crate::arch::Registers;
 use crate::model::{HeldBack, Release};
 
 /// One thing the kernel side reports. Times are nanoseconds on `CLOCK_MONOTONIC`.
@@ -20,16 +21,6 @@ pub enum Event {
     /// Tier 4: of a thread that is not known to be a worker, or of a worker in a place that is not
     /// known.
     Stranger(Box<Capture>),
-}
-
-/// User registers at the moment of a capture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SavedRegisters {
-    pub ip: u64,
-    pub sp: u64,
-    pub fp: u64,
-    /// Link register; 0 where the architecture has none.
-    pub lr: u64,
 }
 
 /// In which situation a stack was taken.
@@ -102,7 +93,7 @@ pub struct Capture {
     pub kind: StackKind,
     pub poll: PollTimes,
     pub site: Site,
-    pub registers: SavedRegisters,
+    pub registers: Registers,
     /// Kernel return addresses, leaf first; empty in user mode.
     pub kernel: Vec<u64>,
     /// Address of the first stack byte.
@@ -146,7 +137,7 @@ pub struct Released {
 /// The innermost part of another thread's stack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtherStack {
-    pub registers: SavedRegisters,
+    pub registers: Registers,
     /// Syscall number, -1 outside a syscall, and its first argument.
     pub syscall: i32,
     pub arg0: u64,

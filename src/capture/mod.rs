@@ -16,8 +16,7 @@ mod threads;
 
 pub use drained::{CaptureLosses, Drained};
 pub use events::{
-    Capture, Event, OtherStack, PollEnd, PollTimes, Released, SavedRegisters, Site, StackKind,
-    ThreadExit, Usage,
+    Capture, Event, OtherStack, PollEnd, PollTimes, Released, Site, StackKind, ThreadExit, Usage,
 };
 pub use frames::{
     Counter, FrameOrder, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,

@@ -1,15 +1,14 @@
-//! Reads stacks of one process: unwinds and names them, and follows the libraries it loads.
+//! Unwinds and symbolises stacks of one process, and follows the libraries that it loads.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::symbolize::Symbolizer;
 use super::unwind::{CapturedStack, Registers, Step, Unwinder, Unwound};
-use crate::capture::SavedRegisters;
 use crate::model::Frame;
 use crate::target::modules::ModuleMap;
 
-/// Unwinder and symboliser over the same modules.
+/// An unwinder and a symbolizer over the same modules.
 pub struct StackReader {
     unwinder: Unwinder,
     pub symbolizer: Symbolizer,
@@ -17,7 +16,7 @@ pub struct StackReader {
 }
 
 impl StackReader {
-    /// Over the modules of the process; nothing is read yet.
+    /// A reader for the process of these modules. Reads no files yet.
     pub fn new(modules: ModuleMap) -> Self {
         StackReader {
             unwinder: Unwinder::new(),
@@ -26,8 +25,8 @@ impl StackReader {
         }
     }
 
-    /// Reads the unwind tables, and the symbols of the executable: the first name of a large binary
-    /// takes up to a second, all others no time.
+    /// Reads the unwind tables, and the symbols of the executable. Without this call the first name in a
+    /// large binary takes up to a second.
     pub fn read_symbols(&mut self) {
         log::debug!("reading symbols and unwind tables");
         let begun = Instant::now();
@@ -41,21 +40,29 @@ impl StackReader {
     }
 
     /// The addresses of a stack's frames.
-    pub fn unwind(&mut self, registers: &SavedRegisters, base: u64, bytes: &[u8]) -> Unwound {
-        let stack = captured(registers, base, bytes);
+    pub fn unwind(&mut self, registers: &Registers, base: u64, bytes: &[u8]) -> Unwound {
+        let stack = CapturedStack {
+            registers: *registers,
+            base,
+            bytes,
+        };
         let unwound = self.unwinder.unwind(&stack);
-        match self.learns_modules_of(&unwound.addresses) {
+        match self.refresh_modules_for(&unwound.addresses) {
             true => self.unwinder.unwind(&stack),
             false => unwound,
         }
     }
 
-    /// The frames of a stack, with where their calls return to.
-    pub fn walk(&mut self, registers: &SavedRegisters, base: u64, bytes: &[u8]) -> Vec<Step> {
-        let stack = captured(registers, base, bytes);
+    /// The frames of a stack, with the places of their return addresses.
+    pub fn walk(&mut self, registers: &Registers, base: u64, bytes: &[u8]) -> Vec<Step> {
+        let stack = CapturedStack {
+            registers: *registers,
+            base,
+            bytes,
+        };
         let steps = self.unwinder.walk(&stack);
         let addresses: Vec<u64> = steps.iter().map(|step| step.address).collect();
-        match self.learns_modules_of(&addresses) {
+        match self.refresh_modules_for(&addresses) {
             true => self.unwinder.walk(&stack),
             false => steps,
         }
@@ -71,20 +78,12 @@ impl StackReader {
         self.symbolizer.frames(&self.modules, addresses)
     }
 
-    /// Whether these addresses lead into libraries that were loaded since.
-    fn learns_modules_of(&mut self, addresses: &[u64]) -> bool {
+    /// Reads the modules again if an address is in none of them. Whether they changed.
+    fn refresh_modules_for(&mut self, addresses: &[u64]) -> bool {
         let changed = self.modules.refresh_for(addresses);
         if changed {
             self.unwinder.set_modules(&self.modules);
         }
         changed
-    }
-}
-
-fn captured<'a>(registers: &SavedRegisters, base: u64, bytes: &'a [u8]) -> CapturedStack<'a> {
-    CapturedStack {
-        registers: Registers::from(registers),
-        base,
-        bytes,
     }
 }

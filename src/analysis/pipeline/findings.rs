@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use super::{Pipeline, Unread};
 use crate::analysis::naming;
-use crate::analysis::polls::{Assembled, Taken};
+use crate::analysis::polls::{AssembledPoll, PollStack};
 use crate::capture::{Capture, OtherStack, PollEnd, Released, StackKind, ThreadExit, ThreadState};
 use crate::model::{Frame, Record, SlowPoll};
+use crate::stacks::kernel;
 use crate::stacks::unwind::Unwound;
 use crate::tracking::frames::Judgement;
 
 impl Pipeline {
     pub(super) fn take_stack(&mut self, capture: &Capture) {
-        if !self.polls.wants(capture) || self.judge(capture, false) == Judgement::NoPoll {
+        if !self.polls.needs(capture) || self.judge(capture, false) == Judgement::NoPoll {
             return;
         }
         let user = self.unwind(capture);
@@ -21,7 +22,7 @@ impl Pipeline {
         self.polls.add(
             capture.tid,
             capture.poll.sequence,
-            Taken::new(capture, user, page_fault),
+            PollStack::new(capture, user, page_fault),
         );
     }
 
@@ -40,7 +41,7 @@ impl Pipeline {
 
     pub(super) fn is_in_page_fault(&mut self, capture: &Capture) -> bool {
         capture.kind == StackKind::Sample
-            && naming::shows_page_fault(
+            && kernel::shows_page_fault(
                 &self.stacks.symbolizer.kernel_frames(&capture.kernel),
                 capture.site.syscall,
             )
@@ -92,7 +93,7 @@ impl Pipeline {
         }
     }
 
-    fn name(&mut self, mut assembled: Assembled) -> Option<SlowPoll> {
+    fn name(&mut self, mut assembled: AssembledPoll) -> Option<SlowPoll> {
         if self.frames.is_some() {
             // Not Tokio's id: a number that tells polls apart.
             assembled.times.task = 0;

@@ -40,7 +40,7 @@ impl Pipeline {
         let stacks = &mut self.stacks;
         let times = self
             .profile
-            .take(now_ns, &mut stacks.symbolizer, &stacks.modules);
+            .drain(now_ns, &mut stacks.symbolizer, &stacks.modules);
         for time in times {
             self.send(Record::PollTime(Arc::new(time)))?;
         }

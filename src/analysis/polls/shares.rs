@@ -1,16 +1,16 @@
-//! How much of a poll's time each of its stacks stands for, and each cause.
+//! Distributes a poll's time over its stacks and causes.
 
 use crate::analysis::cause::{self, KernelFacts};
 use crate::capture::{Capture, PollEnd, PollTimes, Site, StackKind};
 use crate::model::{Activity, Cause};
 use crate::stacks::unwind::Unwound;
 
-/// A stack of a poll that has not been weighed yet.
+/// A captured stack of a poll.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Taken {
+pub struct PollStack {
     pub kind: StackKind,
     pub site: Site,
-    /// The poll's CPU time when it was taken.
+    /// The poll's CPU time at the capture.
     pub on_cpu_ns: u64,
     pub user: Unwound,
     /// Kernel addresses, leaf first.
@@ -19,10 +19,10 @@ pub struct Taken {
     pub page_fault: bool,
 }
 
-impl Taken {
+impl PollStack {
     /// The capture without its bytes.
     pub fn new(capture: &Capture, user: Unwound, page_fault: bool) -> Self {
-        Taken {
+        PollStack {
             kind: capture.kind,
             site: capture.site,
             on_cpu_ns: capture.poll.on_cpu_ns,
@@ -32,7 +32,7 @@ impl Taken {
         }
     }
 
-    /// Why it is where it is, by the kernel's facts.
+    /// Why the thread was there, by the kernel's facts.
     pub fn cause(&self) -> Cause {
         match self.kind {
             StackKind::Blocked => of_site(&self.site),
@@ -41,7 +41,7 @@ impl Taken {
                 page_fault_entry: self.page_fault,
                 ..facts(&self.site)
             }),
-            // Its kernel stack is that of the switch, not of what it did.
+            // Its kernel stack shows the switch, not what it did.
             StackKind::Preempted => Cause::Cpu,
         }
     }
@@ -49,7 +49,7 @@ impl Taken {
 
 /// A stack with its share of the poll's time, not yet symbolised.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Weighed {
+pub struct WeighedStack {
     pub activity: Activity,
     pub cause: Cause,
     pub weight_ns: u64,
@@ -57,11 +57,11 @@ pub struct Weighed {
     pub kernel: Vec<u64>,
 }
 
-/// The poll's time, being shared out.
+/// The parts of a poll's time.
 #[derive(Default)]
 pub struct Shares {
     causes: Vec<(Cause, u64)>,
-    stacks: Vec<Weighed>,
+    stacks: Vec<WeighedStack>,
 }
 
 impl Shares {
@@ -75,29 +75,33 @@ impl Shares {
         }
     }
 
-    fn stack(&mut self, taken: &Taken, activity: Activity, cause: Cause, weight_ns: u64) {
-        let kernel = if taken.kind == StackKind::Preempted {
+    fn stack(&mut self, captured: &PollStack, activity: Activity, cause: Cause, weight_ns: u64) {
+        let kernel = if captured.kind == StackKind::Preempted {
             Vec::new()
         } else {
-            taken.kernel.clone()
+            captured.kernel.clone()
         };
-        self.stacks.push(Weighed {
+        self.stacks.push(WeighedStack {
             activity,
             cause,
             weight_ns,
-            user: taken.user.clone(),
+            user: captured.user.clone(),
             kernel,
         });
     }
 
-    /// CPU time: each sample stands for what ran since the one before, the last also for the rest.
-    /// Its page faults took at least `faults_ns`.
-    pub fn add_running(&mut self, taken: &[Taken], on_cpu_ns: u64, faults_ns: u64) {
-        let of_kind =
-            |kind| -> Vec<&Taken> { taken.iter().filter(|taken| taken.kind == kind).collect() };
+    /// Adds CPU time. Each sample stands for the time since the one before, the last also for the
+    /// rest. Page faults took at least `faults_ns` of it.
+    pub fn add_running(&mut self, captured: &[PollStack], on_cpu_ns: u64, faults_ns: u64) {
+        let of_kind = |kind| -> Vec<&PollStack> {
+            captured
+                .iter()
+                .filter(|captured| captured.kind == kind)
+                .collect()
+        };
         let mut samples = of_kind(StackKind::Sample);
         if samples.is_empty() {
-            // Where it lost the CPU is a poor sample: where kernel and wakes put it.
+            // Poor samples: the kernel and wake-ups determine where a thread loses the CPU.
             samples = of_kind(StackKind::Preempted);
         }
         samples.sort_by_key(|sample| sample.on_cpu_ns);
@@ -119,7 +123,7 @@ impl Shares {
         }
     }
 
-    /// Of few samples most may miss a storm of faults: what it took at least is no computing.
+    /// Moves CPU time to page faults up to their minimal cost, since few samples may miss many faults.
     fn raise_faults(&mut self, faults_ns: u64) {
         let of = |cause| {
             let mut charged = self.causes.iter();
@@ -134,9 +138,9 @@ impl Shares {
         }
     }
 
-    /// Sleep: each place has its own sum. Returns how many places of at least `notable_ns` have no
-    /// stack.
-    pub fn add_sites(&mut self, taken: &[Taken], end: &PollEnd, notable_ns: u64) -> u64 {
+    /// Adds sleep, which is summed up by place. Returns how many places of at least `notable_ns` have
+    /// no stack.
+    pub fn add_sites(&mut self, captured: &[PollStack], end: &PollEnd, notable_ns: u64) -> u64 {
         let mut missing = 0;
         let mut known_ns: u64 = 0;
         let mut largest: Option<(u64, Cause)> = None;
@@ -147,15 +151,14 @@ impl Shares {
             if largest.is_none_or(|(ns, _)| site.blocked_ns > ns) {
                 largest = Some((site.blocked_ns, cause));
             }
-            match taken
-                .iter()
-                .find(|taken| taken.kind == StackKind::Blocked && taken.site.same_place(site))
-            {
-                Some(taken) => self.stack(taken, Activity::Blocked, cause, site.blocked_ns),
+            match captured.iter().find(|captured| {
+                captured.kind == StackKind::Blocked && captured.site.same_place(site)
+            }) {
+                Some(captured) => self.stack(captured, Activity::Blocked, cause, site.blocked_ns),
                 None => missing += u64::from(site.blocked_ns >= notable_ns.max(1)),
             }
         }
-        // The wakes' own cost, and sleep that no place took, follow the largest.
+        // The cost of wake-ups, and sleep without a place, are added to the largest.
         let wakes_ns = end.poll.wake_delay_ns.min(end.poll.run_queue_ns);
         let rest = end.poll.blocked_ns.saturating_sub(known_ns);
         let rest = rest.saturating_add(wakes_ns);
@@ -163,23 +166,28 @@ impl Shares {
         missing
     }
 
-    /// What was done to the poll: waits for a CPU, and stops.
-    pub fn add_waits(&mut self, taken: &[Taken], times: &PollTimes) {
+    /// Adds the waits imposed on the poll: for a CPU, and stops.
+    pub fn add_waits(&mut self, captured: &[PollStack], times: &PollTimes) {
         let waited = times.run_queue_ns.saturating_sub(times.wake_delay_ns);
         self.charge(Cause::RunQueue, waited);
         self.charge(Cause::Stopped, times.stopped_ns);
-        if let Some(taken) = taken
+        if let Some(captured) = captured
             .iter()
             .rev()
-            .find(|taken| taken.kind == StackKind::Preempted)
+            .find(|captured| captured.kind == StackKind::Preempted)
         {
-            self.stack(taken, Activity::RunQueue, Cause::RunQueue, waited);
-            self.stack(taken, Activity::Blocked, Cause::Stopped, times.stopped_ns);
+            self.stack(captured, Activity::RunQueue, Cause::RunQueue, waited);
+            self.stack(
+                captured,
+                Activity::Blocked,
+                Cause::Stopped,
+                times.stopped_ns,
+            );
         }
     }
 
     /// Time by cause, and the stacks, both largest first.
-    pub fn sorted(self) -> (Vec<(Cause, u64)>, Vec<Weighed>) {
+    pub fn sorted(self) -> (Vec<(Cause, u64)>, Vec<WeighedStack>) {
         let Shares { mut causes, stacks } = self;
         causes.sort_by_key(|&(_, ns)| std::cmp::Reverse(ns));
         let mut stacks = merge(stacks);
@@ -189,8 +197,8 @@ impl Shares {
 }
 
 /// Stacks of the same frames, activity and cause become one.
-fn merge(stacks: Vec<Weighed>) -> Vec<Weighed> {
-    let mut merged: Vec<Weighed> = Vec::with_capacity(stacks.len());
+fn merge(stacks: Vec<WeighedStack>) -> Vec<WeighedStack> {
+    let mut merged: Vec<WeighedStack> = Vec::with_capacity(stacks.len());
     for stack in stacks.into_iter().filter(|stack| stack.weight_ns > 0) {
         match merged.iter_mut().find(|other| {
             (other.activity, other.cause) == (stack.activity, stack.cause)

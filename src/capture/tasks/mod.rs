@@ -17,8 +17,8 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use plain::Plain;
 
 pub use self::seed::FoundWorker;
-use super::events::SavedRegisters;
 use crate::arch;
+use crate::arch::Registers;
 use crate::bpf::task_types::hud_task;
 use crate::bpf::{TasksSkel, TasksSkelBuilder};
 use crate::target::memory::{Memory as _, ProcessMemory};
@@ -41,7 +41,7 @@ pub struct TaskState {
     pub state: u32,
     pub thread_pointer: u64,
     /// Meaningful while the thread is in the kernel.
-    pub registers: SavedRegisters,
+    pub registers: Registers,
     /// Syscall number, -1 outside a syscall.
     pub syscall: i64,
     pub args: [u64; 3],
@@ -214,7 +214,7 @@ fn convert(task: &hud_task) -> TaskState {
         comm: comm(&task.comm),
         state: task.state,
         thread_pointer: task.thread_pointer,
-        registers: SavedRegisters {
+        registers: Registers {
             ip: task.ip,
             sp: task.sp,
             fp: task.fp,

@@ -1,11 +1,11 @@
-//! The caller of a frame whose code no unwind table covers: an educated guess.
+//! Guesses the caller of a frame whose code no unwind table covers.
 //!
 //! The address that a call returns to stands on the stack, among words left over from calls that are
 //! long done. A word is taken for the return address if it is behind a call instruction, the more
 //! readily the surer that call leads to the frame's function. Frame pointers are followed where the
 //! code keeps them.
 
-use super::unwind::{CapturedStack, Registers, native};
+use super::{CapturedStack, Registers, native};
 use crate::arch::CALLS_PUSH_RETURNS;
 use crate::target::call_sites::{Call, CallSites};
 

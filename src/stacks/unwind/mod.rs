@@ -2,117 +2,48 @@
 //!
 //! Ordinary release binaries have no frame pointers, so callers are found through the unwind tables
 //! (`.eh_frame`) that every Rust program carries for panics. Where these do not reach (musl's libc,
-//! code generated at run time), the caller is guessed, and marked so. Works on the copied bytes alone:
-//! the thread has long moved on. Registers and bytes come from another process and may be torn or
-//! hostile; a stack that makes no sense gives a short result, never a panic or a loop.
+//! code generated at run time), the caller is guessed, and marked so. Works on the copied bytes alone,
+//! since the thread has moved on. Registers and bytes come from another process and are untrusted: an
+//! invalid stack gives a short result, never a panic or a loop.
+
+mod guess;
+mod native;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder as _};
 
-use super::guess::{Caller, Evidence, Frame, Guess, MAX_FUNCTION};
-use crate::capture::SavedRegisters;
+use self::guess::{Caller, Evidence, Frame, Guess, MAX_FUNCTION};
 use crate::target::call_sites::{Call, CallSites};
 use crate::target::elf;
 use crate::target::functions::UnwindTables;
 use crate::target::modules::{Module, ModuleMap};
 
-/// Deeper stacks are cut: recursion that deep is shown well enough by its leaf.
+pub use crate::arch::Registers;
+
+/// Deeper stacks are cut: the leaf shows recursion well enough.
 const MAX_FRAMES: usize = 512;
 
-/// How far below a caller's frame its return address is looked for, in words.
+/// How far below a caller's frame its return address is searched, in words.
 const MAX_SAVED: usize = 64;
 
 /// The kernel maps nothing below this address, so no stack is there.
 const LOWEST_STACK: u64 = 4096;
 
-/// What differs between architectures, all in one place.
-pub(super) mod native {
-    use super::Registers;
-
-    #[cfg(target_arch = "x86_64")]
-    pub use framehop::x86_64::{
-        CacheX86_64 as Cache, UnwindRegsX86_64 as UnwindRegs, UnwinderX86_64 as Unwinder,
-    };
-
-    #[cfg(target_arch = "aarch64")]
-    pub use framehop::aarch64::{
-        CacheAarch64 as Cache, UnwindRegsAarch64 as UnwindRegs, UnwinderAarch64 as Unwinder,
-    };
-
-    #[cfg(target_arch = "x86_64")]
-    pub fn unwind_regs(registers: &Registers) -> UnwindRegs {
-        UnwindRegs::new(registers.ip, registers.sp, registers.fp)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    pub fn frame_pointer(registers: &UnwindRegs) -> u64 {
-        registers.bp()
-    }
-
-    /// The return address in a word of the stack.
-    #[cfg(target_arch = "x86_64")]
-    pub fn return_address(word: u64) -> u64 {
-        word
-    }
-
-    /// The address bits of a pointer to code. Pointer authentication signs return addresses in the
-    /// bits above the 48 of user space.
-    #[cfg(target_arch = "aarch64")]
-    const ADDRESS: u64 = (1 << 48) - 1;
-
-    #[cfg(target_arch = "aarch64")]
-    pub fn unwind_regs(registers: &Registers) -> UnwindRegs {
-        let mask = framehop::aarch64::PtrAuthMask::from_max_known_address(ADDRESS);
-        UnwindRegs::new_with_ptr_auth_mask(mask, registers.lr, registers.sp, registers.fp)
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    pub fn frame_pointer(registers: &UnwindRegs) -> u64 {
-        registers.fp()
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    pub fn return_address(word: u64) -> u64 {
-        word & ADDRESS
-    }
-}
-
-/// The registers that unwinding starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Registers {
-    /// Instruction pointer.
-    pub ip: u64,
-    /// Stack pointer.
-    pub sp: u64,
-    /// Frame pointer: `rbp`, `x29`.
-    pub fp: u64,
-    /// Link register, `x30`; 0 on x86-64, which has none.
-    pub lr: u64,
-}
-
-impl From<&SavedRegisters> for Registers {
-    fn from(saved: &SavedRegisters) -> Self {
-        Registers {
-            ip: saved.ip,
-            sp: saved.sp,
-            fp: saved.fp,
-            lr: saved.lr,
-        }
-    }
-}
-
 /// A thread's user-mode registers and the bytes of its stack.
 #[derive(Clone, Copy, Debug)]
 pub struct CapturedStack<'a> {
     pub registers: Registers,
-    /// The address `bytes[0]` was at.
+    /// The address of `bytes[0]`.
     pub base: u64,
     pub bytes: &'a [u8],
 }
 
 impl CapturedStack<'_> {
-    pub(super) fn read_u64(&self, address: u64) -> Option<u64> {
+    fn read_u64(&self, address: u64) -> Option<u64> {
         let at = usize::try_from(address.checked_sub(self.base)?).ok()?;
         let bytes = self.bytes.get(at..at.checked_add(8)?)?;
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))
@@ -122,8 +53,8 @@ impl CapturedStack<'_> {
 /// The frames of a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Unwound {
-    /// Leaf first. For callers an address inside the call instruction, not the one after it: it is
-    /// the right one to look up.
+    /// Leaf first. For callers an address inside the call instruction, since the one after it may belong
+    /// to another line or function.
     pub addresses: Vec<u64>,
     /// Ascending indices of the addresses that are guesses: no unwind table covers the callee.
     pub uncertain: Vec<usize>,
@@ -131,15 +62,14 @@ pub struct Unwound {
     pub complete: bool,
 }
 
-/// One frame of a stack, with what tells it from frames of the same function elsewhere.
+/// One frame of a stack, with the place of its return address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// As in [`Unwound::addresses`].
     pub address: u64,
-    /// Where the call that the frame is in returns to; 0 for the leaf.
+    /// The return address of the call that the frame is in; 0 for the leaf.
     pub returns: u64,
-    /// Where on the stack that return address lies; 0 for the leaf, or where it is kept in a
-    /// register alone.
+    /// Address of that return address on the stack; 0 for the leaf, or if only a register holds it.
     pub place: u64,
 }
 
@@ -178,7 +108,7 @@ impl Default for Unwinder {
 }
 
 impl Unwinder {
-    /// An unwinder that knows no modules yet.
+    /// An unwinder without modules.
     pub fn new() -> Self {
         Unwinder {
             native: native::Unwinder::new(),
@@ -189,8 +119,7 @@ impl Unwinder {
         }
     }
 
-    /// Takes over the process's modules. Costs nothing where they have not changed; otherwise reads
-    /// the unwind tables of the new ones.
+    /// Sets the process's modules. Reads the unwind tables of new ones; free if none changed.
     pub fn set_modules(&mut self, map: &ModuleMap) {
         if self.generation == Some(map.generation()) {
             return;
@@ -216,7 +145,7 @@ impl Unwinder {
         self.sites.set_modules(map);
     }
 
-    /// The frames of a stack, up to the first one that cannot be left.
+    /// The frames of a stack, up to the first one whose caller cannot be found.
     pub fn unwind(&mut self, stack: &CapturedStack<'_>) -> Unwound {
         let mut unwound = Unwound::default();
         let ended = self.each_frame(stack, |frame| {
@@ -225,14 +154,13 @@ impl Unwinder {
             }
             unwound.addresses.push(frame.address.address_for_lookup());
         });
-        // In memory that is not executable the end is only a zero that happened to be in the frame
-        // pointer.
+        // Outside of executable memory the end is only a frame pointer that happens to be zero.
         let is_code = |&address: &u64| self.sites.executable(address).is_some();
         unwound.complete = ended && unwound.addresses.iter().all(is_code);
         unwound
     }
 
-    /// The same frames, with where on the stack their calls return to is kept.
+    /// The same frames, with the places of their return addresses.
     pub fn walk(&mut self, stack: &CapturedStack<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut below = stack.registers.sp;
@@ -243,7 +171,7 @@ impl Unwinder {
             };
             if let FrameAddress::ReturnAddress(returns) = frame.address {
                 step.returns = returns.get();
-                // x86-64 keeps it right below the caller's frame, other processors in the callee's.
+                // Right below the caller's frame on x86-64, in the callee's frame elsewhere.
                 step.place = (below..frame.sp)
                     .rev()
                     .filter(|place| place.is_multiple_of(8))
@@ -266,7 +194,7 @@ impl Unwinder {
         let mut read = |address| stack.read_u64(address).ok_or(());
         let mut address = FrameAddress::from_instruction_pointer(stack.registers.ip);
         let mut uncertain = false;
-        // Behind a guess, registers may be wrong, and what the tables lead to is checked.
+        // After a guess registers may be wrong, so the callers that tables give are checked.
         let mut guessed = false;
         for _ in 0..MAX_FRAMES {
             let sp = registers.sp();
@@ -287,7 +215,7 @@ impl Unwinder {
                         continue;
                     }
                     Ok(None) => return true,
-                    // Guessing would only hide what is torn.
+                    // The stack is torn; a guess would hide that.
                     _ if !guessed => return false,
                     _ => {}
                 }
@@ -424,86 +352,4 @@ fn load(module: &Module) -> Option<framehop::Module<Vec<u8>>> {
             ..Default::default()
         },
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::cell::RefCell;
-
-    thread_local! {
-        static OWN: RefCell<(Unwinder, ModuleMap)> = RefCell::new(own());
-    }
-
-    fn own() -> (Unwinder, ModuleMap) {
-        let map = ModuleMap::read(std::process::id()).unwrap();
-        let mut unwinder = Unwinder::new();
-        unwinder.set_modules(&map);
-        (unwinder, map)
-    }
-
-    #[test]
-    fn no_stack_gives_the_leaf_and_is_not_complete() {
-        let (mut unwinder, _) = own();
-        let here = own as *const () as u64;
-        let registers = Registers {
-            ip: here,
-            sp: 0x7000_0000,
-            ..Registers::default()
-        };
-        let stack = CapturedStack {
-            registers,
-            base: 0x7000_0000,
-            bytes: &[],
-        };
-        let unwound = unwinder.unwind(&stack);
-        assert_eq!(unwound.addresses, [here]);
-        assert!(!unwound.complete);
-    }
-
-    #[test]
-    fn a_zero_frame_pointer_outside_all_modules_is_not_the_threads_start() {
-        let (mut unwinder, _) = own();
-        let registers = Registers {
-            ip: 0x1234,
-            sp: 0x7000_0000,
-            ..Registers::default()
-        };
-        let stack = CapturedStack {
-            registers,
-            base: 0x7000_0000,
-            bytes: &[0; 64],
-        };
-        assert!(!unwinder.unwind(&stack).complete);
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_is_survived(
-            offset in 0u64..(1 << 20),
-            sp in prop_oneof![0x7000_0000u64..0x7000_0400, any::<u64>()],
-            fp in prop_oneof![0x7000_0000u64..0x7000_0400, any::<u64>()],
-            lr in any::<u64>(),
-            words in proptest::collection::vec(
-                prop_oneof![any::<u64>(), 0u64..(1 << 20), 0x7000_0000u64..0x7000_0400],
-                0..200,
-            ),
-        ) {
-            OWN.with_borrow_mut(|(unwinder, map)| {
-                // Small words become addresses of real code, so that real unwind rules run.
-                let start = map.main().unwrap().ranges[0].start;
-                let code = |word: u64| if word < 1 << 20 { start + word } else { word };
-                let bytes: Vec<u8> =
-                    words.iter().flat_map(|&word| code(word).to_ne_bytes()).collect();
-                let registers = Registers { ip: start + offset, sp, fp, lr };
-                let unwound = unwinder.unwind(&CapturedStack {
-                    registers,
-                    base: 0x7000_0000,
-                    bytes: &bytes,
-                });
-                assert!(unwound.addresses.len() <= MAX_FRAMES);
-            });
-        }
-    }
 }
