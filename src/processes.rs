@@ -204,11 +204,16 @@ impl Listing {
         table
     }
 
-    /// What the list may lack.
+    /// What the list lacks.
     pub fn note(&self) -> Option<String> {
+        // SAFETY: no preconditions.
+        let hint = match unsafe { libc::geteuid() } {
+            0 => "",
+            _ => "; with sudo, hud sees those of other users as well",
+        };
         (self.unreadable > 0).then(|| {
             format!(
-                "{} of other users' processes cannot be examined: run hud with sudo to see them",
+                "the executables of {} processes cannot be read{hint}",
                 self.unreadable
             )
         })
@@ -287,7 +292,7 @@ mod tests {
         TIER: how hud will probably track polls ('Tracking tiers' in hud --help); - is too old
         THREADS: those that Tokio names / all
         ");
-        assert!(listing().note().unwrap().contains("3 of other"));
+        assert!(listing().note().unwrap().contains("of 3 processes"));
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::watch::Watch;
 use crate::analysis::late_names::LateNames;
+use crate::capture::MIN_SAMPLE_PERIOD;
 use crate::cli::{Config, Export, Source};
 use crate::failure::{Failure, Kind};
 use crate::headless::Headless;
@@ -32,9 +32,6 @@ use crate::target::lookup;
 use crate::target::process::Target;
 use crate::text;
 use crate::tui::terminal::Screen;
-
-/// The shortest interval between two samples of running code.
-const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(1);
 
 /// Runs hud as configured.
 ///
@@ -265,7 +262,10 @@ fn watch(config: &Config, target: &Target, stop: &Arc<AtomicBool>) -> Result<()>
 /// What a threshold below the sampling period costs.
 fn threshold_note(config: &Config) -> Option<String> {
     (config.threshold < MIN_SAMPLE_PERIOD).then(|| {
-        "running code is sampled every 1 ms: shorter polls are found only if they sleep".to_owned()
+        let period = text::setting(MIN_SAMPLE_PERIOD.as_nanos() as u64);
+        format!(
+            "running code is sampled every {period}: shorter polls are found only if they sleep"
+        )
     })
 }
 

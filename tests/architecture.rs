@@ -166,6 +166,44 @@ fn modules_import_only_what_stands_below_them() {
     assert_eq!(upward, KNOWN_UPWARD, "imports against the order of layers");
 }
 
+/// Libraries, and the only modules that may use them.
+const LIBRARIES: [(&str, &[&str]); 10] = [
+    ("libbpf_rs", &["bpf", "capture"]),
+    ("libbpf_sys", &["bpf", "capture"]),
+    ("perf_event_open", &["capture"]),
+    ("blazesym", &["stacks"]),
+    ("framehop", &["stacks"]),
+    ("serde_json::", &["export"]),
+    ("ratatui", &["tui"]),
+    ("crossterm", &["tui"]),
+    ("comfy_table", &["report"]),
+    ("ureq", &["target"]),
+];
+
+#[test]
+fn libraries_are_used_in_their_modules_only() {
+    let mut misused = Vec::new();
+    let mut used = BTreeSet::new();
+    for path in files("src", &["rs"]) {
+        let Some(code) = production_code(&path) else {
+            continue;
+        };
+        let module = path.iter().nth(1).unwrap().to_string_lossy();
+        let module = module.trim_end_matches(".rs");
+        for (library, modules) in LIBRARIES {
+            if !code.contains(library) {
+                continue;
+            }
+            used.insert(library);
+            if !modules.contains(&module) {
+                misused.push(format!("{}: {library}", path.display()));
+            }
+        }
+    }
+    assert!(misused.is_empty(), "{misused:?}");
+    assert_eq!(used.len(), LIBRARIES.len(), "only {used:?} are used");
+}
+
 #[test]
 fn every_source_file_says_what_it_is_for() {
     let silent: Vec<PathBuf> = ["src", "tests", "benches", "examples"]

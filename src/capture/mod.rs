@@ -22,7 +22,7 @@ pub use frames::{
     Counter, FrameOrder, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,
 };
 pub use orders::{Order, TrackingMode};
-pub use programs::{CaptureConfig, KernelLosses, messages};
+pub use programs::{CaptureConfig, KernelLosses, MIN_SAMPLE_PERIOD, messages};
 pub use ring::RingThread;
 pub use tasks::census::{self, SeenThread};
 pub use tasks::loads::{Loads, ThreadLoad};

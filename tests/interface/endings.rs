@@ -81,7 +81,7 @@ fn every_end_leaves_a_complete_trace() {
         let mut sleeps = target("sleep");
         let trace = folder.path().join("trace.json");
         let mut child = sleeps
-            .hud(&["--export", trace.to_str().unwrap()])
+            .hud(&["--force", "--export", trace.to_str().unwrap()])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

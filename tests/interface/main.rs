@@ -3,6 +3,7 @@
 //! Root and BPF are needed as in `tests/live`, but no durations are compared, so that these tests may run side
 //! by side.
 
+mod choice;
 mod containers;
 mod endings;
 mod libraries;

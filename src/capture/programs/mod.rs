@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, OpenObject};
 
+pub use self::sampling::MIN_SAMPLE_PERIOD;
 use self::sampling::Sampling;
 #[cfg(test)]
 pub(super) use self::sampling::compute;

@@ -15,6 +15,11 @@ use perf_event_open_sys as perf;
 /// How long the kernel side may take to recognise the tick: a few ticks suffice.
 pub(super) const LEARN_WITHIN: Duration = Duration::from_millis(150);
 
+/// The shortest interval between two samples of a running thread, whatever the threshold.
+pub const MIN_SAMPLE_PERIOD: Duration = Duration::from_millis(1);
+/// The longest.
+const MAX_SAMPLE_PERIOD: Duration = Duration::from_millis(10);
+
 /// How running threads are sampled.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::capture) struct Sampling {
@@ -27,7 +32,7 @@ pub(in crate::capture) struct Sampling {
 impl Sampling {
     /// Samples often enough that a poll of the threshold's length meets one, and hardly more.
     pub fn for_threshold(threshold: Duration) -> Sampling {
-        let period = (threshold * 4 / 5).clamp(Duration::from_millis(1), Duration::from_millis(10));
+        let period = (threshold * 4 / 5).clamp(MIN_SAMPLE_PERIOD, MAX_SAMPLE_PERIOD);
         let tick = tick_period().filter(|tick| *tick <= period && can_read_registers());
         Sampling { tick, period }
     }
