@@ -308,7 +308,9 @@ pub fn compare(run: &Watched, expect: &Expect) -> Verdict {
 
 /// Why hud cannot have seen what the program did, if so. Silence proves nothing then.
 fn blind(run: &Watched, expect: &Expect) -> Option<String> {
-    let (workers, polls) = (run.workers(), run.polls_observed());
+    // A poll that does not end is counted nowhere else.
+    let unfinished = run.unfinished().len() as u64;
+    let (workers, polls) = (run.workers(), run.polls_observed() + unfinished);
     let blind = workers == 0 || (expect.polls && polls == 0);
     blind.then(|| format!("{workers} workers found, {polls} polls observed"))
 }

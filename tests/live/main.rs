@@ -4,6 +4,7 @@
 //! (`RUST_TEST_THREADS=1`): `make test` does both. Several causes share a run where they do not disturb
 //! each other. `tests/full` has more builds and versions of Tokio.
 
+mod attach;
 mod census;
 mod frames;
 mod lost;
@@ -64,7 +65,8 @@ fn healthy_programs_give_no_finding() {
             "healthy_busy",
             "timers,spawn_blocking,block_in_place",
             "stolen",
-            "root_busy,timers",
+            "root_many_short,timers",
+            "root_waits",
         ] {
             Run::new(&build, scenario).check(&Expect::nothing());
         }
