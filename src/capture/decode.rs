@@ -37,7 +37,7 @@ const EVENT_THREAD_EXIT: u32 = hud_event_kind::HUD_EVENT_THREAD_EXIT.0;
 const EVENT_EXEC: u32 = hud_event_kind::HUD_EVENT_EXEC.0;
 const EVENT_RELEASE: u32 = hud_event_kind::HUD_EVENT_RELEASE.0;
 const EVENT_PROFILE: u32 = hud_event_kind::HUD_EVENT_PROFILE.0;
-const EVENT_STRANGER: u32 = hud_event_kind::HUD_EVENT_UNKNOWN_FRAMES.0;
+const EVENT_UNKNOWN_FRAMES: u32 = hud_event_kind::HUD_EVENT_UNKNOWN_FRAMES.0;
 
 /// Bytes that are no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let head: hud_stack_head = front(header.kind, bytes)?;
             stack(bytes).map(|capture| Event::Profile(Box::new(capture), head.profile_ns))
         }
-        EVENT_STRANGER => stack(bytes).map(|capture| Event::Stranger(Box::new(capture))),
+        EVENT_UNKNOWN_FRAMES => stack(bytes).map(|capture| Event::UnknownFrames(Box::new(capture))),
         EVENT_POLL_END => {
             let event: hud_poll_end_event = front(header.kind, bytes)?;
             let offset = clock_offset(&header);

@@ -8,7 +8,8 @@ use crate::model::{HeldBack, Release};
 pub enum Event {
     /// A stack inside a poll.
     Stack(Box<Capture>),
-    /// A sample of all poll time: a stack, and the CPU time inside polls that it stands for.
+    /// A sample of all poll time: a stack, and the CPU time inside polls that it represents,
+    /// nanoseconds.
     Profile(Box<Capture>, u64),
     /// A slow poll ended.
     PollEnd(Box<PollEnd>),
@@ -18,9 +19,9 @@ pub enum Event {
     Exec,
     /// Another thread ended a long wait inside a poll.
     Release(Box<Released>),
-    /// Tier 4: of a thread that is not known to be a worker, or of a worker in a place that is not
-    /// known.
-    Stranger(Box<Capture>),
+    /// Tier 4: the stack of a thread that is not known to be a worker, or of a worker whose loop lies
+    /// elsewhere on its stack than known.
+    UnknownFrames(Box<Capture>),
 }
 
 /// In which situation a stack was taken.
@@ -42,7 +43,7 @@ pub struct Site {
     /// The thread's previous blocking syscall, for `restart_syscall`.
     pub previous_syscall: i32,
     pub args: [u64; 3],
-    /// User stack pointer: with the syscall and its first argument it names the place.
+    /// User stack pointer: with the syscall and its first argument it identifies the place.
     pub sp: u64,
     /// `i_mode` of the awaited file, 0 for none.
     pub fd_mode: u16,
@@ -54,34 +55,34 @@ pub struct Site {
 }
 
 impl Site {
-    /// Whether both name the same place.
+    /// Whether both are the same place.
     pub fn same_place(&self, other: &Site) -> bool {
         (self.syscall, self.sp, self.args[0]) == (other.syscall, other.sp, other.args[0])
     }
 }
 
-/// A poll's identity and its times up to some moment.
+/// A poll's identity and its times so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PollTimes {
-    /// Counts the polls of this thread.
+    /// The poll's number among those of its thread.
     pub sequence: u64,
     /// Tokio's task id, 0 for a root future.
     pub task: u64,
     pub start_ns: u64,
     pub on_cpu_ns: u64,
-    /// Of it, what lies before the poll was seen first, and after it was seen last.
+    /// The part of `on_cpu_ns` before the poll was observed first and after it was observed last.
     pub estimated_ns: u64,
     pub run_queue_ns: u64,
     pub blocked_ns: u64,
     pub stopped_ns: u64,
-    /// The part of `run_queue_ns` that is the cost of wakes: pieces below 1 ms right after a sleep.
+    /// The part of `run_queue_ns` that is the cost of wake-ups: waits below 1 ms right after a sleep.
     pub wake_delay_ns: u64,
     /// Page faults.
     pub faults: u64,
     pub began_before_attach: bool,
     pub held_back: HeldBack,
     pub slow: bool,
-    /// Known by its task id alone: the coop budget was not in force.
+    /// Recognised by its task id alone: the coop budget was not in force.
     pub unconstrained: bool,
 }
 
@@ -117,10 +118,10 @@ pub struct PollEnd {
 pub struct Released {
     /// The thread that waited.
     pub tid: u32,
-    /// The poll it waited in: its number among the thread's polls.
+    /// The poll in which it waited, by its number among the thread's polls.
     pub sequence: u64,
     pub at_ns: u64,
-    /// How long this one wait was.
+    /// Length of this wait.
     pub wait_ns: u64,
     /// Address of the futex, or the descriptor.
     pub waited_for: u64,
@@ -128,9 +129,9 @@ pub struct Released {
     /// The thread that ended the wait.
     pub waker: u32,
     pub waker_name: String,
-    /// Its stack as it did so.
+    /// Its stack at the wake-up.
     pub at_wake: OtherStack,
-    /// Its last stack of the time that was waited.
+    /// Its last stack while the other thread waited.
     pub meanwhile: Option<OtherStack>,
 }
 
@@ -154,7 +155,7 @@ pub struct ThreadExit {
     pub usage: Usage,
 }
 
-/// Where a worker's time went, as the kernel side has counted: see [`crate::model::WorkerUsage`].
+/// Where a worker's time went, as counted by the kernel side: see [`crate::model::WorkerUsage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub on_cpu_ns: u64,

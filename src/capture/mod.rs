@@ -19,7 +19,8 @@ pub use events::{
     Capture, Event, OtherStack, PollEnd, PollTimes, Released, Site, StackKind, ThreadExit, Usage,
 };
 pub use frames::{
-    Counter, FrameOrder, MAX_WAYS, Places, WAY_COUNTERS, WAY_LEVELS, WAY_RETURNS, Way,
+    Counter, FrameBases, FrameOrder, FramePath, MAX_PATHS, PATH_COUNTERS, PATH_LEVELS,
+    PATH_VARIANTS,
 };
 pub use orders::{Order, TrackingMode};
 pub use programs::{CaptureConfig, KernelLosses, MIN_SAMPLE_PERIOD, messages};

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn ways() -> Order {
-        Order::Frames(FrameOrder::Ways(Vec::new()))
+        Order::Frames(FrameOrder::Paths(Vec::new()))
     }
 
     fn all(queue: &mut OrderQueue) -> Vec<Order> {

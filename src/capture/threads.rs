@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::MapCore;
 
 use super::events::{PollTimes, Site, Usage};
-use super::frames::Places;
+use super::frames::FrameBases;
 use super::{decode, seqlock};
 use crate::bpf::types::{hud_flavor, hud_observed, hud_phase, hud_thread};
 use crate::text::comm;
@@ -205,15 +205,15 @@ impl ThreadStates {
         unsafe { self.base.add(slot).write_volatile(*state) };
     }
 
-    /// Says where a worker's loop runs on its stack.
-    pub(super) fn set_ways(&mut self, tid: u32, places: &Places) {
+    /// Tier 4: sets where a worker's loop lies on its stack.
+    pub(super) fn set_frame_bases(&mut self, tid: u32, bases: &FrameBases) {
         for slot in 0..self.count {
             // SAFETY: in bounds of the mapping; the fields are plain integers that the kernel reads
             // at any time, hence volatile.
             unsafe {
                 let thread = self.base.add(slot).as_ptr();
                 if std::ptr::addr_of!((*thread).tid).read_volatile() == tid {
-                    std::ptr::addr_of_mut!((*thread).frame_bases).write_volatile(*places);
+                    std::ptr::addr_of_mut!((*thread).frame_bases).write_volatile(*bases);
                 }
             }
         }

@@ -149,7 +149,7 @@ impl Pipeline {
     /// Takes everything that is drained, until the channel closes.
     fn run(&mut self, drained: &Receiver<Drained>) -> Result<(), Unread> {
         loop {
-            let pause = self.look_at_frames();
+            let pause = self.sample_frames();
             match drained.recv_timeout(pause) {
                 Ok(drained) => self.take(drained)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -198,7 +198,7 @@ impl Pipeline {
             Event::PollEnd(end) => return self.take_poll_end(&end),
             Event::ThreadExit(exit) => return self.take_thread_exit(&exit),
             Event::Release(released) => self.take_release(&released),
-            Event::Stranger(capture) => self.take_stranger(&capture),
+            Event::UnknownFrames(capture) => self.take_unknown_frames(&capture),
             Event::Exec => return self.take_exec(),
             // Arrives as `Drained::Profile`.
             Event::Profile(..) => {}

@@ -108,22 +108,22 @@ impl Pipeline {
         Some(result)
     }
 
-    /// Looks at the target's threads where polls are tracked by stacks. Returns how long the next
-    /// look may wait.
-    pub(super) fn look_at_frames(&mut self) -> Duration {
+    /// Samples the target's threads where polls are tracked by stacks. Returns how long the next
+    /// sample may wait.
+    pub(super) fn sample_frames(&mut self) -> Duration {
         let look = |frames: &mut Frames, stacks: &mut StackReader| {
-            if let Err(error) = frames.look(stacks) {
-                log::info!("cannot look at the threads: {error:#}");
+            if let Err(error) = frames.sample(stacks) {
+                log::info!("cannot sample the threads: {error:#}");
             }
             frames.pause()
         };
         self.with_frames(look).unwrap_or(IDLE)
     }
 
-    pub(super) fn take_stranger(&mut self, capture: &Capture) {
-        let result = self.with_frames(|frames, stacks| frames.stranger(capture, stacks));
+    pub(super) fn take_unknown_frames(&mut self, capture: &Capture) {
+        let result = self.with_frames(|frames, stacks| frames.take_unknown(capture, stacks));
         if let Some(Err(error)) = result {
-            log::info!("cannot look at a thread: {error:#}");
+            log::info!("cannot read a thread: {error:#}");
         }
     }
 
@@ -142,7 +142,7 @@ impl Pipeline {
         };
         let confirmed = frames.is_confirmed(tid, sequence);
         if ended {
-            frames.ended(tid, sequence);
+            frames.poll_ended(tid, sequence);
             // A stack that shows it is none is no loss.
             self.losses.poll_unconfirmed += u64::from(confirmed.is_none());
         }

@@ -7,7 +7,7 @@
 use super::TaskState;
 use crate::bpf::types::{hud_observed, hud_phase, hud_poll_flags, hud_thread};
 use crate::capture::events::{Capture, PollTimes, Site, StackKind};
-use crate::capture::frames::Places;
+use crate::capture::frames::FrameBases;
 use crate::capture::threads::Runs;
 use crate::model::Flavor;
 use crate::target::memory::{Memory, read_stack};
@@ -26,7 +26,7 @@ pub struct FoundWorker {
     /// The poll it is asleep in.
     pub poll: Option<SleepingPoll>,
     /// Tier 4: where its loop runs on its stack.
-    pub ways: Places,
+    pub frame_bases: FrameBases,
 }
 
 /// A poll that was asleep before the programs were attached.
@@ -63,7 +63,7 @@ pub(in crate::capture) fn find_worker(
                 stack,
             }
         }),
-        ways: Places::default(),
+        frame_bases: FrameBases::default(),
     };
     match tokio::check(layout, memory, &task.view()) {
         Verdict::Worker(state) => {
@@ -114,7 +114,7 @@ impl FoundWorker {
             flavor: self.runs.to_kernel().0,
             scheduler: self.scheduler,
             thread_pointer: task.thread_pointer,
-            frame_bases: self.ways,
+            frame_bases: self.frame_bases,
             seeded: task.switches + 1,
             site: u32::MAX,
             observed_clock: clock,

@@ -1,42 +1,39 @@
-//! What tells a worker's polls apart where Tokio's state cannot be read: numbers that grow with its
-//! scheduling rounds, found by watching.
+//! Finds numbers that tell a worker's polls apart: they grow with its scheduling rounds.
 //!
-//! The frames of a worker's loop hold pointers to its core. Of what those lead to, every half word
-//! counts as a counter that grew from nearly each poll or park to the next, and never while the worker
-//! stood still. Tokio's tick is one of them. Which one need not be known: two polls are taken for one only
-//! if none of them differs. Each change of what is known splits the polls that are open, so it takes more
-//! to add a counter than to keep one. Pure logic over what was read.
+//! The frames of a worker's loop hold pointers to its core. Of what those point to, every 32-bit number
+//! is taken for a counter that grew from nearly each poll or park to the next, and never while the
+//! worker slept. Tokio's tick is one of them, and which one does not matter: two polls are taken for one
+//! only if none of the counters differs. Each change of the set splits the polls that are open, so more
+//! is required to add a counter than to keep one. Pure logic over what was read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::capture::{Counter, WAY_COUNTERS};
+use crate::capture::{Counter, PATH_COUNTERS};
 use crate::model::Flavor;
 use crate::tokio::rounds::{Change, TOLERANCE, Tally};
 
-/// How much of the stack above a way's lowest word is looked at, and of what its words lead to,
-/// bytes.
+/// How much is read of the stack above a path's base, and of what its words point to, bytes.
 pub const REGION: usize = 2048;
 pub const POINTEE: usize = 768;
 
-/// Rounds after which the counters are settled, and after how many they are tried first.
+/// Rounds after which the set is final, and before the first one is tried.
 pub const ENOUGH: usize = 96;
 const FIRST: usize = 6;
-/// A thread with fewer says nothing of its own.
-const TELLING: usize = 2;
-/// Threads of one way that are watched.
+/// A thread with fewer rounds is not used.
+const MIN_ROUNDS: usize = 2;
+/// Threads that are observed per path.
 const MAX_THREADS: usize = 16;
 
-/// After a park there need not have been a round, but of so many changes one is.
+/// A park need not be followed by a round, but one of so many changes is.
 const SPURIOUS: usize = 4;
-/// A number that grew in so many changes from a poll or to one, in nearly each of them, counts for
-/// sure.
+/// A number is certain once it grew in nearly all of this many changes from or to a poll.
 const SURE: usize = 16;
-/// Of so many one may then come without a round.
+/// "Nearly all": one of so many changes may come without a round.
 const RARE: usize = 32;
 
-/// What a worker was doing when it was looked at.
+/// What a worker did when it was observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Doing {
+pub enum Activity {
     Poll,
     Park,
     /// Neither: it lost the CPU between two polls.
@@ -44,24 +41,24 @@ pub enum Doing {
     Between,
 }
 
-/// A worker that stood still while it was looked at, or ran in a poll.
+/// A worker that slept while it was read, or ran in a poll.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
+pub struct Observation {
     /// Its context switches so far: unchanged means it has not run, unless it runs all the time.
     pub switches: u64,
     pub running: bool,
-    pub doing: Doing,
-    /// In a poll: what the function that polls holds in its frame. It stands still until the poll
-    /// is over, so two polls may hold the same there, but one poll never holds two.
+    pub activity: Activity,
+    /// In a poll: the frame of the function that polls. It does not change during a poll: two polls
+    /// may have the same frame, but one poll never has two.
     pub frame: Option<Vec<u8>>,
-    /// The stack from the way's lowest word up.
+    /// The stack from the path's base up.
     pub words: Vec<u64>,
-    /// What those lead to that are pointers.
+    /// What the pointers among them point to.
     pub pointees: HashMap<u64, Vec<u8>>,
 }
 
-impl Look {
-    /// The stack's word so many bytes above the lowest one.
+impl Observation {
+    /// The stack's word so many bytes above the base.
     fn word(&self, at: u32) -> Option<u64> {
         self.words.get(at as usize / size_of::<u64>()).copied()
     }
@@ -79,7 +76,7 @@ fn may_count(tally: &Tally, flavor: Flavor) -> bool {
     missed * TOLERANCE <= all.all() && all.grew * SPURIOUS >= all.all()
 }
 
-/// Whether it does so for certain.
+/// Whether it certainly does.
 fn surely_counts(tally: &Tally) -> bool {
     let with_polls = tally.of(&WITH_POLLS);
     with_polls.all() >= SURE && with_polls.missed() * RARE <= with_polls.all()
@@ -88,13 +85,13 @@ fn surely_counts(tally: &Tally) -> bool {
 /// What is known of one worker.
 #[derive(Debug)]
 struct Series {
-    /// What it was doing when it was looked at first.
-    began: Doing,
-    last: Look,
-    /// Where pointers were gone while the stack showed a poll.
+    /// Of the first observation.
+    first_activity: Activity,
+    last: Observation,
+    /// Where pointers were null while the stack showed a poll.
     gone_in_poll: BTreeSet<u32>,
-    /// The poll or park before the last look.
-    last_stay: Doing,
+    /// The last poll or park.
+    last_activity: Activity,
     /// Ends of polls and parks that were seen.
     rounds: usize,
     /// By offset of the word above the lowest: the pointers that never changed.
@@ -104,13 +101,13 @@ struct Series {
 }
 
 impl Series {
-    fn new(look: Look) -> Self {
-        let words = look.words.iter().enumerate();
+    fn new(observation: Observation) -> Self {
+        let words = observation.words.iter().enumerate();
         let pointers: BTreeMap<u32, u64> = words
-            .filter(|(_, word)| look.pointees.contains_key(word))
+            .filter(|(_, word)| observation.pointees.contains_key(word))
             .map(|(index, word)| (index as u32 * 8, *word))
             .collect();
-        let halves = look.pointees.iter().flat_map(|(start, bytes)| {
+        let halves = observation.pointees.iter().flat_map(|(start, bytes)| {
             let offsets = (0..bytes.len() as u64).step_by(4);
             offsets.map(move |offset| (start.wrapping_add(offset), Tally::default()))
         });
@@ -119,53 +116,57 @@ impl Series {
             pointers,
             rounds: 0,
             gone_in_poll: BTreeSet::new(),
-            began: look.doing,
-            last_stay: look.doing,
-            last: look,
+            first_activity: observation.activity,
+            last_activity: observation.activity,
+            last: observation,
         }
     }
 
-    fn take(&mut self, mut look: Look) {
+    fn take(&mut self, mut observation: Observation) {
         let mut core_is_out = false;
         self.pointers.retain(|at, pointer| {
-            let word = look.word(*at);
+            let word = observation.word(*at);
             // Between two polls the core is out of its place, and in `block_in_place`.
-            let is_out = word == Some(0) && look.doing != Doing::Park;
+            let is_out = word == Some(0) && observation.activity != Activity::Park;
             core_is_out |= is_out;
-            if is_out && look.doing == Doing::Poll {
+            if is_out && observation.activity == Activity::Poll {
                 self.gone_in_poll.insert(*at);
             }
             word == Some(*pointer) || is_out
         });
         if core_is_out {
-            look.doing = Doing::Between;
+            observation.activity = Activity::Between;
         }
-        let slept_on = look.switches == self.last.switches && !look.running && !self.last.running;
-        if look.doing == Doing::Between {
+        let slept_on = observation.switches == self.last.switches
+            && !observation.running
+            && !self.last.running;
+        if observation.activity == Activity::Between {
             if !slept_on {
-                self.last.doing = Doing::Between;
+                self.last.activity = Activity::Between;
             }
             return;
         }
-        // Of two polls nobody knows whether they are one that was seen twice, unless the worker
-        // was seen between them, or the function that polls shows it.
+        // Two observed polls may be the same one, unless the worker was observed between them or the
+        // frame of the function that polls differs.
         let differ = self
             .last
             .frame
             .as_ref()
-            .zip(look.frame.as_ref())
+            .zip(observation.frame.as_ref())
             .is_some_and(|(before, after)| before != after);
-        let change = match (self.last_stay, look.doing) {
+        let change = match (self.last_activity, observation.activity) {
             _ if slept_on => Change::Unknown,
-            (Doing::Poll, Doing::Poll) if differ || self.last.doing == Doing::Between => {
+            (Activity::Poll, Activity::Poll)
+                if differ || self.last.activity == Activity::Between =>
+            {
                 Change::PollToPoll
             }
-            (Doing::Poll, Doing::Park) => Change::PollToPark,
-            (Doing::Park, Doing::Poll) => Change::ParkToPoll,
-            (Doing::Park, Doing::Park) => Change::ParkToPark,
+            (Activity::Poll, Activity::Park) => Change::PollToPark,
+            (Activity::Park, Activity::Poll) => Change::ParkToPoll,
+            (Activity::Park, Activity::Park) => Change::ParkToPark,
             _ => Change::Unknown,
         };
-        let (before, after) = (halves(&self.last), halves(&look));
+        let (before, after) = (halves(&self.last), halves(&observation));
         self.numbers.retain(|address, tally| {
             let (Some(was), Some(is)) = (before.get(address), after.get(address)) else {
                 return false;
@@ -175,8 +176,8 @@ impl Series {
             !slept_on || is == was
         });
         self.rounds += usize::from(change != Change::Unknown);
-        self.last_stay = look.doing;
-        self.last = look;
+        self.last_activity = observation.activity;
+        self.last = observation;
     }
 
     /// Where that counter would be in this thread.
@@ -191,10 +192,10 @@ impl Series {
     }
 }
 
-/// Every half word that was read, by its address.
-fn halves(look: &Look) -> HashMap<u64, u32> {
+/// Every 32-bit number that was read, by its address.
+fn halves(observation: &Observation) -> HashMap<u64, u32> {
     let mut all = HashMap::new();
-    for (start, bytes) in &look.pointees {
+    for (start, bytes) in &observation.pointees {
         for (index, half) in bytes.chunks_exact(4).enumerate() {
             if let Ok(half) = half.try_into() {
                 all.insert(
@@ -207,84 +208,84 @@ fn halves(look: &Look) -> HashMap<u64, u32> {
     all
 }
 
-/// What was found in the workers of one way.
+/// The counters of one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learnt {
+pub struct CounterSet {
     pub counters: Vec<Counter>,
-    /// Each of them grew in nearly all of many rounds.
+    /// Each of them certainly counts rounds.
     pub sure: bool,
-    /// Where on the stack pointers to the workers' cores are kept, bytes above the lowest word.
+    /// Where on the stack pointers to the workers' cores are kept, bytes above the base.
     pub cores: Vec<u32>,
 }
 
-/// The workers of one way as they were seen so far.
+/// The workers of one path as observed so far.
 #[derive(Debug)]
 pub struct Counters {
     multi_thread: bool,
-    /// Where the return address into the loop lies, bytes above the lowest word. What is above it
-    /// stands still during a poll.
+    /// Where the return address into the loop lies, bytes above the base. Frames above it do not
+    /// change during a poll.
     loop_at: u32,
     threads: HashMap<u32, Series>,
-    learnt: Learnt,
-    /// Where the counters learnt last are, in every thread: a pointer to one may turn out to be none.
+    set: CounterSet,
+    /// Addresses of the current counters, in every thread.
     known: HashSet<u64>,
-    /// Where pointers were gone in what looked like a poll, in any thread: `block_in_place` has
-    /// handed the core over. Only there can a core be.
+    /// Where pointers were null in what looked like a poll, in any thread: `block_in_place` had
+    /// handed the core over. Only these can be pointers to cores.
     gone_in_poll: BTreeSet<u32>,
 }
 
 impl Counters {
-    /// Of a way with this flavor, and the return address into its loop so many bytes above the
-    /// lowest word.
+    /// Nothing is observed yet. The return address into the loop lies `loop_at` bytes above the base.
     pub fn new(multi_thread: bool, loop_at: u32) -> Self {
         Counters {
             multi_thread,
             loop_at,
             threads: HashMap::new(),
-            learnt: Learnt::default(),
+            set: CounterSet::default(),
             known: HashSet::new(),
             gone_in_poll: BTreeSet::new(),
         }
     }
 
-    /// Takes in a look at a worker.
-    pub fn take(&mut self, tid: u32, look: Look) {
+    /// Takes an observation of a worker.
+    pub fn take(&mut self, tid: u32, observation: Observation) {
         if let Some(series) = self.threads.get_mut(&tid) {
             let core_is_another = |at: &u32| {
                 let known = series.pointers.get(at);
-                known.is_some_and(|known| look.word(*at).is_some_and(|word| word != *known))
+                known.is_some_and(|known| observation.word(*at).is_some_and(|word| word != *known))
             };
             // In a park everything is in its place.
-            let anew = series.began != Doing::Park || self.gone_in_poll.iter().any(core_is_another);
-            match anew && look.doing == Doing::Park {
-                true => *series = Series::new(look),
-                false => series.take(look),
+            let anew = series.first_activity != Activity::Park
+                || self.gone_in_poll.iter().any(core_is_another);
+            match anew && observation.activity == Activity::Park {
+                true => *series = Series::new(observation),
+                false => series.take(observation),
             }
             let gone = series.gone_in_poll.range(self.loop_at + 1..);
             self.gone_in_poll.extend(gone);
         } else if self.threads.len() < MAX_THREADS {
-            self.threads.insert(tid, Series::new(look));
+            self.threads.insert(tid, Series::new(observation));
         }
     }
 
-    /// Its loop runs elsewhere by now, or it has ended.
+    /// Forgets a worker that has ended, or whose loop lies elsewhere.
     pub fn forget(&mut self, tid: u32) {
         self.threads.remove(&tid);
     }
 
-    /// Rounds seen, of all workers together.
+    /// Rounds observed, of all workers together.
     pub fn rounds(&self) -> usize {
         self.threads.values().map(|series| series.rounds).sum()
     }
 
-    /// The counters, once there were enough rounds and not too many numbers are left.
-    pub fn learn(&mut self) -> &Learnt {
-        if let Some(learnt) = self.judge() {
-            let counters = learnt.counters.iter();
+    /// The counters known by now.
+    pub fn learn(&mut self) -> &CounterSet {
+        if let Some(set) = self.judge() {
+            let counters = set.counters.iter();
             self.known = counters.flat_map(|one| self.addresses(*one)).collect();
-            self.learnt = learnt;
+            self.set = set;
         }
-        &self.learnt
+        &self.set
     }
 
     fn addresses(&self, counter: Counter) -> impl Iterator<Item = u64> {
@@ -292,21 +293,26 @@ impl Counters {
         threads.filter_map(move |series| series.address(counter))
     }
 
-    /// What the threads say by now; none if that is too little.
-    fn judge(&self) -> Option<Learnt> {
-        let telling: Vec<&Series> = self
+    /// The counters that the observations show; None if those are too few.
+    fn judge(&self) -> Option<CounterSet> {
+        let informative: Vec<&Series> = self
             .threads
             .values()
-            .filter(|series| series.rounds >= TELLING)
+            .filter(|series| series.rounds >= MIN_ROUNDS)
             .collect();
-        if telling.iter().map(|series| series.rounds).sum::<usize>() < FIRST {
+        if informative
+            .iter()
+            .map(|series| series.rounds)
+            .sum::<usize>()
+            < FIRST
+        {
             return None;
         }
         let flavor = match self.multi_thread {
             true => Flavor::MultiThread,
             false => Flavor::CurrentThread,
         };
-        let mut fitting = self.went_on(&telling);
+        let mut fitting = self.tallies(&informative);
         fitting.retain(|_, tally| may_count(tally, flavor));
         let is_known = |one: &Counter| self.addresses(*one).any(|at| self.known.contains(&at));
         let mut counters: Vec<Counter> = match fitting.keys().any(is_known) {
@@ -322,32 +328,31 @@ impl Counters {
         if any_sure {
             counters.retain(sure);
         }
-        if counters.len() > WAY_COUNTERS {
+        if counters.len() > PATH_COUNTERS {
             counters.clear();
         }
         let used: BTreeSet<u32> = counters.iter().map(|counter| counter.pointer).collect();
         // Every copy of a pointer that leads to a counter, in all threads.
         let copies = |at: &&u32| {
-            telling.iter().all(|series| {
+            informative.iter().all(|series| {
                 let pointer = series.pointers.get(at);
                 pointer.is_some() && used.iter().any(|used| series.pointers.get(used) == pointer)
             })
         };
-        let first = telling.first()?;
-        Some(Learnt {
+        let first = informative.first()?;
+        Some(CounterSet {
             cores: first.pointers.keys().filter(copies).copied().collect(),
-            // Fewer rounds, as after a thread has ended, do not unsettle what was sure.
-            sure: any_sure || self.learnt.sure && counters.iter().all(is_known),
+            // Fewer rounds, as after a thread has ended, do not revoke certainty.
+            sure: any_sure || self.set.sure && counters.iter().all(is_known),
             counters,
         })
     }
 
-    /// How every number that may be a counter went on in all these threads together. Of several
-    /// pointers to one, that in the loop's own frame or next above it: what is below comes and goes
-    /// with the calls.
-    fn went_on(&self, telling: &[&Series]) -> BTreeMap<Counter, Tally> {
+    /// The tally of every number that may be a counter, over all these threads. Of several pointers to
+    /// one, that in the loop's own frame or next above it: frames below come and go with the calls.
+    fn tallies(&self, informative: &[&Series]) -> BTreeMap<Counter, Tally> {
         let mut all = BTreeMap::new();
-        let Some((first, others)) = telling.split_first() else {
+        let Some((first, others)) = informative.split_first() else {
             return all;
         };
         let mut known: HashSet<u64> = HashSet::new();
@@ -356,9 +361,9 @@ impl Counters {
             first.pointers.range(self.loop_at + 1..),
         );
         for (at, pointer) in above.chain(below) {
-            // What several workers lead to belongs to all of them.
+            // What several workers point to is shared by them.
             let shared = |series: &&Series| series.pointers.values().any(|other| other == pointer);
-            if others.iter().any(shared) || !self.may_be_core(telling, *at) {
+            if others.iter().any(shared) || !self.may_be_core(informative, *at) {
                 continue;
             }
             for offset in (0..POINTEE as u32).step_by(4) {
@@ -370,7 +375,7 @@ impl Counters {
                     sum += series.tally(counter)?;
                     Some(sum)
                 };
-                if let Some(tally) = telling.iter().try_fold(Tally::default(), add)
+                if let Some(tally) = informative.iter().try_fold(Tally::default(), add)
                     && first.address(counter).is_some_and(|at| known.insert(at))
                 {
                     all.insert(counter, tally);
@@ -380,10 +385,10 @@ impl Counters {
         all
     }
 
-    /// Whether what is kept there may be the core: all that is seen to be handed over is.
-    fn may_be_core(&self, telling: &[&Series], at: u32) -> bool {
+    /// Whether the pointer there may be one to the core.
+    fn may_be_core(&self, informative: &[&Series], at: u32) -> bool {
         let same = |core: &u32| {
-            telling.iter().all(|series| {
+            informative.iter().all(|series| {
                 let pointer = series.pointers.get(core);
                 pointer.is_some() && pointer == series.pointers.get(&at)
             })

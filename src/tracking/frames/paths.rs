@@ -1,13 +1,13 @@
-//! Ways from a worker's loop into a poll, found in unwound stacks and found again in others.
+//! Paths from a worker's loop into a poll: found in unwound stacks, and recognised in others.
 //!
-//! While a thread is inside a call, the word below the caller's frame is where the call returns to.
-//! The functions of Tokio that lead into a poll are known by name once, in one stack; from then on
-//! their return addresses and the distances between them are, for every thread that runs the same
-//! loop. Pure logic over unwound stacks.
+//! While a thread is inside a call, the word below the caller's frame is the return address. Tokio's
+//! functions that lead into a poll are recognised by their names in one stack; from then on their
+//! return addresses and the distances between those suffice, for every thread that runs the same loop.
+//! Pure logic over unwound stacks.
 
 use std::sync::Arc;
 
-use crate::capture::{MAX_WAYS, Places, WAY_LEVELS, WAY_RETURNS, Way};
+use crate::capture::{FrameBases, FramePath, MAX_PATHS, PATH_LEVELS, PATH_VARIANTS};
 use crate::model::{Flavor, Frame};
 use crate::stacks::unwind::Step;
 use crate::tokio::names;
@@ -18,26 +18,26 @@ const NO_FUTURES: [&str; 3] = ["core::", "alloc::", "std::"];
 /// A frame between the loop and the poll cannot be larger, bytes.
 const MAX_DISTANCE: u64 = 1 << 16;
 
-/// A way as one stack shows it.
+/// A path as one stack shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     multi_thread: bool,
-    /// Where its lowest word lies.
-    pub lowest: u64,
-    places: [u32; WAY_LEVELS],
-    returns: [u64; WAY_LEVELS],
+    /// Address of its lowest return address.
+    pub base: u64,
+    slots: [u32; PATH_LEVELS],
+    returns: [u64; PATH_LEVELS],
     /// The worker's loop was inlined into another function.
     inlined: bool,
 }
 
-/// The way into the poll that this stack is in, if it is in one. `name` gives the functions at an
+/// The path into the poll that this stack is in, if it is in one. `name` gives the functions at an
 /// address, inlined ones included.
 pub fn find(steps: &[Step], mut name: impl FnMut(u64) -> Vec<Arc<Frame>>) -> Option<Found> {
     let has = |frames: &[Arc<Frame>], wanted: fn(&str) -> bool| {
         frames.iter().any(|frame| wanted(&frame.function))
     };
     let named: Vec<Vec<Arc<Frame>>> = steps.iter().map(|step| name(step.address)).collect();
-    // The outermost: whatever a task drives by hand inside of its own poll is part of that poll.
+    // The outermost: what a task polls itself, inside of its own poll, is part of that poll.
     for (index, frames) in named.iter().enumerate().rev() {
         let flavor = frames
             .iter()
@@ -75,65 +75,65 @@ fn may_be_future(function: &str) -> bool {
     function.contains("::") && (!is_own || function.ends_with("::poll"))
 }
 
-/// The way whose lowest call returns into the frame `index`.
+/// The path whose lowest call returns into the frame `index`.
 fn at(steps: &[Step], index: usize, multi_thread: bool) -> Option<Found> {
-    let levels = steps.get(index..index + WAY_LEVELS)?;
-    let lowest = levels.first()?.place;
+    let levels = steps.get(index..index + PATH_LEVELS)?;
+    let base = levels.first()?.place;
     let mut found = Found {
         multi_thread,
-        lowest,
-        places: [0; WAY_LEVELS],
-        returns: [0; WAY_LEVELS],
+        base,
+        slots: [0; PATH_LEVELS],
+        returns: [0; PATH_LEVELS],
         inlined: false,
     };
-    let slots = found.places.iter_mut().zip(&mut found.returns);
+    let slots = found.slots.iter_mut().zip(&mut found.returns);
     for ((place, returns), step) in slots.zip(levels) {
-        let distance = step.place.checked_sub(lowest)?;
+        let distance = step.place.checked_sub(base)?;
         if step.place == 0 || distance > MAX_DISTANCE {
             return None;
         }
         *place = distance as u32;
         *returns = step.returns;
     }
-    found.places.is_sorted().then_some(found)
+    found.slots.is_sorted().then_some(found)
 }
 
-/// The ways found so far.
+/// The paths found so far.
 #[derive(Debug, Default)]
-pub struct Ways {
-    pub all: Vec<Way>,
-    /// Of each: so much was inlined that `block_in_place` may have no frame of its own.
+pub struct FramePaths {
+    pub all: Vec<FramePath>,
+    /// By path: so much is inlined that `block_in_place` may have no frame of its own.
     pub inlined: Vec<bool>,
 }
 
-impl Ways {
-    /// Takes in a way as a stack showed it. Which one it is, and whether anything of it is new;
-    /// none where there is no room for it.
+impl FramePaths {
+    /// Takes a path that a stack shows. Returns which one it is, and whether anything of it is new;
+    /// None if there are too many.
     pub fn learn(&mut self, found: &Found) -> Option<(usize, bool)> {
         // The same frames with another call in one of them: a task polled right after another.
-        let same = |way: &Way| {
-            let outer = way.returns.iter().zip(&found.returns).skip(1);
-            way.multi_thread == found.multi_thread
-                && way.places == found.places
+        let same = |path: &FramePath| {
+            let outer = path.returns.iter().zip(&found.returns).skip(1);
+            path.multi_thread == found.multi_thread
+                && path.slots == found.slots
                 && outer.into_iter().any(|(known, new)| known.contains(new))
         };
         let index = match self.all.iter().position(same) {
             Some(index) => index,
-            None if self.all.len() < MAX_WAYS => {
-                self.all.push(Way {
+            None if self.all.len() < MAX_PATHS => {
+                self.all.push(FramePath {
                     multi_thread: found.multi_thread,
-                    places: found.places,
-                    ..Way::default()
+                    slots: found.slots,
+                    ..FramePath::default()
                 });
                 self.inlined.push(found.multi_thread && found.inlined);
                 self.all.len() - 1
             }
             None => return None,
         };
-        let way = self.all.get_mut(index)?;
+        let path = self.all.get_mut(index)?;
         let mut is_new = false;
-        for (known, new) in way.returns.iter_mut().zip(&found.returns) {
-            if !known.contains(new) && known.len() < WAY_RETURNS {
+        for (known, new) in path.returns.iter_mut().zip(&found.returns) {
+            if !known.contains(new) && known.len() < PATH_VARIANTS {
                 known.push(*new);
                 is_new = true;
             }
@@ -141,41 +141,41 @@ impl Ways {
         Some((index, is_new))
     }
 
-    /// Where the thread with this stack takes each way, whatever it does just now: its loop is
-    /// known by what calls it.
-    pub fn places(&self, steps: &[Step]) -> Places {
-        let mut places = Places::default();
-        for (place, way) in places.iter_mut().zip(&self.all) {
-            let [_, loop_at, top_at] = way.places;
-            let [_, _, top] = &way.returns;
+    /// The bases of the paths on this stack, whatever the thread does just now: its loop is recognised
+    /// by the caller's return address.
+    pub fn bases(&self, steps: &[Step]) -> FrameBases {
+        let mut bases = FrameBases::default();
+        for (place, path) in bases.iter_mut().zip(&self.all) {
+            let [_, loop_at, top_at] = path.slots;
+            let [_, _, top] = &path.returns;
             let caller = steps.iter().rev().find(|step| top.contains(&step.returns));
-            let Some(lowest) = caller.and_then(|step| step.place.checked_sub(top_at.into())) else {
+            let Some(base) = caller.and_then(|step| step.place.checked_sub(top_at.into())) else {
                 continue;
             };
             // The frame of the loop must have its size, wherever in it the thread is.
-            let loop_place = lowest.wrapping_add(loop_at.into());
+            let loop_place = base.wrapping_add(loop_at.into());
             if steps.iter().any(|step| step.place == loop_place) {
-                *place = lowest;
+                *place = base;
             }
         }
-        places
+        bases
     }
 
-    /// Learns what a park looks like from the stack of a thread with these places. Whether that is
+    /// Learns the return address of a park from the stack of a thread with these bases. Whether it is
     /// new.
     pub fn learn_park(
         &mut self,
         steps: &[Step],
-        places: &Places,
+        bases: &FrameBases,
         mut name: impl FnMut(u64) -> Vec<Arc<Frame>>,
     ) -> bool {
-        if self.polls(steps, places).is_some() {
+        if self.polls(steps, bases).is_some() {
             return false;
         }
-        let ways = self.all.iter_mut().zip(places);
-        for (way, lowest) in ways.filter(|(_, lowest)| **lowest != 0) {
-            let [_, loop_at, _] = way.places;
-            let loop_place = lowest.wrapping_add(loop_at.into());
+        let paths = self.all.iter_mut().zip(bases);
+        for (path, base) in paths.filter(|(_, base)| **base != 0) {
+            let [_, loop_at, _] = path.slots;
+            let loop_place = base.wrapping_add(loop_at.into());
             let Some(at) = steps.iter().position(|step| step.place == loop_place) else {
                 continue;
             };
@@ -183,35 +183,35 @@ impl Ways {
             let Some(returns) = rest.first().map(|step| step.returns) else {
                 continue;
             };
-            let [_, polls, _] = &way.returns;
+            let [_, polls, _] = &path.returns;
             let parks = |step: &Step| {
                 name(step.address)
                     .iter()
                     .any(|f| names::is_park_or_wait(&f.function))
             };
-            if !way.parks.contains(&returns)
+            if !path.parks.contains(&returns)
                 && !polls.contains(&returns)
-                && way.parks.len() < WAY_RETURNS
+                && path.parks.len() < PATH_VARIANTS
                 && inside.iter().any(parks)
             {
-                way.parks.push(returns);
+                path.parks.push(returns);
                 return true;
             }
         }
         false
     }
 
-    /// Whether the stack of a thread with these places is inside a poll, and by which way.
-    pub fn polls(&self, steps: &[Step], places: &Places) -> Option<usize> {
-        let is_inside = |way: &Way, lowest: u64| {
-            way.places.iter().zip(&way.returns).all(|(at, returns)| {
-                let place = lowest.wrapping_add((*at).into());
+    /// Whether the stack of a thread with these bases is inside a poll, and by which path.
+    pub fn polls(&self, steps: &[Step], bases: &FrameBases) -> Option<usize> {
+        let is_inside = |path: &FramePath, base: u64| {
+            path.slots.iter().zip(&path.returns).all(|(at, returns)| {
+                let place = base.wrapping_add((*at).into());
                 let mut frames = steps.iter();
                 frames.any(|step| step.place == place && returns.contains(&step.returns))
             })
         };
-        let mut ways = self.all.iter().zip(places);
-        ways.position(|(way, lowest)| *lowest != 0 && is_inside(way, *lowest))
+        let mut paths = self.all.iter().zip(bases);
+        paths.position(|(path, base)| *base != 0 && is_inside(path, *base))
     }
 }
 
@@ -263,8 +263,8 @@ mod tests {
     #[test]
     fn a_poll_shows_the_way_into_it() {
         let found = named(&poll(0x20)).unwrap();
-        assert_eq!(found.lowest, 0x7200);
-        assert_eq!(found.places, [0, 0x80, 0xf0]);
+        assert_eq!(found.base, 0x7200);
+        assert_eq!(found.slots, [0, 0x80, 0xf0]);
         assert_eq!(found.returns, [0x20, 0x30, 0x40]);
         assert!(found.multi_thread);
     }
@@ -292,7 +292,7 @@ mod tests {
             ("main", 0x50, 0x7400),
         ];
         let found = named(&stack).unwrap();
-        assert_eq!((found.lowest, found.multi_thread), (0x7200, false));
+        assert_eq!((found.base, found.multi_thread), (0x7200, false));
         stack[1].0 = "tokio::runtime::time::Driver::park_internal";
         assert_eq!(named(&stack), None);
         stack[1].0 = "app::main::{{closure}}";
@@ -313,7 +313,7 @@ mod tests {
         };
         // The call of the loop's own frame.
         let found = named(&called("app::main")).unwrap();
-        assert_eq!((found.lowest, found.returns[0]), (0x7280, 0x30));
+        assert_eq!((found.base, found.returns[0]), (0x7280, 0x30));
         assert!(named(&called("core::future::poll_fn::PollFn::poll")).is_some());
         for other in [
             "tokio::runtime::scheduler::current_thread::Core::next_task",
@@ -340,16 +340,16 @@ mod tests {
 
     #[test]
     fn a_park_is_known_by_the_loops_call_once_it_was_seen() {
-        let mut ways = Ways::default();
-        ways.learn(&named(&poll(0x20)).unwrap());
+        let mut paths = FramePaths::default();
+        paths.learn(&named(&poll(0x20)).unwrap());
         let name = |stack: &'static Stack<'static>| {
             move |address: u64| vec![frame(stack[address as usize].0)]
         };
         let park = steps(&PARK);
-        let places = ways.places(&park);
-        assert!(ways.learn_park(&park, &places, name(&PARK)));
-        assert_eq!(ways.all[0].parks, [0x91]);
-        assert!(!ways.learn_park(&park, &places, name(&PARK)), "known");
+        let bases = paths.bases(&park);
+        assert!(paths.learn_park(&park, &bases, name(&PARK)));
+        assert_eq!(paths.all[0].parks, [0x91]);
+        assert!(!paths.learn_park(&park, &bases, name(&PARK)), "known");
         // Something else that the loop calls is no park, and neither is a poll.
         const OTHER: [(&str, u64, u64); 4] = [
             ("memcpy", 0, 0),
@@ -357,42 +357,42 @@ mod tests {
             (names::MULTI_THREAD_LOOP, 0x93, 0x8280),
             (SET, 0x40, 0x82f0),
         ];
-        assert!(!ways.learn_park(&steps(&OTHER), &places, name(&OTHER)));
+        assert!(!paths.learn_park(&steps(&OTHER), &bases, name(&OTHER)));
         let stack = steps(&poll(0x20));
-        let places = ways.places(&stack);
-        assert!(!ways.learn_park(&stack, &places, |_| vec![frame(PARK[1].0)]));
+        let bases = paths.bases(&stack);
+        assert!(!paths.learn_park(&stack, &bases, |_| vec![frame(PARK[1].0)]));
     }
 
     #[test]
     fn a_second_call_in_the_same_frames_is_the_same_way() {
-        let mut ways = Ways::default();
-        assert_eq!(ways.learn(&named(&poll(0x20)).unwrap()), Some((0, true)));
-        assert_eq!(ways.learn(&named(&poll(0x20)).unwrap()), Some((0, false)));
-        assert_eq!(ways.learn(&named(&poll(0x28)).unwrap()), Some((0, true)));
-        assert_eq!(ways.all[0].returns[0], [0x20, 0x28]);
-        // Frames of another size are another way.
+        let mut paths = FramePaths::default();
+        assert_eq!(paths.learn(&named(&poll(0x20)).unwrap()), Some((0, true)));
+        assert_eq!(paths.learn(&named(&poll(0x20)).unwrap()), Some((0, false)));
+        assert_eq!(paths.learn(&named(&poll(0x28)).unwrap()), Some((0, true)));
+        assert_eq!(paths.all[0].returns[0], [0x20, 0x28]);
+        // Frames of another size are another path.
         let mut other = poll(0x20);
         other[3].2 += 16;
-        assert_eq!(ways.learn(&named(&other).unwrap()), Some((1, true)));
+        assert_eq!(paths.learn(&named(&other).unwrap()), Some((1, true)));
     }
 
     #[test]
     fn other_threads_are_known_by_their_loop_alone_and_judged_by_all_of_it() {
-        let mut ways = Ways::default();
-        ways.learn(&named(&poll(0x20)).unwrap());
+        let mut paths = FramePaths::default();
+        paths.learn(&named(&poll(0x20)).unwrap());
         let park = steps(&PARK);
-        let places = ways.places(&park);
-        assert_eq!(places[0], 0x8200);
-        assert_eq!(ways.polls(&park, &places), None);
+        let bases = paths.bases(&park);
+        assert_eq!(bases[0], 0x8200);
+        assert_eq!(paths.polls(&park, &bases), None);
         let stack = steps(&poll(0x20));
-        let places = ways.places(&stack);
-        assert_eq!(places[0], 0x7200);
-        assert_eq!(ways.polls(&stack, &places), Some(0));
-        // Another call in run_task, or another thread's places: no poll.
-        assert_eq!(ways.polls(&steps(&poll(0x21)), &places), None);
-        assert_eq!(ways.polls(&stack, &[0x8200, 0, 0, 0]), None);
-        // A thread outside the loop takes no way.
-        assert_eq!(ways.places(&stack[..3]), Places::default());
-        assert_eq!(ways.places(&[]), Places::default());
+        let bases = paths.bases(&stack);
+        assert_eq!(bases[0], 0x7200);
+        assert_eq!(paths.polls(&stack, &bases), Some(0));
+        // Another call in run_task, or another thread's bases: no poll.
+        assert_eq!(paths.polls(&steps(&poll(0x21)), &bases), None);
+        assert_eq!(paths.polls(&stack, &[0x8200, 0, 0, 0]), None);
+        // A thread outside the loop takes no path.
+        assert_eq!(paths.bases(&stack[..3]), FrameBases::default());
+        assert_eq!(paths.bases(&[]), FrameBases::default());
     }
 }
