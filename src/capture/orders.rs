@@ -146,7 +146,7 @@ mod tests {
         (sender, OrderQueue::new(orders))
     }
 
-    fn ways() -> Order {
+    fn paths() -> Order {
         Order::Frames(FrameOrder::Paths(Vec::new()))
     }
 
@@ -159,18 +159,18 @@ mod tests {
         let (sender, mut queue) = queue();
         let reload = |mode| Order::Reload(mode);
         for order in [
-            ways(),
+            paths(),
             Order::AllPollTime(true),
             reload(TrackingMode::LoadOnly),
             reload(TrackingMode::Frames),
-            ways(),
+            paths(),
         ] {
             sender.send(order).unwrap();
         }
         let kept = [
             Order::AllPollTime(true),
             reload(TrackingMode::Frames),
-            ways(),
+            paths(),
         ];
         assert_eq!(all(&mut queue), kept);
     }
@@ -190,17 +190,17 @@ mod tests {
         let (sender, mut queue) = queue();
         queue.wait(Duration::from_millis(1));
         assert_eq!(queue.next(), None);
-        sender.send(ways()).unwrap();
+        sender.send(paths()).unwrap();
         let begun = std::time::Instant::now();
         queue.wait(Duration::from_secs(60));
         assert!(begun.elapsed() < Duration::from_secs(30));
-        assert_eq!(queue.next(), Some(ways()));
+        assert_eq!(queue.next(), Some(paths()));
     }
 
     #[test]
     fn the_thread_ends_when_nobody_can_order_it_to() {
         let (sender, mut queue) = queue();
-        sender.send(ways()).unwrap();
+        sender.send(paths()).unwrap();
         drop(sender);
         assert!(queue.is_stopped());
     }

@@ -166,12 +166,12 @@ impl Tracker {
         if matches!(self.state, State::Replaced) {
             return Vec::new();
         }
-        if self.pending.is_none() && self.mode() == Some(mode) {
-            // The ring thread made room for more workers; nothing else has changed.
+        if self.pending != Some(mode) {
+            // The ring thread made room for more workers, or was ordered to restart in yet another
+            // mode, which follows.
             return vec![Transition::DropPolls];
         }
-        // Another mode may have been ordered since; then one more restart follows.
-        self.pending = self.pending.take().filter(|pending| *pending != mode);
+        self.pending = None;
         self.state = State::new(mode, &self.discovery, now);
         let mut transitions = vec![Transition::DropPolls];
         if let TrackingMode::State(layout) = mode {
@@ -197,17 +197,6 @@ impl Tracker {
                     .to_owned(),
             },
         ]
-    }
-
-    /// The mode that polls are tracked in; None after an exec and while a lost layout has no
-    /// successor.
-    fn mode(&self) -> Option<TrackingMode> {
-        match &self.state {
-            State::Layout(trust) => Some(TrackingMode::State(trust.layout)),
-            State::Frames => Some(TrackingMode::Frames),
-            State::LoadOnly => Some(TrackingMode::LoadOnly),
-            State::Lost | State::Replaced => None,
-        }
     }
 
     /// The tier that was reported last.

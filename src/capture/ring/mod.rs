@@ -229,7 +229,11 @@ impl Ring {
                     Order::Stop => break 'capture None,
                     Order::Reload(mode) => break 'capture Some(mode),
                     Order::AllPollTime(on) => self.all_poll_time = on,
-                    Order::CoreTicks(layout) => programs.set_core_ticks(&layout),
+                    Order::CoreTicks(layout) => {
+                        programs.set_core_ticks(&layout);
+                        // For the next capture in this mode.
+                        self.config.tracking = TrackingMode::State(layout);
+                    }
                     Order::Frames(order) => programs
                         .apply_frames(order)?
                         .into_iter()

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::capture::{Phase, SeenAs, Usage};
-use crate::model::Flavor;
+use crate::capture::{Phase, Runs, SeenAs, Usage};
+use crate::model::{Flavor, Role};
 use crate::tokio::testing::Words;
 use crate::tokio::{BesideTick, ContextFields, FlavorPaths, PollPaths, Source, ThreadLocals};
 
@@ -66,13 +66,16 @@ impl Process {
     fn start(&mut self, flavor: Flavor) {
         let tid = self.workers.len() as u32 + 1;
         let base = u64::from(tid) * WORKER_BYTES;
-        let multi_thread = flavor == Flavor::MultiThread;
+        let (runs, tag) = match flavor {
+            Flavor::CurrentThread => (Runs::CurrentThread, 0),
+            Flavor::MultiThread => (Runs::MultiThread, 1),
+        };
         let mut word = |at: u64, value: u64| self.memory.put(base + at, value);
         for at in (0..WORKER_BYTES).step_by(8) {
             word(at, 0);
         }
         word(8, base + SCHEDULER);
-        word(SCHEDULER, multi_thread.into());
+        word(SCHEDULER, tag);
         word(SCHEDULER + 24, base + CORE);
         // The tick, and `global_queue_interval` after it.
         word(CORE + u64::from(RIGHT_TICK), 7 | 61 << 32);
@@ -82,7 +85,7 @@ impl Process {
             phase: Phase::Idle,
             seen_as: SeenAs::Blocked,
             seen_ns: 0,
-            multi_thread,
+            runs,
             scheduler: base + SCHEDULER,
             thread_pointer: base,
             comm: "worker".into(),
@@ -140,15 +143,16 @@ impl Driven {
     }
 
     fn doubts(&self, state: &ThreadState) -> bool {
-        let flavor = match state.multi_thread {
-            true => Flavor::MultiThread,
-            false => Flavor::CurrentThread,
+        let flavor = match state.runs {
+            Runs::MultiThread => Flavor::MultiThread,
+            Runs::CurrentThread | Runs::RootFuture => Flavor::CurrentThread,
         };
         self.tracker.doubts(Some(&Worker {
             tid: state.tid,
             index: None,
             runtime: 0,
             flavor: Some(flavor),
+            role: Role::Worker,
             thread_name: String::new().into(),
         }))
     }
@@ -276,15 +280,24 @@ fn a_layout_found_before_the_restart_replaces_the_mode_that_is_pending() {
     let again = layout(Source::DebugInfo, RIGHT_TICK);
     driven.search(SearchOutcome::Holds(again));
     process.mend();
-    // The first order may have been carried out already, or discarded by the second.
+    // The first order may have been carried out before the second arrived.
+    assert_eq!(driven.restart(TrackingMode::LoadOnly), ["drop polls"]);
+    assert!(!driven.tracker.reports_polls());
     let mode = TrackingMode::State(again);
-    for restarts in [&[TrackingMode::LoadOnly, mode][..], &[mode]] {
-        for restart in restarts {
-            driven.restart(*restart);
-        }
-        assert!(driven.tracker.reports_polls());
-        assert_eq!(driven.workers(&process), NOTHING);
-    }
+    assert_eq!(driven.restart(mode), ["drop polls", FOUND]);
+    assert!(driven.tracker.reports_polls());
+    assert_eq!(driven.workers(&process), NOTHING);
+}
+
+#[test]
+fn a_restart_for_more_room_does_not_bring_a_lost_layout_back() {
+    let (mut driven, process) = lost();
+    let lost = TrackingMode::State(layout(Source::DebugInfo, RIGHT_TICK));
+    assert_eq!(driven.restart(lost), ["drop polls"]);
+    assert!(!driven.tracker.reports_polls());
+    assert_eq!(driven.workers(&process), NOTHING);
+    assert_eq!(driven.restart(TrackingMode::LoadOnly), ["drop polls"]);
+    assert!(!driven.tracker.is_lost());
 }
 
 #[test]
@@ -298,10 +311,24 @@ fn a_search_that_ends_in_nothing_leaves_the_lesser_mode() {
 }
 
 #[test]
+fn a_restart_in_the_same_mode_changes_nothing_but_the_open_polls() {
+    let mut driven = Driven::state(Source::Table, WRONG_TICK);
+    let mut process = two_workers();
+    driven.workers(&process);
+    process.start(Flavor::CurrentThread);
+    driven.workers(&process);
+    driven.workers(&process);
+    let in_use = TrackingMode::State(*driven.tracker.layout().unwrap());
+    assert_eq!(driven.restart(in_use), ["drop polls"]);
+    assert!(!driven.doubts(&process.workers[2]), "still confirmed");
+}
+
+#[test]
 fn each_loss_searches_more_carefully() {
     let (mut driven, mut process) = lost();
     let mode = TrackingMode::State(layout(Source::DebugInfo, RIGHT_TICK));
     for losses in 2..4 {
+        driven.search(SearchOutcome::Holds(layout(Source::DebugInfo, RIGHT_TICK)));
         driven.restart(mode);
         process.break_rule();
         driven.workers(&process);
