@@ -15,7 +15,7 @@ use super::{decode, seqlock};
 use crate::bpf::types::{hud_flavor, hud_observed, hud_phase, hud_thread};
 use crate::text::comm;
 
-/// What a worker was last seen doing (`enum hud_phase`).
+/// What a worker did when it was observed last (`enum hud_phase`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Unknown,
@@ -46,7 +46,7 @@ impl Runs {
     }
 }
 
-/// How a worker was last seen (`enum hud_observed`).
+/// How a worker was observed last (`enum hud_observed`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenAs {
     Sampled,
@@ -68,7 +68,7 @@ pub struct OpenPoll {
     pub capture_waits: bool,
 }
 
-/// One worker as the kernel side last saw it. Times are `CLOCK_MONOTONIC` nanoseconds.
+/// One worker as the kernel side observed it last. Times are `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ThreadState {
     /// Its index in the kernel side's arrays.
@@ -91,7 +91,7 @@ pub struct ThreadState {
 /// A worker: its index in the kernel side's arrays, and its thread id.
 pub(super) type Worker = (u32, u32);
 
-/// The `threads` map, mapped into our memory.
+/// The `threads` map, mapped into hud's memory.
 pub struct ThreadStates {
     base: NonNull<hud_thread>,
     count: usize,

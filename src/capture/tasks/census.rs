@@ -1,7 +1,7 @@
 //! Every thread of the target at one moment, with the stacks of those that sleep.
 //!
-//! Nothing is stopped: a thread's registers and stack belong together if it has not run between the
-//! two looks at it ([`TaskState::stood_still_since`]).
+//! Nothing is stopped: a thread's registers and stack are consistent if it has not run between two
+//! readings of it ([`TaskState::stood_still_since`]).
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use anyhow::Result;
 
 use super::{TaskReader, TaskState};
 
-/// Stacks that are read; further threads are listed without.
+/// Stacks that are read, at most; further threads are listed without.
 const MAX_STACKS: usize = 1024;
 
-/// A thread, and its stack if it stood still meanwhile.
+/// A thread, and its stack if it did not run meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeenThread {
     pub task: TaskState,

@@ -1,7 +1,7 @@
-//! What the scheduler says of the target's threads, where nothing tells their polls (tier 5).
+//! The scheduler's counters of the target's threads, where polls cannot be tracked (tier 5).
 //!
-//! The task iterator gives each thread's counters; no program runs at the target's switches. Which
-//! threads are workers only their names suggest, and those of Tokio's blocking pool have the same.
+//! The task iterator gives each thread's counters; no program runs at the target's switches. Only
+//! their names suggest which threads are workers, and threads of Tokio's blocking pool have the same.
 
 use std::collections::HashMap;
 use std::mem;
@@ -12,10 +12,10 @@ use super::{TaskReader, TaskState};
 use crate::clock::monotonic_ns;
 use crate::tokio::names::THREADS;
 
-/// Threads that are listed at most.
-const MOST: usize = 1024;
+/// Threads that are listed, at most.
+const MAX_THREADS: usize = 1024;
 
-/// Where a thread's time went since it was met. Nanoseconds.
+/// Where a thread's time went since it was listed first. Nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadLoad {
     pub tid: u32,
@@ -31,21 +31,21 @@ pub struct ThreadLoad {
 pub struct Loads {
     pub at_ns: u64,
     pub threads: Vec<ThreadLoad>,
-    /// Those that were listed before and have ended.
+    /// Threads that were listed before and have ended.
     pub gone: Vec<u32>,
     /// The most threads at one time that found no room in the list.
     pub left_out: u64,
 }
 
-/// Reads them again and again.
+/// Reads the counters at each call.
 pub struct LoadReader {
     tasks: TaskReader,
     list: List,
 }
 
 impl LoadReader {
-    /// Of the process `pid`: its threads whose names begin with `names`; where none is given those
-    /// that are named as Tokio's, or all if there is none of those.
+    /// Of the threads of the process `pid` whose names begin with `names`. Without that: of those with
+    /// Tokio's own thread names, or of all if there are none.
     ///
     /// # Errors
     /// When the kernel refuses the task iterator.
@@ -56,7 +56,7 @@ impl LoadReader {
         })
     }
 
-    /// The threads as they are now.
+    /// The counters now.
     ///
     /// # Errors
     /// When the kernel refuses the task iterator.
@@ -66,15 +66,15 @@ impl LoadReader {
     }
 }
 
-/// The threads that are listed.
+/// The listed threads.
 struct List {
     names: Option<String>,
-    met: HashMap<u32, Met>,
+    first: HashMap<u32, First>,
     left_out: u64,
 }
 
 /// A thread's counters when it was listed first.
-struct Met {
+struct First {
     at_ns: u64,
     sum_exec_ns: u64,
     run_delay_ns: u64,
@@ -84,26 +84,26 @@ impl List {
     fn new(names: Option<String>) -> Self {
         List {
             names,
-            met: HashMap::new(),
+            first: HashMap::new(),
             left_out: 0,
         }
     }
 
     fn update(&mut self, at_ns: u64, tasks: &[TaskState]) -> Loads {
         let mut chosen = choose(tasks, self.names.as_deref());
-        let left_out = chosen.len().saturating_sub(MOST) as u64;
+        let left_out = chosen.len().saturating_sub(MAX_THREADS) as u64;
         self.left_out = self.left_out.max(left_out);
-        chosen.truncate(MOST);
-        let mut before = mem::take(&mut self.met);
+        chosen.truncate(MAX_THREADS);
+        let mut before = mem::take(&mut self.first);
         let mut threads = Vec::with_capacity(chosen.len());
         for task in chosen {
-            let met = before.remove(&task.tid).unwrap_or(Met {
+            let first = before.remove(&task.tid).unwrap_or(First {
                 at_ns,
                 sum_exec_ns: task.sum_exec_ns,
                 run_delay_ns: task.run_delay_ns,
             });
-            threads.push(met.load(at_ns, task));
-            self.met.insert(task.tid, met);
+            threads.push(first.load(at_ns, task));
+            self.first.insert(task.tid, first);
         }
         Loads {
             at_ns,
@@ -114,8 +114,8 @@ impl List {
     }
 }
 
-impl Met {
-    /// What the thread did since.
+impl First {
+    /// Where the thread's time went since.
     fn load(&self, at_ns: u64, task: &TaskState) -> ThreadLoad {
         let on_cpu_ns = task.sum_exec_ns.saturating_sub(self.sum_exec_ns);
         let run_queue_ns = task.run_delay_ns.saturating_sub(self.run_delay_ns);
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn threads_without_room_are_counted_and_the_count_never_falls() {
         let mut list = List::new(None);
-        let many: Vec<_> = (0..MOST as u32 + 7)
+        let many: Vec<_> = (0..MAX_THREADS as u32 + 7)
             .map(|tid| task(tid, "tokio-rt-worker", 0, 0))
             .collect();
         assert_eq!(list.update(1_000, &many).left_out, 7);

@@ -1,8 +1,9 @@
-//! What the kernel side is told of workers that existed before it was attached.
+//! Seeds: the states of workers that existed before the kernel side was attached, or that user space
+//! finds later.
 //!
-//! A parked worker would not be seen before it wakes, and a poll that sleeps already not before it
-//! ends, which may be never. A seed holds only if its thread does not run between the look and the
-//! attachment; the kernel side checks that by the thread's context switches.
+//! A parked worker would not be observed before it wakes, and a poll that sleeps not before it ends,
+//! which may be never. A seed holds only as long as its thread has not run; the kernel side checks that
+//! by the thread's count of context switches.
 
 use super::TaskState;
 use crate::bpf::types::{hud_observed, hud_phase, hud_poll_flags, hud_thread};
@@ -16,7 +17,7 @@ use crate::tokio::{self, TokioLayout, Verdict};
 /// The number of a seeded poll among its thread's polls.
 const SEED_SEQUENCE: u64 = 1;
 
-/// A worker as found before the programs were attached.
+/// A worker as user space finds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundWorker {
     pub task: TaskState,
@@ -25,11 +26,11 @@ pub struct FoundWorker {
     pub runs: Runs,
     /// The poll it is asleep in.
     pub poll: Option<SleepingPoll>,
-    /// Tier 4: where its loop runs on its stack.
+    /// Tier 4: where its loop lies on its stack.
     pub frame_bases: FrameBases,
 }
 
-/// A poll that was asleep before the programs were attached.
+/// A poll that is asleep.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SleepingPoll {
     pub core: u64,
