@@ -211,12 +211,13 @@ impl Listing {
             0 => "",
             _ => "; with sudo, hud sees those of other users as well",
         };
-        (self.unreadable > 0).then(|| {
-            format!(
-                "the executables of {} processes cannot be read{hint}",
-                self.unreadable
-            )
-        })
+        match self.unreadable {
+            0 => None,
+            1 => Some(format!("the executable of 1 process cannot be read{hint}")),
+            n => Some(format!(
+                "the executables of {n} processes cannot be read{hint}"
+            )),
+        }
     }
 
     /// The failure when there is no Tokio process.
