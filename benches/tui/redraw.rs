@@ -71,7 +71,6 @@ fn worker(index: u32) -> Record {
         index: Some(index),
         runtime: 0,
         flavor: Some(Flavor::MultiThread),
-        role: Role::Worker,
         thread_name: "tokio-rt-worker".into(),
     })
 }
@@ -84,7 +83,6 @@ fn poll(i: u64) -> Record {
         root: None,
         runtime: 0,
         task: Some(i),
-        root: None,
         start_ns: i * MS,
         end_ns: i * MS + held,
         running: false,

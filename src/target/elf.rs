@@ -48,7 +48,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// Reads the section; None where it is longer than the file or than [`MAX_SECTION_BYTES`].
+    /// Reads the section; None where it is longer than the file or than `MAX_SECTION_BYTES`.
     pub fn read(&self, file: &File) -> Option<Vec<u8>> {
         let size = self.bytes.end.checked_sub(self.bytes.start)?;
         if size > MAX_SECTION_BYTES || self.bytes.end > file.metadata().ok()?.len() {

@@ -52,7 +52,7 @@ impl<'a> Folded<'a> {
     }
 
     /// How many frames it has.
-    pub fn len(&self) -> usize {
+    pub fn frame_count(&self) -> usize {
         self.frames
     }
 }
@@ -110,7 +110,10 @@ fn unfold_single_frames<'a>(lines: &mut [StackLine<'a>], frames: &'a [Arc<Frame>
     for line in lines {
         let (frame, frames_of_line) = match line {
             StackLine::Frame(_) => (None, 1),
-            StackLine::Folded(run) => (frames.get(at).filter(|_| run.len() == 1), run.len()),
+            StackLine::Folded(run) => (
+                frames.get(at).filter(|_| run.frame_count() == 1),
+                run.frame_count(),
+            ),
         };
         let of_runtime = [Origin::Runtime, Origin::Kernel];
         if let Some(frame) = frame.filter(|f| !of_runtime.contains(&f.origin)) {

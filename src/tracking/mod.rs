@@ -2,7 +2,7 @@
 //!
 //! [`Tracker`] is the state machine: it takes observations and returns transitions, and touches
 //! neither the kernel nor another process itself. [`choose`] finds the mode to begin with, and
-//! [`Reacquire`] searches for a layout after one was lost, both by the same [`search`](layout_search).
+//! [`Reacquire`] searches for a layout after one was lost, both by the same `layout_search::search`.
 //! [`frames`] is all of tier 4.
 
 mod choice;
