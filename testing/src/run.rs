@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// How long hud stays attached [4].
+    /// How long hud stays attached (4 by default).
     pub fn seconds(mut self, seconds: impl Into<f64>) -> Self {
         self.seconds = seconds.into();
         self
