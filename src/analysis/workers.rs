@@ -63,7 +63,7 @@ impl Workers {
             thread_pointer: state.thread_pointer,
             stack_pointer: 0,
             stack: None,
-            parked: false,
+            parked: None,
         };
         let worker = match tokio::check(layout, memory, &view) {
             Verdict::Worker(found) => Worker {

@@ -24,7 +24,7 @@ pub fn this_thread() -> ThreadView {
         thread_pointer: crate::arch::thread_pointer(),
         stack_pointer,
         stack,
-        parked: false,
+        parked: None,
     }
 }
 

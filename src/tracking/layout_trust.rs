@@ -95,6 +95,6 @@ fn view(state: &ThreadState) -> ThreadView {
         thread_pointer: state.thread_pointer,
         stack_pointer: 0,
         stack: None,
-        parked: false,
+        parked: None,
     }
 }

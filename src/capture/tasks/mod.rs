@@ -71,7 +71,7 @@ impl TaskState {
             thread_pointer: self.thread_pointer,
             stack_pointer: self.registers.sp,
             stack: None,
-            parked: self.is_asleep() && arch::is_epoll(self.syscall),
+            parked: (self.is_asleep() && arch::is_epoll(self.syscall)).then_some(self.switches),
         }
     }
 

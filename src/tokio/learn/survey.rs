@@ -27,8 +27,8 @@ const ROUNDS_OF_OTHERS: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub tid: u32,
-    /// It waited in epoll, as only Tokio's driver does, from one sampling to the next: it polled
-    /// nothing.
+    /// It waited in epoll, as only Tokio's driver does, from before it was read until after: it
+    /// polled nothing.
     pub parked: bool,
     /// The thread-locals.
     pub block: Vec<u8>,
@@ -85,8 +85,8 @@ pub struct Survey {
 struct Latest {
     /// Index of the sample that shows its state.
     at: usize,
-    /// It waited in epoll just before it was sampled.
-    waited: bool,
+    /// See [`ThreadView::parked`], just before it was read.
+    parked: Option<u64>,
 }
 
 impl Survey {
@@ -135,22 +135,21 @@ impl Survey {
 
     /// Keeps the sample unless it repeats the thread's previous one: a thread that waits shows the
     /// same however often it is sampled, and only a change is evidence.
-    fn add(&mut self, sample: Sample, waits: bool) {
-        let latest = self.latest.get_mut(&sample.tid);
-        let same = latest.and_then(|latest| {
-            let before = self.samples.get_mut(latest.at)?;
-            before.shows_the_same(&sample).then_some((before, latest))
-        });
-        if let Some((before, latest)) = same {
-            // It may have woken after its wait was read and before its memory was. It did not if
-            // both are still the same.
-            before.parked |= latest.waited && waits;
-            latest.waited = waits;
-            return;
+    fn add(&mut self, sample: Sample, parked: Option<u64>) {
+        if let Some(latest) = self.latest.get_mut(&sample.tid)
+            && let Some(before) = self.samples.get_mut(latest.at)
+        {
+            // That the thread has not run proves the park, not that it shows the same: other
+            // threads change what they share with it.
+            before.parked |= parked.is_some() && latest.parked == parked;
+            latest.parked = parked;
+            if before.shows_the_same(&sample) {
+                return;
+            }
         }
         let latest = Latest {
             at: self.samples.len(),
-            waited: waits,
+            parked,
         };
         self.latest.insert(sample.tid, latest);
         self.bytes += sample.bytes();
@@ -236,7 +235,7 @@ mod tests {
     use crate::tokio::testing::{memory, this_thread};
 
     #[test]
-    fn a_repeated_sample_is_dropped_and_a_park_counts_only_if_nothing_changed() {
+    fn a_repeated_sample_is_dropped_and_a_park_counts_only_if_the_thread_did_not_run() {
         // A thread-local block of two words; the first points into the stack as a scheduler does.
         let context = [0u64; CONTEXT_WORDS];
         let block = [AtomicU64::new(context.as_ptr() as u64), AtomicU64::new(1)];
@@ -246,24 +245,22 @@ mod tests {
             ..this_thread()
         };
         let mut survey = Survey::new(0..16);
-        let mut look = |parked| {
+        let mut sample = |parked| {
             assert!(survey.sample(&memory(), &[thread(parked)]));
-            survey
-                .samples()
-                .iter()
-                .map(|sample| sample.parked)
-                .collect::<Vec<_>>()
+            let samples = survey.samples().iter();
+            samples.map(|sample| sample.parked).collect::<Vec<_>>()
         };
-        assert_eq!(look(false), [false]);
-        assert_eq!(look(false), [false], "nothing changed");
-        // It seems parked, but changed before its memory was read.
+        assert_eq!(sample(None), [false]);
+        assert_eq!(sample(None), [false], "nothing changed");
         block[1].store(2, Relaxed);
-        assert_eq!(look(true), [false, false]);
+        assert_eq!(sample(Some(7)), [false, false], "it may run by now");
+        assert_eq!(sample(Some(7)), [false, true], "it did not");
         block[1].store(3, Relaxed);
-        assert_eq!(look(true), [false, false, false]);
-        assert_eq!(look(true), [false, false, true], "nothing changed");
-        assert_eq!(look(true), [false, false, true]);
+        assert_eq!(sample(Some(8)), [false, true, false]);
+        assert_eq!(sample(Some(9)), [false, true, false], "it ran meanwhile");
+        // Another thread changes what this one shows while it is parked.
         block[1].store(4, Relaxed);
-        assert_eq!(look(false), [false, false, true, false]);
+        assert_eq!(sample(Some(9)), [false, true, true, false]);
+        assert_eq!(sample(None), [false, true, true, false]);
     }
 }

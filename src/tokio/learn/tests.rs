@@ -27,15 +27,17 @@ fn keep_busy(runtime: &tokio::runtime::Runtime, end: Instant) {
     }
 }
 
-/// Whether the thread waits in epoll now.
-fn parked(tid: u32) -> bool {
-    let path = format!("/proc/self/task/{tid}/syscall");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let number = text
-        .split_whitespace()
-        .next()
-        .and_then(|number| number.parse().ok());
-    number.is_some_and(arch::is_epoll)
+/// See [`ThreadView::parked`].
+fn parked(tid: u32) -> Option<u64> {
+    let read = |file: &str| {
+        std::fs::read_to_string(format!("/proc/self/task/{tid}/{file}")).unwrap_or_default()
+    };
+    let syscall = read("syscall");
+    let number = syscall.split_whitespace().next()?.parse().ok()?;
+    let status = read("status");
+    let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
+    let switches = switches.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
+    arch::is_epoll(number).then(|| switches.sum())
 }
 
 fn watch(

@@ -27,8 +27,9 @@ pub struct ThreadView {
     pub stack_pointer: u64,
     /// Addresses of the thread's stack, where known.
     pub stack: Option<Range<u64>>,
-    /// It waits in epoll, which on a worker is the park of Tokio's driver.
-    pub parked: bool,
+    /// If it waits in epoll, which on a worker is the park of Tokio's driver: how many context
+    /// switches it has made. The same number later means that it has not run meanwhile.
+    pub parked: Option<u64>,
 }
 
 impl ThreadView {

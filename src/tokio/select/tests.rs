@@ -357,7 +357,7 @@ fn old_worker() -> (Words, ThreadView, Discovery) {
         thread_pointer: 0x7000,
         stack_pointer: 0x9000,
         stack: Some(0x9000..0xa000),
-        parked: true,
+        parked: None,
     };
     let version = Version {
         major: 1,
