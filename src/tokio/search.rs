@@ -16,6 +16,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(2);
 const WAIT: Duration = Duration::from_millis(100);
 /// Backs off: the next sampling follows after this fraction of the time spent on learning.
 const BACK_OFF: u32 = 2500;
+/// After each trial of the known layouts, which takes long where there are no symbols, sampling has
+/// this many times as long.
+const SAMPLING_SHARE: u32 = 4;
 
 /// How long a layout from the table is watched that nothing contradicts: an idle program shows no
 /// more.
@@ -54,6 +57,9 @@ pub enum Waiting {
 pub struct Search {
     discovery: Discovery,
     survey: Option<Survey>,
+    /// When the known layouts are tried next, and why the likeliest did not hold the last time.
+    next_trial: Instant,
+    refuted: Option<String>,
     /// Since when something like a worker has been seen.
     since: Option<Instant>,
     /// Learning takes a while: it is tried again once there are this many samples.
@@ -79,6 +85,8 @@ impl Search {
         Search {
             discovery: discovery.clone(),
             survey: range.map(Survey::new),
+            next_trial: Instant::now(),
+            refuted: None,
             since: None,
             learn_at: 0,
             obstacle: "its threads were not watched long enough",
@@ -96,19 +104,18 @@ impl Search {
         if let Some((layout, since)) = self.watched {
             return self.watch(layout, since);
         }
-        let refuted = match select(&self.discovery, memory, threads) {
-            Selection::Chosen(layout) if layout.poll.source == Source::DebugInfo => {
+        match self.try_known(memory, threads) {
+            Some(layout) if layout.poll.source == Source::DebugInfo => {
                 return Progress::Found(layout);
             }
-            Selection::Chosen(layout) => {
+            Some(layout) => {
                 let now = Instant::now();
                 self.watched = Some((layout, now));
                 return self.watch(layout, now);
             }
-            Selection::Refuted(why) => Some(why),
-            Selection::Undecided => None,
-        };
-        if any_worker || refuted.is_some() {
+            None => {}
+        }
+        if any_worker || self.refuted.is_some() {
             self.since.get_or_insert_with(Instant::now);
         }
         let Some(since) = self.since else {
@@ -121,7 +128,7 @@ impl Search {
             return Progress::Found(layout);
         }
         // Words that point into a stack without a runtime behind them are the program's own.
-        let is_runtime = refuted.is_some() && self.discovery.context_symbol
+        let is_runtime = self.refuted.is_some() && self.discovery.context_symbol
             || self.obstacle != learn::NO_RUNTIME;
         if !is_runtime {
             return Progress::Wait(WAIT, Waiting::Runtime);
@@ -131,12 +138,29 @@ impl Search {
             false => GIVE_UP_AFTER,
         };
         if since.elapsed() >= give_up_after {
-            let why = refuted.unwrap_or_else(|| "no known layout fits".to_owned());
+            let why = self.refuted.as_deref().unwrap_or("no known layout fits");
             return Progress::Failed(format!("{why}; and it cannot be learnt: {}", self.obstacle));
         }
         // Fields not seen by now rarely do their job, and sampling takes a good part of a CPU.
         let rest = SAMPLE_EVERY.max(since.elapsed() / BACK_OFF);
         Progress::Wait(rest, Waiting::Polls)
+    }
+
+    /// The layout among those that the file suggests that holds on these threads.
+    fn try_known(&mut self, memory: &dyn Memory, threads: &[ThreadView]) -> Option<TokioLayout> {
+        let start = Instant::now();
+        if start < self.next_trial {
+            return None;
+        }
+        let selection = select(&self.discovery, memory, threads);
+        self.next_trial = Instant::now() + start.elapsed() * SAMPLING_SHARE;
+        let (layout, refuted) = match selection {
+            Selection::Chosen(layout) => (Some(layout), None),
+            Selection::Refuted(why) => (None, Some(why)),
+            Selection::Undecided => (None, None),
+        };
+        self.refuted = refuted;
+        layout
     }
 
     /// Tries to learn a layout, once there are enough new samples.
