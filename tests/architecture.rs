@@ -167,7 +167,7 @@ fn modules_import_only_what_stands_below_them() {
 }
 
 /// Libraries, and the only modules that may use them.
-const LIBRARIES: [(&str, &[&str]); 10] = [
+const LIBRARIES: [(&str, &[&str]); 9] = [
     ("libbpf_rs", &["bpf", "capture"]),
     ("libbpf_sys", &["bpf", "capture"]),
     ("perf_event_open", &["capture"]),
@@ -175,8 +175,7 @@ const LIBRARIES: [(&str, &[&str]); 10] = [
     ("framehop", &["stacks"]),
     ("serde_json::", &["export"]),
     ("ratatui", &["tui"]),
-    ("crossterm", &["tui"]),
-    ("comfy_table", &["report"]),
+    ("crossterm", &["tui", "report"]),
     ("ureq", &["target"]),
 ];
 
