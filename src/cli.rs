@@ -17,8 +17,6 @@ use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parse
 
 pub use self::values::{Moment, Wall};
 
-use crate::report::Stacks;
-
 /// Names the code that blocks a live Tokio process: which poll of a task held a worker thread, for
 /// how long, on the CPU or asleep, why, and on which stack. The process needs no change, no rebuild
 /// and no restart.
@@ -188,6 +186,16 @@ const WHAT: &str = "What to watch";
 const OUTPUT: &str = "Output";
 const SYMBOLS: &str = "Symbols";
 const ABOUT: &str = "About hud";
+
+/// How much of the stacks is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stacks {
+    /// The heaviest stack of each of the first three culprits, folded around the user's own code
+    #[default]
+    Top,
+    /// All stacks of all culprits in the table, with every frame
+    All,
+}
 
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

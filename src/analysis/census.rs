@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cause::{self, KernelFacts};
 use crate::capture::{Phase, SeenThread, ThreadState};
-use crate::model::{CensusThread, Duty, Frame, ThreadWait, Worker};
+use crate::model::{CensusThread, Duty, Frame, Role, ThreadWait, Worker};
 
 /// One thread of the census. `states` is the worker's state before and after it, if the thread is a
 /// worker.
@@ -53,6 +53,10 @@ fn duty(worker: Option<&Worker>, states: Option<&(ThreadState, ThreadState)>, at
     let (Some(worker), Some((before, after))) = (worker, states) else {
         return Duty::Other;
     };
+    // A thread that polls a root future drives nothing else: it is none of its runtime's workers.
+    if worker.role == Role::RootFuture {
+        return Duty::Other;
+    }
     let (runtime, index) = (worker.runtime, worker.index);
     let poll = |state: &ThreadState| state.poll.as_ref().map(|poll| poll.times);
     if let (Some(before), Some(after)) = (poll(before), poll(after))

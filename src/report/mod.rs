@@ -23,8 +23,8 @@ use crate::session::Query;
 
 pub use self::census::census;
 pub use self::findings::{Findings, finding_line};
-pub use self::stacks::Stacks;
 pub use self::summary::summary;
+pub use crate::cli::Stacks;
 
 /// How the summary is laid out.
 #[derive(Clone, Debug)]

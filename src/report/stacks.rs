@@ -1,8 +1,7 @@
 //! Stacks as text: leaf first, the user's own code emphasised, other frames folded.
 
+use crate::cli::Stacks;
 use std::fmt::{self, Write as _};
-
-use clap::ValueEnum;
 
 use super::style::{DIM, frame_style, paint};
 use crate::model::{Activity, Frame, Origin, WeightedStack};
@@ -10,16 +9,6 @@ use crate::text::{self, StackLine};
 
 /// Columns of a function.
 const NAME: usize = 90;
-
-/// How much of the stacks is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Stacks {
-    /// The heaviest stack of each of the first three culprits, folded around the user's own code
-    #[default]
-    Top,
-    /// All stacks of all culprits in the table, with every frame
-    All,
-}
 
 /// Writes a stack of the function `about`, indented, one frame a line, in at most `most` lines.
 pub fn write(
