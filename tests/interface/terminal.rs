@@ -83,7 +83,7 @@ fn from_start_to_the_restored_terminal() {
         "scenarios",
         "2 workers",
         "worker 1",
-        "▼TOTAL",
+        "▼OWN",
         "q quit",
         "sleep",
     ] {
@@ -97,14 +97,14 @@ fn from_start_to_the_restored_terminal() {
         "{screen}"
     );
     tmux.key("Escape");
-    tmux.wait_for("▼TOTAL");
+    tmux.wait_for("▼OWN");
     // Sorting, by key and by mouse.
     tmux.key("s");
-    let screen = tmux.wait_for("▼POLLS");
+    let screen = tmux.wait_for("▼TOTAL");
     let (row, line) = screen
         .lines()
         .enumerate()
-        .find(|(_, l)| l.contains("▼POLLS"))
+        .find(|(_, l)| l.contains("▼TOTAL"))
         .unwrap();
     let at = line.find("MAX").unwrap();
     tmux.click(line[..at].chars().count(), row);
@@ -285,7 +285,7 @@ fn the_view_of_an_exited_target_stays_and_its_replay_is_the_same() {
     tmux.wait_for("EXITED");
     // Nothing moves any more.
     tmux.key("s");
-    let live = tmux.wait_for("▼POLLS");
+    let live = tmux.wait_for("▼TOTAL");
     tmux.key("q");
     tmux.wait_for_end(0);
     assert_whole(&tmux.folder().join("trace.json"), EndReason::TargetExited);
@@ -293,7 +293,7 @@ fn the_view_of_an_exited_target_stays_and_its_replay_is_the_same() {
     tmux.start_hud("--replay trace.json");
     tmux.wait_for("REPLAY");
     tmux.key("s");
-    let replayed = tmux.wait_for("▼POLLS");
+    let replayed = tmux.wait_for("▼TOTAL");
     assert_eq!(culprits(&live), culprits(&replayed));
     tmux.key("q");
     tmux.wait_for_end(0);
@@ -328,7 +328,7 @@ fn suspended_and_back() {
         tmux.key("Enter");
         tmux.wait_for("Where the time went");
         tmux.key("Escape");
-        tmux.wait_for("▼TOTAL");
+        tmux.wait_for("▼OWN");
     }
     // What nobody can prepare for leaves the shell's own modes behind.
     signal(tmux.hud_pid(), libc::SIGSTOP);
@@ -398,7 +398,7 @@ fn a_light_terminal_is_known_by_its_own_word_and_typing_goes_on_meanwhile() {
         tmux.start(&replay);
         // Typed before there is a screen, around the answer.
         tmux.type_in("ss");
-        tmux.wait_for("▼MAX");
+        tmux.wait_for("▼POLLS");
         tmux.wait_until_styled(expected, |screen| {
             screen.contains(expected) && !screen.contains(other)
         });

@@ -4,8 +4,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::model::EndReason;
-use crate::session::Snapshot;
+use crate::model::{EndReason, Role};
+use crate::session::{Snapshot, WorkerView};
 use crate::text;
 use crate::tui::state::View;
 use crate::tui::widgets::canvas::{Canvas, Hit, narrow, row_of};
@@ -165,7 +165,8 @@ fn watch(c: &mut Canvas, area: Rect) {
 
 fn found(snap: &Snapshot) -> String {
     let shown = snap.last_workers();
-    let workers = shown.len();
+    let is_worker = |view: &&&WorkerView| view.worker.role == Role::Worker;
+    let workers = shown.iter().filter(is_worker).count();
     let mut runtimes: Vec<u32> = shown.iter().map(|w| w.worker.runtime).collect();
     runtimes.sort_unstable();
     runtimes.dedup();
