@@ -24,7 +24,7 @@ use crate::tokio::{self, Discovery, Waiting};
 use crate::tracking::{self, Choice, Tracker};
 
 /// Drained events that may wait for the analysis, each with a stack of up to 16 KiB. It takes none
-/// while it reads symbols, for up to a second; what finds no room is dropped and counted.
+/// while it reads symbols, for up to a second; what does not fit is dropped and counted.
 const DRAINED_ROOM: usize = 4096;
 /// Records that may wait for the view.
 const RECORDS_ROOM: usize = 4096;

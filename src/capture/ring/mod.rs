@@ -1,7 +1,7 @@
 //! The thread that owns the BPF programs: carries out orders, drains the ring buffer, reads the
 //! workers' states, and passes both on.
 //!
-//! It never waits for the receiver: what finds no room in the channel is dropped and counted.
+//! It never waits for the receiver: what does not fit into the channel is dropped and counted.
 
 mod outbox;
 mod thread_clocks;
